@@ -1,0 +1,173 @@
+/**
+ * The port: all that Throughline needs of a log. Two implementations keep it, under the same contract
+ * tests: `kafka/kafka-log.ts` (Apache Kafka) and `kafka/memory-log.ts` (in memory, for pure tests and
+ * the simulation). Nothing outside this room imports a Kafka client.
+ *
+ * - Failures that a caller must interpret come back as values, never as exceptions.
+ * - A position is an offset and the identity it counts in: topic id and leader epoch.
+ * - Offsets are numbers (below 2^53), sparse; what comes next is said by `next`, never by arithmetic.
+ */
+
+/** Kafka topic id: 32 lower-case hex digits. */
+export type TopicId = string;
+
+/** Where to read on in one partition. */
+export interface Position {
+  readonly offset: number;
+  /** Leader epoch of the last batch read before `offset`; -1 when nothing was read yet. */
+  readonly epoch: number;
+}
+
+/** Why events at a position cannot be had any more. */
+export type LogLoss =
+  /** Metadata names another topic id for the topic, or none. */
+  | { readonly kind: "gone" }
+  /** The log was cut: it diverges from the position at `endOffset` of `epoch`. */
+  | { readonly kind: "truncated"; readonly epoch: number; readonly endOffset: number }
+  /** Retention removed the position; `earliest` is the first offset still there. */
+  | { readonly kind: "before-earliest"; readonly earliest: number }
+  /** The leader itself says the position lies past the end of its log. */
+  | { readonly kind: "past-end"; readonly earliest: number };
+
+/** Why Kafka could not do it. `reason` is one line for people, with Kafka's own words. */
+export type LogFailure =
+  | { readonly kind: "unavailable"; readonly reason: string }
+  | { readonly kind: "unauthorised"; readonly reason: string }
+  | { readonly kind: "corrupt"; readonly reason: string; readonly offset: number };
+
+/** An aborted transaction of a fetch: records of the producer from `firstOffset` to its marker. */
+export interface AbortedTransaction {
+  readonly producerId: bigint;
+  readonly firstOffset: number;
+}
+
+/** What one fetch brought: raw record batches, which may begin before the wanted offset. */
+export interface Fetched {
+  readonly kind: "fetched";
+  /** Whole record batches (a truncated last one is cut off); empty when nothing new came. */
+  readonly records: Buffer;
+  readonly aborted: readonly AbortedTransaction[];
+  readonly highWatermark: number;
+  /** One past the last committed record: a foreign open transaction holds it below highWatermark. */
+  readonly lastStable: number;
+  readonly logStart: number;
+}
+
+export type FetchOutcome = Fetched | { readonly kind: "loss"; readonly loss: LogLoss } | LogFailure;
+
+/** Reads one partition through a connection of its own. One fetch at a time. */
+export interface PartitionReader {
+  /**
+   * Reads committed batches from `position`; waits up to `maxWaitMs` for at least one byte. Finds the
+   * leader, follows leader changes, reconnects with backoff and jitter by itself; after a failure the
+   * caller just calls again (the reader paces itself). Never rejects.
+   */
+  fetch(position: Position, maxBytes: number, maxWaitMs: number): Promise<FetchOutcome>;
+  /** Closes the connection; an open fetch ends as unavailable. */
+  close(): void;
+}
+
+/** A record to append. `headers` keep order and may repeat. */
+export interface NewRecord {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: readonly (readonly [string, Buffer])[];
+  /** Milliseconds since 1970. */
+  readonly timeMs: number;
+}
+
+export type AppendOutcome =
+  | { readonly kind: "appended"; readonly partition: number; readonly offset: number }
+  /** It may or may not be in the log. */
+  | { readonly kind: "unknown"; readonly reason: string }
+  /** It is certainly not in the log. */
+  | { readonly kind: "too-large"; readonly reason: string }
+  | { readonly kind: "gone" }
+  | LogFailure;
+
+export interface TopicInfo {
+  readonly name: string;
+  readonly id: TopicId;
+  readonly partitions: number;
+  readonly replicas: number;
+}
+
+/** Settings that are set on the topic itself; inherited ones are not here. */
+export type TopicSettings = Readonly<Record<string, string>>;
+
+/** An admin step that Kafka refused or could not do: its error name and its own sentence. */
+export interface AdminRefusal {
+  readonly kind: "refused";
+  /** Kafka's error name: TOPIC_ALREADY_EXISTS, POLICY_VIOLATION, INVALID_REPLICATION_FACTOR, … */
+  readonly error: string;
+  readonly reason: string;
+}
+
+export type AdminOutcome<T> = { readonly kind: "done"; readonly value: T } | AdminRefusal | LogFailure;
+
+export interface LogAdmin {
+  /** Topics by name; a name that does not exist is absent from the map. */
+  describeTopics(names: readonly string[]): Promise<AdminOutcome<ReadonlyMap<string, TopicInfo>>>;
+  /** Names of all topics, internal ones too. */
+  listTopics(): Promise<AdminOutcome<readonly string[]>>;
+  createTopic(topic: {
+    readonly name: string;
+    readonly partitions: number;
+    /** -1 means the broker's default. */
+    readonly replicas: number;
+    readonly settings: TopicSettings;
+  }): Promise<AdminOutcome<TopicInfo>>;
+  /** Grows to `partitions`. */
+  createPartitions(name: string, partitions: number): Promise<AdminOutcome<void>>;
+  settings(name: string): Promise<AdminOutcome<TopicSettings>>;
+  /** Sets and unsets single settings; others stay. */
+  changeSettings(
+    name: string,
+    set: TopicSettings,
+    unset: readonly string[],
+  ): Promise<AdminOutcome<void>>;
+  /** Deletes by id, so that a newer topic of the same name is never hit. */
+  deleteTopic(id: TopicId): Promise<AdminOutcome<void>>;
+}
+
+/** A place to look up in a partition. */
+export type OffsetSpec = "earliest" | "latest" | { readonly timeMs: number };
+
+export type OffsetOutcome =
+  | { readonly kind: "offset"; readonly offset: number; readonly epoch: number }
+  | { readonly kind: "gone" }
+  | LogFailure;
+
+/** A record as the catalog reader needs it. Not for the hot path. */
+export interface KeyedRecord {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly offset: number;
+}
+
+/** A fenced writer: opening one with the same transactional id fences the older one. */
+export interface FencedWriter {
+  /** Appends all records to partition 0 in one transaction. */
+  write(
+    topic: string,
+    records: readonly NewRecord[],
+  ): Promise<{ readonly kind: "done" } | { readonly kind: "fenced" } | AdminRefusal | LogFailure>;
+  close(): Promise<void>;
+}
+
+export interface Log {
+  readonly admin: LogAdmin;
+  /** A reader with a connection of its own. */
+  openReader(topic: TopicInfo, partition: number): PartitionReader;
+  /**
+   * Appends one record: idempotent, one open send per partition, batched by a linger of time and bytes.
+   * `partition` null means: by key (Kafka's murmur2), without a key spread. A partition that the topic
+   * does not have is `refused` by an exception RangeError (a bug of the caller).
+   */
+  append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome>;
+  /** Committed offsets: "latest" is the last stable offset; a time past the end gives latest. */
+  offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome>;
+  openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>>;
+  /** Closes every connection. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,102 @@
+/**
+ * The one table of errors (P10): name, gRPC code, retryable, what to do next. README's table is
+ * generated from this and tested against it; `throughlineError` is the only way to make a failure that
+ * a client sees.
+ */
+import { status } from "@grpc/grpc-js";
+
+export interface ErrorEntry {
+  readonly code: status;
+  readonly retryable: boolean;
+  readonly advice: string;
+}
+
+export const ERRORS = {
+  INVALID_REQUEST: {
+    code: status.INVALID_ARGUMENT,
+    retryable: false,
+    advice: "Correct the field that the message names.",
+  },
+  INVALID_TOKEN: {
+    code: status.INVALID_ARGUMENT,
+    retryable: false,
+    advice: "Use a token as it was received, with the deployment and topic it came from, or start at earliest, latest or a time.",
+  },
+  TOPIC_NOT_FOUND: {
+    code: status.NOT_FOUND,
+    retryable: false,
+    advice: "Check the name with ListTopics; apply the Topic if it does not exist.",
+  },
+  NOT_PERMITTED: {
+    code: status.PERMISSION_DENIED,
+    retryable: false,
+    advice: "Ask the Topic's owner to name your namespace in spec.access.",
+  },
+  COMMIT_TOPIC: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice: "Insert the event into the Topic's outbox instead.",
+  },
+  TOPIC_NOT_READY: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice: "See the Topic's conditions; a topic with DataLost needs its owner.",
+  },
+  POSITION_LOST: {
+    code: status.OUT_OF_RANGE,
+    retryable: false,
+    advice: "Start at the earliest position named here, or open with a recovery preset.",
+  },
+  EVENT_TOO_LARGE: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice: "Raise max_frame_bytes and your client's receive limit, or go on with the token, which is after the event.",
+  },
+  PAYLOAD_TOO_LARGE: {
+    code: status.INVALID_ARGUMENT,
+    retryable: false,
+    advice: "Send smaller events, or raise spec.limits.maxEventBytes of the Topic.",
+  },
+  OUTCOME_UNKNOWN: {
+    code: status.UNKNOWN,
+    retryable: true,
+    advice: "The event may be in the topic; publishing again may repeat it.",
+  },
+  KAFKA_UNAVAILABLE: {
+    code: status.UNAVAILABLE,
+    retryable: true,
+    advice: "Try again with backoff; if it lasts, look at the brokers.",
+  },
+  KAFKA_REFUSED: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice: "Kafka's own words are in the message; give the server's Kafka user the rights it names.",
+  },
+  LOG_CORRUPT: {
+    code: status.DATA_LOSS,
+    retryable: false,
+    advice: "A record batch in Kafka is damaged at the offset named; restore the replica, or start after it.",
+  },
+  OVERLOADED: {
+    code: status.RESOURCE_EXHAUSTED,
+    retryable: true,
+    advice: "Try again with backoff, on another server if there is one, or raise the limit that the message names.",
+  },
+  DRAINING: {
+    code: status.UNAVAILABLE,
+    retryable: true,
+    advice: "Open again on another server with the last token.",
+  },
+  NOT_IN_THIS_RELEASE: {
+    code: status.UNIMPLEMENTED,
+    retryable: false,
+    advice: "See the README for what this release serves.",
+  },
+  INTERNAL: {
+    code: status.INTERNAL,
+    retryable: true,
+    advice: "This is a bug of Throughline; please report the server's log lines of this time.",
+  },
+} as const satisfies Record<string, ErrorEntry>;
+
+export type ErrorName = keyof typeof ERRORS;
