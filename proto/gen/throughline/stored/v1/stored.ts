@@ -64,6 +64,8 @@ export interface TokenBody {
   nextOffsets: bigint[];
   /** Leader epoch of the last batch scanned, plus one, per partition; 0 means none. */
   epochsPlusOne: number[];
+  /** "<namespace>/<name>": tells a token of another topic from one of a recreated topic. */
+  topic: string;
 }
 
 /** Value of a record in the catalog topic; key "<namespace>/<name>". A record without a value removes it. */
@@ -91,7 +93,7 @@ export interface CatalogRecord {
 }
 
 function createBaseTokenBody(): TokenBody {
-  return { deploymentId: "", topicId: Buffer.alloc(0), nextOffsets: [], epochsPlusOne: [] };
+  return { deploymentId: "", topicId: Buffer.alloc(0), nextOffsets: [], epochsPlusOne: [], topic: "" };
 }
 
 export const TokenBody: MessageFns<TokenBody> = {
@@ -118,6 +120,9 @@ export const TokenBody: MessageFns<TokenBody> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    if (message.topic !== "") {
+      writer.uint32(42).string(message.topic);
     }
     return writer;
   },
@@ -186,6 +191,14 @@ export const TokenBody: MessageFns<TokenBody> = {
             }
 
             break;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.topic = reader.string();
+            continue;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
