@@ -1,0 +1,55 @@
+/**
+ * The world as dispatchers see it: clock, log, encoder, byte budgets, metrics and rules come in by this
+ * door, so that the simulation drives the very same code in virtual time.
+ */
+import type { Log } from "../../kafka/log.ts";
+import type { CatchUpBudget } from "./catch-up-budget.ts";
+import type { SegmentEncoder } from "./encoder.ts";
+import type { DispatchRules } from "./rules.ts";
+
+export interface DispatchClock {
+  now(): number;
+  /** @returns cancels the timer. */
+  setTimer(ms: number, fire: () => void): () => void;
+}
+
+export interface DispatchMetrics {
+  catchUpsMade(): void;
+  catchUpShared(): void;
+  eventsQueuedDuringCatchUp(count: number): void;
+  merges(): void;
+  demotions(): void;
+  logBytesRead(bytes: number, path: "live" | "catch-up"): void;
+}
+
+export interface DispatchLimits {
+  /** Cap of one main dispatcher's tail. */
+  readonly tailPartitionBytes: number;
+  /** What one catch-up dispatcher keeps for its members. */
+  readonly catchUpWindowBytes: number;
+  /** What one fetch asks for. */
+  readonly fetchBytes: number;
+  /** A resuming client waits for a catch-up that is at most this far behind it, rather than start one. */
+  readonly shareDistanceBytes: number;
+  readonly sharedStallMs: number;
+  readonly aloneStallMs: number;
+  /** Longest poll at the end of the log. */
+  readonly pollMs: number;
+}
+
+export interface DispatchHost {
+  readonly log: Log;
+  readonly clock: DispatchClock;
+  readonly encoder: SegmentEncoder;
+  readonly rules: DispatchRules;
+  readonly limits: DispatchLimits;
+  readonly metrics: DispatchMetrics;
+  readonly budget: CatchUpBudget;
+  /** Bytes that all main tails may hold divides over the partitions that are served. */
+  tailBytesAllowed(): number;
+  tailBytes(delta: number): void;
+  catchUpBytes(delta: number): void;
+  /** A live read answered, or Kafka could not be read. */
+  readOk(): void;
+  readFailed(reason: string): void;
+}

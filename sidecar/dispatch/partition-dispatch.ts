@@ -1,0 +1,272 @@
+/**
+ * One partition on one server: its main dispatcher, the catch-up dispatchers that run now, and every
+ * client's cursor. Clients pull; dispatchers only say that there is something to pull.
+ *
+ * Invariants:
+ * - D1 `pull` decides and does in one go, without an await: a cursor joins the main dispatcher only where
+ *   `rules.mayMerge` says that the tail goes on at its next offset. What reaches the main dispatcher
+ *   before that is queued in its tail (P2).
+ * - D2 A cursor only takes events at or past its own `next`, so a merge cannot repeat (P3).
+ * - D3 A position is served from memory only when the log there agrees with its epoch; otherwise Kafka
+ *   judges it, by a fetch at exactly that position.
+ */
+import type { FetchOutcome, LogLoss, TopicInfo } from "../../kafka/log.ts";
+import { type CatchUpEvents, CatchUpDispatcher } from "./catch-up-dispatcher.ts";
+import type { Cursor, Selection } from "./cursor.ts";
+import type { DispatchHost } from "./dispatch-host.ts";
+import { MainDispatcher } from "./main-dispatcher.ts";
+import { planCatchUp } from "./plan-catch-up.ts";
+import type { Segment } from "./segment.ts";
+import type { Tail } from "./tail.ts";
+
+/** Events of one segment for one client. */
+export interface Slice extends Selection {
+  readonly segment: Segment;
+}
+
+export class PartitionDispatch {
+  readonly main: MainDispatcher;
+  readonly cursors = new Set<Cursor>();
+  readonly #host: DispatchHost;
+  readonly #topic: TopicInfo;
+  readonly #partition: number;
+  readonly #catchUps = new Set<CatchUpDispatcher>();
+  readonly #live = new Set<Cursor>();
+  readonly #waiting = new Set<Cursor>();
+  #planned = false;
+  #closed = false;
+
+  constructor(host: DispatchHost, topic: TopicInfo, partition: number, gone: () => void) {
+    this.#host = host;
+    this.#topic = topic;
+    this.#partition = partition;
+    this.main = new MainDispatcher(host, topic, partition, {
+      appended: (events) => this.#appended(events),
+      restarted: () => this.#restarted(),
+      gone,
+      failed: (reason) => {
+        for (const cursor of [...this.cursors]) cursor.owner.failed(cursor, reason);
+      },
+    });
+  }
+
+  add(cursor: Cursor): void {
+    this.cursors.add(cursor);
+  }
+
+  remove(cursor: Cursor): void {
+    this.#leave(cursor);
+    cursor.place = { at: "closed" };
+    this.cursors.delete(cursor);
+  }
+
+  /** The next events for a client; undefined when it must wait: `owner.ready` is called then. */
+  pull(cursor: Cursor): Slice | undefined {
+    for (;;) {
+      const tail = this.#source(cursor);
+      if (tail === undefined) {
+        this.#want(cursor);
+        return undefined;
+      }
+      if (cursor.next >= tail.next) {
+        if (tail === this.main.tail) this.#goLive(cursor);
+        else if (cursor.place.at === "member") cursor.place.of.poke();
+        return undefined;
+      }
+      const segment = tail.at(cursor.next) as Segment;
+      const first = this.#host.rules.firstWanted(segment, cursor.next);
+      const selection = cursor.owner.select(segment, first, cursor.dropThrough);
+      if (selection.end >= segment.count) cursor.moveTo(segment.next, segment.epoch);
+      else if (selection.end > first) {
+        const last = segment.base + (segment.deltas[selection.end - 1] as number);
+        cursor.moveTo(last + 1, segment.epoch);
+      } else return undefined;
+      if (selection.count > 0) return { ...selection, segment };
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.main.close();
+    for (const catchUp of [...this.#catchUps]) this.#end(catchUp);
+  }
+
+  #source(cursor: Cursor): Tail | undefined {
+    const { rules } = this.#host;
+    const main = this.main.tail;
+    if (main === undefined) return undefined;
+    if (cursor.onMain) {
+      if (!rules.fellBehind(main, cursor.next)) return main;
+      cursor.onMain = false;
+      this.#host.metrics.demotions();
+    }
+    if (rules.mayMerge(main, cursor.next) && this.#trusts(cursor, main)) {
+      if (cursor.place.at === "member") this.#host.metrics.merges();
+      this.#leave(cursor);
+      cursor.onMain = true;
+      return main;
+    }
+    if (cursor.place.at !== "member") return undefined;
+    const { tail } = cursor.place.of;
+    if (cursor.next < tail.from) {
+      this.#leave(cursor);
+      return undefined;
+    }
+    if (cursor.next > tail.next || this.#trusts(cursor, tail)) return tail;
+    // The shared run has another history at this position: only Kafka can judge it.
+    cursor.alone = true;
+    this.#leave(cursor);
+    return undefined;
+  }
+
+  #trusts(cursor: Cursor, tail: Tail): boolean {
+    if (!cursor.verified) cursor.verified = tail.agrees(cursor.next, cursor.epoch);
+    return cursor.verified;
+  }
+
+  #goLive(cursor: Cursor): void {
+    if (cursor.place.at !== "live") this.#leave(cursor);
+    this.#live.add(cursor);
+    cursor.place = { at: "live" };
+  }
+
+  #want(cursor: Cursor): void {
+    if (cursor.place.at === "waiting" || cursor.place.at === "member") return;
+    this.#leave(cursor);
+    cursor.place = { at: "waiting" };
+    this.#waiting.add(cursor);
+    this.#planSoon();
+  }
+
+  #leave(cursor: Cursor): void {
+    const { place } = cursor;
+    cursor.place = { at: "idle" };
+    if (place.at === "live") this.#live.delete(cursor);
+    else if (place.at === "waiting") this.#waiting.delete(cursor);
+    else if (place.at === "member") {
+      place.of.members.delete(cursor);
+      if (place.of.members.size === 0) this.#end(place.of);
+      else place.of.poke();
+    }
+  }
+
+  #appended(events: number): void {
+    if (this.#catchUps.size > 0) this.#host.metrics.eventsQueuedDuringCatchUp(events);
+    if (this.#live.size > 0) {
+      const live = [...this.#live];
+      this.#live.clear();
+      for (const cursor of live) {
+        if (cursor.place.at === "live") cursor.place = { at: "idle" };
+        cursor.owner.ready(cursor);
+      }
+    }
+    for (const catchUp of this.#catchUps) catchUp.poke();
+    if (this.#waiting.size > 0) this.#planSoon();
+  }
+
+  #restarted(): void {
+    for (const cursor of [...this.cursors]) {
+      cursor.onMain = false;
+      cursor.verified = cursor.epoch === -1;
+      if (cursor.place.at === "live") this.#leave(cursor);
+      cursor.owner.ready(cursor);
+    }
+  }
+
+  /** Events mark, one loop acts: a herd that comes in one burst is planned as one. */
+  #planSoon(): void {
+    if (this.#planned || this.#closed) return;
+    this.#planned = true;
+    this.#host.clock.setTimer(2, () => {
+      this.#planned = false;
+      if (!this.#closed && this.main.tail) this.#plan(this.main.tail);
+    });
+  }
+
+  readonly #planAgain = (): void => this.#planSoon();
+
+  #plan(main: Tail): void {
+    const waiting = [...this.#waiting].sort((a, b) => a.next - b.next);
+    for (const cursor of waiting) {
+      if (cursor.place.at !== "waiting") continue;
+      if (this.#host.rules.mayMerge(main, cursor.next) && this.#trusts(cursor, main)) {
+        this.#leave(cursor);
+        cursor.owner.ready(cursor);
+        continue;
+      }
+      const shared = planCatchUp(cursor, this.#catchUps, main, this.#host.limits.shareDistanceBytes);
+      if (shared) {
+        this.#host.metrics.catchUpShared();
+        this.#join(cursor, shared);
+        cursor.owner.ready(cursor);
+      } else if (this.#host.budget.take(this.#planAgain)) this.#start(cursor);
+    }
+  }
+
+  #join(cursor: Cursor, catchUp: CatchUpDispatcher): void {
+    this.#waiting.delete(cursor);
+    cursor.place = { at: "member", of: catchUp };
+    catchUp.members.add(cursor);
+  }
+
+  #start(cursor: Cursor): void {
+    const events: CatchUpEvents = {
+      advanced: (dispatcher) => {
+        for (const member of [...dispatcher.members]) {
+          if (member.next < dispatcher.tail.next) member.owner.ready(member);
+          else if (!member.verified && this.#trusts(member, dispatcher.tail)) {
+            member.owner.ready(member);
+          }
+        }
+      },
+      refused: (dispatcher, outcome) => this.#refused(dispatcher, outcome),
+      left: (_dispatcher, member) => this.#stalled(member),
+    };
+    const reader = this.#host.log.openReader(this.#topic, this.#partition);
+    const position = { offset: cursor.next, epoch: cursor.epoch };
+    const stopBefore = (): number => this.main.tail?.from ?? Number.POSITIVE_INFINITY;
+    const catchUp = new CatchUpDispatcher(this.#host, reader, position, stopBefore, events);
+    this.#catchUps.add(catchUp);
+    this.#host.metrics.catchUpsMade();
+    this.#join(cursor, catchUp);
+    catchUp.poke();
+  }
+
+  /** A member that takes nothing leaves with its position; it comes back when it pulls again. */
+  #stalled(cursor: Cursor): void {
+    this.#leave(cursor);
+    cursor.owner.ready(cursor);
+  }
+
+  #refused(
+    dispatcher: CatchUpDispatcher,
+    outcome: Exclude<FetchOutcome, { kind: "fetched" }>,
+  ): void {
+    const at = dispatcher.tail.next;
+    if (outcome.kind === "unavailable") {
+      this.#host.readFailed(outcome.reason);
+      this.#host.clock.setTimer(100, () => dispatcher.poke());
+      return;
+    }
+    const forAll = outcome.kind === "unauthorised" || (outcome.kind === "loss" && outcome.loss.kind === "gone");
+    for (const cursor of [...dispatcher.members]) {
+      // Only who stands where Kafka refused is judged by it; the others ask from where they stand.
+      if (!forAll && cursor.next !== at) this.#stalled(cursor);
+      else if (outcome.kind === "loss") this.#lose(cursor, outcome.loss);
+      else cursor.owner.failed(cursor, outcome);
+    }
+  }
+
+  #lose(cursor: Cursor, loss: LogLoss): void {
+    this.#leave(cursor);
+    cursor.alone = false;
+    cursor.owner.lost(cursor, loss);
+  }
+
+  #end(catchUp: CatchUpDispatcher): void {
+    if (catchUp.closed) return;
+    catchUp.close();
+    this.#catchUps.delete(catchUp);
+    this.#host.budget.give();
+  }
+}
