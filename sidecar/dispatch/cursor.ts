@@ -28,7 +28,7 @@ export interface CursorOwner {
   /** Kafka's data or rights make going on impossible. */
   failed(cursor: Cursor, reason: { kind: "unauthorised" | "corrupt"; reason: string }): void;
   /** Picks events of a segment for this client (credits, frame size, filter). */
-  select(segment: Segment, first: number, dropThrough: number): Selection;
+  select(cursor: Cursor, segment: Segment, first: number): Selection;
 }
 
 /** Byte ranges of a segment that go to one client; `end` is the index after the last event looked at. */

@@ -36,15 +36,22 @@ export class PartitionDispatch {
   #planned = false;
   #closed = false;
 
-  constructor(host: DispatchHost, topic: TopicInfo, partition: number, gone: () => void) {
+  /** @param ended the topic's data is gone, or cannot be read (new streams begin anew). */
+  constructor(
+    host: DispatchHost,
+    topic: TopicInfo,
+    partition: number,
+    ended: { gone(): void; unreadable(): void },
+  ) {
     this.#host = host;
     this.#topic = topic;
     this.#partition = partition;
     this.main = new MainDispatcher(host, topic, partition, {
       appended: (events) => this.#appended(events),
       restarted: () => this.#restarted(),
-      gone,
+      gone: () => ended.gone(),
       failed: (reason) => {
+        ended.unreadable();
         for (const cursor of [...this.cursors]) cursor.owner.failed(cursor, reason);
       },
     });
@@ -75,7 +82,7 @@ export class PartitionDispatch {
       }
       const segment = tail.at(cursor.next) as Segment;
       const first = this.#host.rules.firstWanted(segment, cursor.next);
-      const selection = cursor.owner.select(segment, first, cursor.dropThrough);
+      const selection = cursor.owner.select(cursor, segment, first);
       if (selection.end >= segment.count) cursor.moveTo(segment.next, segment.epoch);
       else if (selection.end > first) {
         const last = segment.base + (segment.deltas[selection.end - 1] as number);

@@ -30,7 +30,12 @@ export class TopicDispatch {
 
   partition(index: number): PartitionDispatch {
     for (let i = this.#partitions.length; i <= index; i++) {
-      this.#partitions.push(new PartitionDispatch(this.#host, this.topic, i, () => this.gone()));
+      this.#partitions.push(
+        new PartitionDispatch(this.#host, this.topic, i, {
+          gone: () => this.gone(),
+          unreadable: () => this.#ended(),
+        }),
+      );
     }
     return this.#partitions[index] as PartitionDispatch;
   }

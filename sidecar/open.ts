@@ -1,0 +1,153 @@
+/**
+ * Opening a stream: checks everything that the client said before anything is read (P10), then resolves
+ * the start to one position per partition.
+ */
+import type { Log, OffsetSpec, Position, TopicInfo } from "../kafka/log.ts";
+import type { Recovery, Start, SubscribeOpen } from "../proto/gen/throughline/v1/throughline.ts";
+import type { CatalogTopic } from "./catalog.ts";
+import { CreditBalance } from "./credit.ts";
+import { Failure } from "./failure.ts";
+import { type Admits, compileFilter } from "./filter.ts";
+import { decodeToken, type TokenIdentity } from "./token.ts";
+
+const DEFAULT_FRAME_BYTES = 1 << 20;
+const MIN_FRAME_BYTES = 16 * 1024;
+const MAX_FRAME_BYTES = 64 << 20;
+const DEFAULT_HEARTBEAT_MS = 5000;
+
+export interface OpenOptions {
+  readonly credit: CreditBalance;
+  readonly admits: Admits | undefined;
+  readonly recovery: Recovery;
+  readonly maxFrameBytes: number;
+  readonly heartbeatMs: number;
+}
+
+/** @throws Failure naming the field. */
+export function readOptions(open: SubscribeOpen): OpenOptions {
+  if (open.session) {
+    throw new Failure("NOT_IN_THIS_RELEASE", "open.session: sessions are not served yet.");
+  }
+  const recovery = open.recovery as number;
+  if (recovery < 0 || recovery > 3) {
+    throw new Failure("INVALID_REQUEST", `open.recovery: ${recovery} is not a recovery preset.`);
+  }
+  const maxFrameBytes = open.maxFrameBytes || DEFAULT_FRAME_BYTES;
+  if (maxFrameBytes < MIN_FRAME_BYTES || maxFrameBytes > MAX_FRAME_BYTES) {
+    throw new Failure(
+      "INVALID_REQUEST",
+      `open.max_frame_bytes: is ${maxFrameBytes}; must be ${MIN_FRAME_BYTES} to ${MAX_FRAME_BYTES}, or 0.`,
+    );
+  }
+  const heartbeatMs = open.heartbeatMs || DEFAULT_HEARTBEAT_MS;
+  if (heartbeatMs < 100 || heartbeatMs > 60_000) {
+    throw new Failure(
+      "INVALID_REQUEST",
+      `open.heartbeat_ms: is ${heartbeatMs}; must be 100 to 60000, or 0.`,
+    );
+  }
+  return {
+    credit: new CreditBalance(open.credit),
+    admits: compileFilter(open.filter),
+    recovery: open.recovery,
+    maxFrameBytes,
+    heartbeatMs,
+  };
+}
+
+/** Where each partition starts. `verified`: Kafka gave it just now, so it need not be judged again. */
+export type ResolvedStart =
+  | {
+      readonly kind: "positions";
+      readonly positions: readonly Position[];
+      readonly verified: boolean;
+      /** Offsets that the app has already, by partition. */
+      readonly after: ReadonlyMap<number, number>;
+    }
+  /** The token is of this topic before it was recreated. */
+  | { readonly kind: "recreated"; readonly positions: readonly Position[] };
+
+/** @throws Failure */
+export async function resolveStart(
+  log: Log,
+  info: TopicInfo,
+  topic: CatalogTopic,
+  identity: TokenIdentity,
+  start: Start | undefined,
+): Promise<ResolvedStart> {
+  const at = start?.at;
+  const none = new Map<number, number>();
+  switch (at?.$case) {
+    case "token": {
+      const read = decodeToken(at.value.token, identity, topic.partitions);
+      if (read.kind === "recreated") return read;
+      const after = readAfter(at.value.after, read.positions);
+      return { kind: "positions", positions: read.positions, verified: false, after };
+    }
+    case "sequence":
+      throw new Failure("NOT_IN_THIS_RELEASE", "open.start.sequence: is not served yet.");
+    case "timeMs": {
+      const timeMs = Number(at.value);
+      if (!Number.isSafeInteger(timeMs) || timeMs < 0) {
+        throw new Failure("INVALID_REQUEST", `open.start.time_ms: is ${at.value}; must be 0 or more.`);
+      }
+      return { kind: "positions", positions: await lookUp(log, info, { timeMs }), verified: true, after: none };
+    }
+    case "earliest":
+      return { kind: "positions", positions: await lookUp(log, info, "earliest"), verified: true, after: none };
+    default:
+      return { kind: "positions", positions: await lookUp(log, info, "latest"), verified: true, after: none };
+  }
+}
+
+function readAfter(
+  after: readonly { partition: number; offset: bigint }[],
+  positions: readonly Position[],
+): Map<number, number> {
+  const result = new Map<number, number>();
+  for (const [i, { partition, offset }] of after.entries()) {
+    const position = positions[partition];
+    const field = `open.start.token.after[${i}]`;
+    if (position === undefined) {
+      throw new Failure("INVALID_REQUEST", `${field}.partition: the topic has no partition ${partition}.`);
+    }
+    if (result.has(partition)) {
+      throw new Failure("INVALID_REQUEST", `${field}.partition: ${partition} is named twice.`);
+    }
+    if (offset > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw new Failure("INVALID_REQUEST", `${field}.offset: ${offset} is impossible.`);
+    }
+    if (Number(offset) >= position.offset) result.set(partition, Number(offset));
+  }
+  return result;
+}
+
+/** Looks up one place in every partition. @throws Failure */
+export function lookUp(log: Log, info: TopicInfo, spec: OffsetSpec): Promise<Position[]> {
+  return Promise.all(
+    Array.from({ length: info.partitions }, (_, partition) => lookUpOne(log, info, partition, spec)),
+  );
+}
+
+/** @throws Failure */
+export async function lookUpOne(
+  log: Log,
+  info: TopicInfo,
+  partition: number,
+  spec: OffsetSpec,
+): Promise<Position> {
+  const found = await log.offset(info, partition, spec);
+  switch (found.kind) {
+    case "offset":
+      // An earliest offset has nothing before it whose epoch could be compared.
+      return { offset: found.offset, epoch: spec === "latest" ? found.epoch : -1 };
+    case "gone":
+      throw new Failure("TOPIC_NOT_FOUND", `Kafka has no topic "${info.name}" of this identity.`);
+    case "unauthorised":
+      throw new Failure("KAFKA_REFUSED", found.reason);
+    case "corrupt":
+      throw new Failure("LOG_CORRUPT", found.reason);
+    default:
+      throw new Failure("KAFKA_UNAVAILABLE", found.reason);
+  }
+}

@@ -1,0 +1,284 @@
+/**
+ * One subscriber's stream: its cursors, its credit, its frames under way, and the token after each frame.
+ *
+ * Invariants:
+ * - R1 A frame's token is made in the same go in which its events were pulled, so it is never ahead of
+ *   what was delivered before it and in it (P2, P3).
+ * - R2 At most two frames are not yet taken by the transport, and beyond one small frame they come from
+ *   the server's budget (P6). Frames start small and grow while the client takes them.
+ * - R3 Nothing is pulled without credit: a client without credit holds only its position.
+ */
+import type { LogLoss } from "../kafka/log.ts";
+import type { Recovery } from "../proto/gen/throughline/v1/throughline.ts";
+import type { CreditBalance } from "./credit.ts";
+import { Cursor, type CursorOwner, type Selection } from "./dispatch/cursor.ts";
+import { firstAt, fitting, type Segment } from "./dispatch/segment.ts";
+import type { TopicDispatch } from "./dispatch/topic-dispatch.ts";
+import { Failure } from "./failure.ts";
+import type { Admits } from "./filter.ts";
+import { BatchFrame, type Frame } from "./frame.ts";
+import type { InFlightBudget } from "./in-flight-budget.ts";
+import { encodeToken, type TokenIdentity } from "./token.ts";
+
+const FIRST_FRAME_BYTES = 16 * 1024;
+const MAX_FRAMES_UNDER_WAY = 2;
+
+/** Prefix, partition and token of a frame at their longest. */
+export function frameOverhead(partitions: number): number {
+  return 512 + 16 * partitions;
+}
+
+/** Where a stream's frames go. */
+export interface StreamWire {
+  /** `taken` is called once the transport has taken the frame. */
+  write(frame: Frame, taken: () => void): void;
+  /** The stream ends with this failure. Called once. */
+  end(failure: Failure): void;
+  /** A position was lost: recover or end. */
+  lost(cursor: Cursor, loss: LogLoss): void;
+}
+
+export interface StreamOptions {
+  readonly identity: TokenIdentity;
+  readonly dispatch: TopicDispatch;
+  readonly credit: CreditBalance;
+  readonly admits: Admits | undefined;
+  readonly recovery: Recovery;
+  readonly maxFrameBytes: number;
+  readonly targetFrameBytes: number;
+  readonly budget: InFlightBudget;
+  readonly wire: StreamWire;
+  readonly delivered: (events: number, bytes: number) => void;
+}
+
+const NOTHING: Selection = { ranges: [], count: 0, bytes: 0, end: -1 };
+
+export class SubscriberStream implements CursorOwner {
+  readonly cursors: Cursor[] = [];
+  readonly options: StreamOptions;
+  readonly #ready = new Set<Cursor>();
+  readonly #held = new Set<Cursor>();
+  #frameBytes: number;
+  #framesUnderWay = 0;
+  #bytesUnderWay = 0;
+  #pumping = false;
+  #open = true;
+  /** Frames written so far; heartbeats go out when it stands still. */
+  framesSent = 0;
+
+  constructor(options: StreamOptions) {
+    this.options = options;
+    this.#frameBytes = Math.min(FIRST_FRAME_BYTES, options.targetFrameBytes);
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  get framesUnderWay(): number {
+    return this.#framesUnderWay;
+  }
+
+  addCursor(next: number, epoch: number, verified: boolean): Cursor {
+    const cursor = new Cursor(this, this.cursors.length, next, epoch);
+    if (verified) cursor.verified = true;
+    this.cursors.push(cursor);
+    this.options.dispatch.partition(cursor.partition).add(cursor);
+    return cursor;
+  }
+
+  token(): Buffer {
+    const positions = this.cursors.map((cursor) => ({ offset: cursor.next, epoch: cursor.epoch }));
+    return encodeToken(this.options.identity, positions);
+  }
+
+  /** Sends what there is; called after every change. */
+  pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#open && this.#ready.size > 0 && this.#mayPull()) {
+      const [cursor] = this.#ready;
+      if (cursor === undefined) break;
+      this.#ready.delete(cursor);
+      const slice = this.options.dispatch.partition(cursor.partition).pull(cursor);
+      if (slice === undefined || !this.#open) continue;
+      this.#send(cursor, slice.segment, slice);
+      this.#ready.add(cursor);
+    }
+    this.#pumping = false;
+  }
+
+  start(): void {
+    for (const cursor of this.cursors) this.#ready.add(cursor);
+    this.pump();
+  }
+
+  ready(cursor: Cursor): void {
+    if (!this.#open || this.#held.has(cursor)) return;
+    this.#ready.add(cursor);
+    this.pump();
+  }
+
+  lost(cursor: Cursor, loss: LogLoss): void {
+    if (!this.#open) return;
+    this.#ready.delete(cursor);
+    this.#held.add(cursor);
+    this.options.wire.lost(cursor, loss);
+  }
+
+  /** A lost cursor goes on elsewhere. */
+  recover(cursor: Cursor, next: number, epoch: number): void {
+    cursor.moveTo(next, epoch);
+    cursor.verified = true;
+    cursor.onMain = false;
+    this.#held.delete(cursor);
+    this.ready(cursor);
+  }
+
+  failed(_cursor: Cursor, reason: { kind: "unauthorised" | "corrupt"; reason: string }): void {
+    const name = reason.kind === "corrupt" ? "LOG_CORRUPT" : "KAFKA_REFUSED";
+    this.fail(new Failure(name, reason.reason, { token: this.token() }));
+  }
+
+  fail(failure: Failure): void {
+    if (!this.#open) return;
+    this.close();
+    this.options.wire.end(failure);
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.options.budget.forget(this.#budgetFreed);
+    this.options.budget.give(this.#bytesUnderWay);
+    this.#bytesUnderWay = 0;
+    for (const cursor of this.cursors) {
+      this.options.dispatch.partition(cursor.partition).remove(cursor);
+    }
+    this.#ready.clear();
+  }
+
+  /** A control message: small, never held back by credit. */
+  write(message: Frame): void {
+    if (!this.#open) return;
+    this.framesSent++;
+    this.options.wire.write(message, () => {});
+  }
+
+  select(cursor: Cursor, segment: Segment, from: number): Selection {
+    const { dropThrough } = cursor;
+    const first = dropThrough < 0 ? from : Math.max(from, firstAt(segment, dropThrough + 1));
+    if (first >= segment.count) return { ...NOTHING, end: segment.count };
+    const { credit, admits } = this.options;
+    const wanted = Math.min(this.#frameBytes, this.#roomInBudget(), credit.bytes);
+    const selection = admits
+      ? filtered(segment, first, credit.events, wanted, admits)
+      : plain(segment, first, credit.events, wanted);
+    if (selection.bytes > wanted && !this.#mayExceed(selection.bytes)) {
+      return { ...NOTHING, end: first };
+    }
+    if (selection.bytes + this.#overhead() <= this.options.maxFrameBytes) return selection;
+    this.#tooLarge(cursor, segment, selection);
+    return { ...NOTHING, end: first };
+  }
+
+  #mayPull(): boolean {
+    if (this.options.credit.none || this.#framesUnderWay >= MAX_FRAMES_UNDER_WAY) return false;
+    return this.#framesUnderWay === 0 || this.options.budget.free >= this.#frameBytes;
+  }
+
+  #roomInBudget(): number {
+    if (this.options.budget.free >= this.#frameBytes) return this.#frameBytes;
+    return FIRST_FRAME_BYTES;
+  }
+
+  /** One event larger than the frame wanted: needs the budget unless it is small. */
+  #mayExceed(bytes: number): boolean {
+    if (bytes <= FIRST_FRAME_BYTES || this.options.budget.free >= bytes) return true;
+    this.options.budget.whenGiven(this.#budgetFreed);
+    return false;
+  }
+
+  readonly #budgetFreed = (): void => {
+    for (const cursor of this.cursors) if (!this.#held.has(cursor)) this.#ready.add(cursor);
+    this.pump();
+  };
+
+  #overhead(): number {
+    return frameOverhead(this.cursors.length);
+  }
+
+  #tooLarge(cursor: Cursor, segment: Segment, selection: Selection): void {
+    // `plain` and `filtered` exceed only with a single event: the last one looked at.
+    const index = selection.end - 1;
+    const offset = segment.base + (segment.deltas[index] as number);
+    cursor.moveTo(offset + 1, segment.epoch);
+    this.fail(
+      new Failure(
+        "EVENT_TOO_LARGE",
+        `The event at offset ${offset} needs a frame of ${selection.bytes + this.#overhead()} bytes; this stream takes ${this.options.maxFrameBytes}.`,
+        { token: this.token() },
+      ),
+    );
+  }
+
+  #send(cursor: Cursor, segment: Segment, selection: Selection): void {
+    const frame = new BatchFrame(
+      segment.bytes,
+      selection.ranges,
+      selection.bytes,
+      cursor.partition,
+      this.token(),
+    );
+    const { byteLength } = frame;
+    this.options.credit.spend(selection.count, selection.bytes);
+    this.options.budget.take(byteLength);
+    this.#framesUnderWay++;
+    this.#bytesUnderWay += byteLength;
+    this.framesSent++;
+    this.options.delivered(selection.count, selection.bytes);
+    this.options.wire.write(frame, () => {
+      this.#framesUnderWay--;
+      if (!this.#open) return;
+      this.#bytesUnderWay -= byteLength;
+      this.options.budget.give(byteLength);
+      this.#frameBytes = Math.min(this.options.targetFrameBytes, this.#frameBytes * 2);
+      this.pump();
+    });
+  }
+}
+
+function plain(segment: Segment, first: number, maxEvents: number, maxBytes: number): Selection {
+  const count = fitting(segment, first, maxEvents, maxBytes);
+  const start = segment.starts[first] as number;
+  const end = segment.starts[first + count] as number;
+  return { ranges: [start, end], count, bytes: end - start, end: first + count };
+}
+
+function filtered(
+  segment: Segment,
+  first: number,
+  maxEvents: number,
+  maxBytes: number,
+  admits: Admits,
+): Selection {
+  const { starts, bytes: source } = segment;
+  const ranges: number[] = [];
+  let count = 0;
+  let bytes = 0;
+  let index = first;
+  for (; index < segment.count && count < maxEvents; index++) {
+    const start = starts[index] as number;
+    const end = starts[index + 1] as number;
+    // The message begins behind its tag and length.
+    let body = start + 1;
+    while ((source[body++] as number) >= 128);
+    if (!admits(source, body, end)) continue;
+    if (count > 0 && bytes + end - start > maxBytes) break;
+    if (ranges.at(-1) === start) ranges[ranges.length - 1] = end;
+    else ranges.push(start, end);
+    count++;
+    bytes += end - start;
+  }
+  return { ranges, count, bytes, end: index };
+}

@@ -1,0 +1,169 @@
+/**
+ * The Subscribe call: takes the open, makes a Subscription of it, and passes messages both ways.
+ * The response serializer passes frames through (frame.ts).
+ */
+import type { handleBidiStreamingCall, MethodDefinition, ServerDuplexStream } from "@grpc/grpc-js";
+import {
+  type SubscribeRequest,
+  ThroughlineServiceService,
+} from "../proto/gen/throughline/v1/throughline.ts";
+import type { Dispatch } from "./dispatch/topic-dispatch.ts";
+import { Failure, toFailure, toStatus } from "./failure.ts";
+import type { Frame } from "./frame.ts";
+import type { InFlightBudget } from "./in-flight-budget.ts";
+import { type OpenOptions, readOptions, resolveStart } from "./open.ts";
+import type { ServerContext } from "./server-context.ts";
+import { frameOverhead } from "./stream.ts";
+import { Subscription } from "./subscription.ts";
+import type { TokenIdentity } from "./token.ts";
+import { resolveTopic } from "./topics.ts";
+
+/** grpc-js copies what the serializer returns by `byteLength` and `copy` alone. */
+const passFrame = (frame: Frame): Buffer => frame as unknown as Buffer;
+
+export const subscribeMethod: MethodDefinition<SubscribeRequest, Frame> = {
+  ...ThroughlineServiceService.subscribe,
+  responseSerialize: passFrame,
+  responseDeserialize: (bytes: Buffer): Frame => bytes,
+};
+
+export interface SubscribeParts {
+  readonly dispatch: Dispatch;
+  readonly budget: InFlightBudget;
+}
+
+type Call = ServerDuplexStream<SubscribeRequest, Frame>;
+
+export function makeSubscribe(
+  server: ServerContext,
+  parts: SubscribeParts,
+): handleBidiStreamingCall<SubscribeRequest, Frame> {
+  let streams = 0;
+  return (call) => {
+    if (streams >= server.limits.streams) {
+      const message = `This server serves ${server.limits.streams} streams (--streams).`;
+      call.emit("error", toStatus(new Failure("OVERLOADED", message)));
+      return;
+    }
+    streams++;
+    server.metrics.streamsOpen(1);
+    serve(server, parts, call, () => {
+      streams--;
+      server.metrics.streamsOpen(-1);
+    });
+  };
+}
+
+/** One call: waits for open, then passes credit to the subscription. */
+function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed: () => void): void {
+  let subscription: Subscription | undefined;
+  let opened = false;
+  let over = false;
+  const early: { events: bigint; bytes: bigint }[] = [];
+  const finish = (): void => {
+    if (over) return;
+    over = true;
+    subscription?.close();
+    closed();
+  };
+  const fail = (thrown: unknown): void => {
+    if (over) return;
+    const failure = toFailure(thrown);
+    if (!(thrown instanceof Failure)) server.logger.error({ err: thrown }, "subscribe failed");
+    finish();
+    call.emit("error", toStatus(failure));
+  };
+  call.on("cancelled", finish);
+  call.on("error", finish);
+  call.on("close", finish);
+  call.on("end", () => {
+    if (over) return;
+    finish();
+    call.end();
+  });
+  call.on("data", (request: SubscribeRequest) => {
+    if (over) return;
+    try {
+      const kind = request.kind;
+      if (!opened) {
+        if (kind?.$case !== "open") {
+          throw new Failure("INVALID_REQUEST", "The first message of a stream must be open.");
+        }
+        opened = true;
+        const options = readOptions(kind.value);
+        open(kind.value.topic, kind.value.start, options).catch(fail);
+        return;
+      }
+      switch (kind?.$case) {
+        case "credit":
+          if (subscription) subscription.addCredit(kind.value);
+          else if (early.push(kind.value) > 1000) {
+            throw new Failure("INVALID_REQUEST", "credit: over 1000 messages before Opened.");
+          }
+          return;
+        case "ack":
+          throw new Failure("INVALID_REQUEST", "ack: this stream has no session.");
+        case "open":
+          throw new Failure("INVALID_REQUEST", "open: a stream is opened once.");
+        default:
+          throw new Failure("INVALID_REQUEST", "A message must be open, credit or ack.");
+      }
+    } catch (error) {
+      if (subscription && error instanceof Failure) subscription.fail(error);
+      else fail(error);
+    }
+  });
+
+  async function open(
+    requested: string,
+    start: Parameters<typeof resolveStart>[4],
+    options: OpenOptions,
+  ): Promise<void> {
+    const topic = resolveTopic(server.catalog, server.namespace, requested, "subscribe");
+    const identity: TokenIdentity = {
+      deploymentId: server.deploymentId,
+      topic: topic.name,
+      topicId: topic.topicId,
+    };
+    const info = {
+      name: topic.kafkaTopic,
+      id: topic.topicId,
+      partitions: topic.partitions,
+      replicas: 0,
+    };
+    const overhead = frameOverhead(topic.partitions);
+    const dispatch = parts.dispatch.topic(info);
+    const resolved = await resolveStart(server.log, info, topic, identity, start);
+    if (over) return;
+    const made = new Subscription(
+      server,
+      topic,
+      info,
+      options,
+      {
+        identity,
+        dispatch,
+        credit: options.credit,
+        admits: options.admits,
+        recovery: options.recovery,
+        maxFrameBytes: options.maxFrameBytes,
+        targetFrameBytes: Math.min(server.limits.frameBytes, options.maxFrameBytes - overhead),
+        budget: parts.budget,
+        delivered: (events, bytes) => {
+          server.metrics.framesSent(1);
+          server.metrics.eventsDelivered(events);
+          server.metrics.bytesDelivered(bytes);
+        },
+      },
+      {
+        write: (frame, taken) => {
+          call.write(frame, taken);
+        },
+        end: fail,
+      },
+    );
+    subscription = made;
+    await made.start(resolved);
+    for (const credit of early.splice(0)) made.addCredit(credit);
+  }
+}

@@ -1,0 +1,277 @@
+/**
+ * One Subscribe call after its open: keeps the stream's heartbeats and notices, adds credit, follows the
+ * Topic in the catalog, and recovers or ends when a position is lost (P2).
+ */
+import type { LogLoss, TopicInfo } from "../kafka/log.ts";
+import {
+  type EventPosition,
+  type Loss,
+  type MovingReason,
+  SubscribeResponse,
+  type WaitsFor,
+} from "../proto/gen/throughline/v1/throughline.ts";
+import type { CatalogTopic } from "./catalog.ts";
+import type { Cursor } from "./dispatch/cursor.ts";
+import type { TopicUser } from "./dispatch/topic-dispatch.ts";
+import { Failure, toFailure } from "./failure.ts";
+import { lookUpOne, type OpenOptions, type ResolvedStart } from "./open.ts";
+import type { ServerContext } from "./server-context.ts";
+import { SubscriberStream, type StreamOptions, type StreamWire } from "./stream.ts";
+
+const RECOVERY_EARLIEST = 2;
+const RECOVERY_LATEST = 3;
+
+/** What a lost position is called in the API. */
+const LOSSES: Record<LogLoss["kind"], Loss> = {
+  "before-earliest": 1,
+  truncated: 2,
+  gone: 3,
+  "past-end": 4,
+};
+
+export class Subscription implements TopicUser {
+  readonly #server: ServerContext;
+  readonly #stream: SubscriberStream;
+  readonly #options: OpenOptions;
+  readonly #topicName: string;
+  #info: TopicInfo;
+  #framesAtLastBeat = 0;
+  #cancelBeat: (() => void) | undefined;
+  readonly #stops: (() => void)[] = [];
+
+  constructor(
+    server: ServerContext,
+    topic: CatalogTopic,
+    info: TopicInfo,
+    options: OpenOptions,
+    stream: Omit<StreamOptions, "wire">,
+    wire: Omit<StreamWire, "lost">,
+  ) {
+    this.#server = server;
+    this.#options = options;
+    this.#topicName = topic.name;
+    this.#info = info;
+    this.#stream = new SubscriberStream({
+      ...stream,
+      wire: {
+        write: (frame, taken) => wire.write(frame, taken),
+        end: (failure) => {
+          this.close();
+          wire.end(failure);
+        },
+        lost: (cursor, loss) => void this.#lost(cursor, loss),
+      },
+    });
+  }
+
+  /** Sends Opened, then events. */
+  async start(start: ResolvedStart): Promise<void> {
+    const { dispatch } = this.#stream.options;
+    dispatch.enter(this);
+    this.#stops.push(() => dispatch.leave(this));
+    const recreated = start.kind === "recreated";
+    const positions = recreated ? await this.#afterRecreation() : start.positions;
+    const verified = recreated || start.verified;
+    for (const [partition, { offset, epoch }] of positions.entries()) {
+      const cursor = this.#stream.addCursor(offset, epoch, verified);
+      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
+    }
+    this.#send({
+      $case: "opened",
+      value: {
+        token: this.#stream.token(),
+        partitions: positions.length,
+        server: this.#server.serverName,
+      },
+    });
+    if (recreated) {
+      for (const cursor of this.#stream.cursors) {
+        const from = start.positions[cursor.partition]?.offset ?? 0;
+        this.#restarted(cursor, from, LOSSES.gone);
+      }
+    }
+    this.#stops.push(this.#server.catalog.onChange((name) => this.#catalogChanged(name)));
+    this.#stops.push(this.#server.reliability.onMoving((reason, at) => this.#moving(reason, at)));
+    this.#beat();
+    this.#stream.start();
+  }
+
+  addCredit(credit: { events: bigint; bytes: bigint }): void {
+    try {
+      this.#options.credit.add(credit);
+      this.#stream.pump();
+    } catch (error) {
+      this.#stream.fail(toFailure(error));
+    }
+  }
+
+  fail(failure: Failure): void {
+    this.#stream.fail(failure);
+  }
+
+  /** TopicUser: the Kafka topic is no more under the id that this stream counts in. */
+  gone(): void {
+    this.#stream.fail(
+      new Failure(
+        "POSITION_LOST",
+        `Topic "${this.#topicName}" was deleted, recreated, or is no longer served.`,
+        { token: this.#stream.token(), loss: LOSSES.gone },
+      ),
+    );
+  }
+
+  close(): void {
+    this.#cancelBeat?.();
+    for (const stop of this.#stops.splice(0)) stop();
+    this.#stream.close();
+  }
+
+  async #afterRecreation(): Promise<{ offset: number; epoch: number }[]> {
+    const { recovery } = this.#options;
+    if (recovery !== RECOVERY_EARLIEST && recovery !== RECOVERY_LATEST) {
+      throw new Failure(
+        "POSITION_LOST",
+        `Topic "${this.#topicName}" was recreated after this token was made.`,
+        { loss: LOSSES.gone, earliest: await this.#earliest() },
+      );
+    }
+    const spec = recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
+    const { log } = this.#server;
+    return Promise.all(
+      Array.from({ length: this.#info.partitions }, (_, p) => lookUpOne(log, this.#info, p, spec)),
+    );
+  }
+
+  async #lost(cursor: Cursor, loss: LogLoss): Promise<void> {
+    if (loss.kind === "gone") return this.gone();
+    const { recovery } = this.#options;
+    try {
+      if (recovery !== RECOVERY_EARLIEST && recovery !== RECOVERY_LATEST) {
+        const earliest = await this.#earliest();
+        this.#stream.fail(
+          new Failure("POSITION_LOST", describe(cursor, loss), {
+            token: this.#stream.token(),
+            loss: LOSSES[loss.kind],
+            earliest,
+          }),
+        );
+        return;
+      }
+      const spec = recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
+      const to = await lookUpOne(this.#server.log, this.#info, cursor.partition, spec);
+      if (!this.#stream.open) return;
+      const from = cursor.next;
+      // Truncation keeps what lies below the cut: earliest would repeat it (P3).
+      const next = loss.kind === "truncated" && spec === "earliest"
+        ? { offset: Math.max(to.offset, loss.endOffset), epoch: loss.epoch }
+        : to;
+      cursor.moveTo(next.offset, next.epoch);
+      this.#restarted(cursor, from, LOSSES[loss.kind]);
+      this.#stream.recover(cursor, next.offset, next.epoch);
+    } catch (error) {
+      this.#stream.fail(toFailure(error));
+    }
+  }
+
+  async #earliest(): Promise<EventPosition[]> {
+    const { log } = this.#server;
+    const found = await Promise.all(
+      Array.from({ length: this.#info.partitions }, (_, p) => log.offset(this.#info, p, "earliest")),
+    );
+    return found.flatMap((outcome, partition) =>
+      outcome.kind === "offset" ? [{ partition, offset: BigInt(outcome.offset) }] : [],
+    );
+  }
+
+  #restarted(cursor: Cursor, from: number, loss: Loss): void {
+    this.#send({
+      $case: "restarted",
+      value: {
+        partition: cursor.partition,
+        fromOffset: BigInt(from),
+        toOffset: BigInt(cursor.next),
+        loss,
+        token: this.#stream.token(),
+      },
+    });
+  }
+
+  #moving(reason: MovingReason, deadlineMs: number): void {
+    this.#send({
+      $case: "moving",
+      value: { reason, deadlineMs: BigInt(deadlineMs), token: this.#stream.token() },
+    });
+  }
+
+  #catalogChanged(name: string): void {
+    if (name !== this.#topicName) return;
+    const now = this.#server.catalog.get(name);
+    if (!now || now.state !== "Ready" || now.topicId !== this.#info.id) {
+      this.#stream.options.dispatch.gone();
+      return;
+    }
+    if (now.partitions <= this.#stream.cursors.length) return;
+    // New partitions are read from their first event: whoever publishes there is not missed (P2).
+    this.#info = { ...this.#info, partitions: now.partitions };
+    while (this.#stream.cursors.length < now.partitions) {
+      this.#stream.ready(this.#stream.addCursor(0, -1, true));
+    }
+  }
+
+  #beat(): void {
+    this.#cancelBeat = this.#server.clock.setTimer(this.#options.heartbeatMs, () => {
+      const stream = this.#stream;
+      // A client that does not read gets no pile of heartbeats (P6).
+      if (stream.framesSent === this.#framesAtLastBeat && stream.framesUnderWay === 0) {
+        this.#send({
+          $case: "heartbeat",
+          value: {
+            token: stream.token(),
+            lag: BigInt(this.#lag()),
+            waitsFor: this.#waitsFor(),
+            savedToken: Buffer.alloc(0),
+          },
+        });
+      }
+      this.#framesAtLastBeat = stream.framesSent;
+      this.#beat();
+    });
+  }
+
+  #lag(): number {
+    let lag = 0;
+    for (const { partition, next } of this.#stream.cursors) {
+      const { lastStable } = this.#stream.options.dispatch.partition(partition).main.end;
+      if (lastStable < 0) return -1;
+      lag += Math.max(0, lastStable - next);
+    }
+    return lag;
+  }
+
+  #waitsFor(): WaitsFor {
+    const { dispatch } = this.#stream.options;
+    const mains = this.#stream.cursors.map((c) => ({ c, main: dispatch.partition(c.partition).main }));
+    if (mains.some(({ main }) => main.stalled !== undefined)) return 2;
+    if (this.#options.credit.none && this.#lag() !== 0) return 1;
+    const held = mains.some(
+      ({ c, main }) => main.end.highWatermark > main.end.lastStable && c.next >= main.end.lastStable,
+    );
+    return held ? 3 : 0;
+  }
+
+  #send(kind: NonNullable<SubscribeResponse["kind"]>): void {
+    this.#stream.write(Buffer.from(SubscribeResponse.encode({ kind }).finish()));
+  }
+}
+
+function describe(cursor: Cursor, loss: Exclude<LogLoss, { kind: "gone" }>): string {
+  const at = `Partition ${cursor.partition}, offset ${cursor.next}`;
+  switch (loss.kind) {
+    case "before-earliest":
+      return `${at}: retention removed it; the earliest event there is at ${loss.earliest}.`;
+    case "truncated":
+      return `${at}: the log was cut at offset ${loss.endOffset} of leader epoch ${loss.epoch}.`;
+    default:
+      return `${at}: lies past the end of the log.`;
+  }
+}
