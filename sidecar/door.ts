@@ -1,0 +1,190 @@
+/**
+ * The gRPC door: one server, its services, its transport limits. What is behind each call is in
+ * publish.ts, topics.ts, subscribe.ts, health.ts and reflection.ts.
+ *
+ * Bytes that are not the message of the call are INVALID_REQUEST like any other bad input (P10): the
+ * decoders here never throw, since grpc-js would answer INTERNAL without our details.
+ */
+import {
+  type handleBidiStreamingCall,
+  type handleUnaryCall,
+  type MethodDefinition,
+  Server,
+  ServerCredentials,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import {
+  type GetTopicRequest,
+  type GetTopicResponse,
+  type ListTopicsResponse,
+  type SubscribeRequest,
+  ThroughlineServiceService,
+} from "../proto/gen/throughline/v1/throughline.ts";
+import { Failure, toFailure, toStatus } from "./failure.ts";
+import type { Frame } from "./frame.ts";
+import { makePublish } from "./publish.ts";
+import type { ServerContext } from "./server-context.ts";
+import { makeSubscribe, type SubscribeParts, subscribeMethod } from "./subscribe.ts";
+import { getTopic, listTopics } from "./topics.ts";
+
+export interface ExtraService {
+  readonly definition: Record<string, MethodDefinition<unknown, unknown>>;
+  readonly handlers: UntypedServiceImplementation;
+}
+
+export interface DoorOptions {
+  /** `host:port` or `unix:<path>`. */
+  readonly address: string;
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+  /** Health, reflection. */
+  readonly extra: readonly ExtraService[];
+}
+
+export interface Door {
+  /** 0 for a Unix socket. */
+  readonly port: number;
+  /** No new connections; resolves when every call has ended. */
+  finish(): Promise<void>;
+  /** Ends everything at once. */
+  close(): void;
+}
+
+/** @throws when the address cannot be had. */
+export async function openDoor(
+  server: ServerContext,
+  parts: SubscribeParts,
+  options: DoorOptions,
+): Promise<Door> {
+  const grpc = new Server({
+    "grpc.max_receive_message_length": server.limits.requestBytes,
+    "grpc.max_send_message_length": -1,
+    // Above --streams, so that one stream too many hears OVERLOADED instead of waiting unheard.
+    "grpc.max_concurrent_streams": server.limits.streams + 100,
+    // A client behind a cut connection is found within half a minute, and its stream freed.
+    "grpc.keepalive_time_ms": 20_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc-node.flow_control_window": 256 * 1024,
+  });
+  grpc.addService(
+    { ...ThroughlineServiceService, ...METHODS },
+    handlers(server, parts) as unknown as UntypedServiceImplementation,
+  );
+  for (const { definition, handlers: extra } of options.extra) grpc.addService(definition, extra);
+  const credentials = options.tls
+    ? ServerCredentials.createSsl(null, [
+        { cert_chain: options.tls.cert, private_key: options.tls.key },
+      ])
+    : ServerCredentials.createInsecure();
+  const port = await new Promise<number>((resolve, reject) => {
+    grpc.bindAsync(options.address, credentials, (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  return {
+    port,
+    finish: () => new Promise((resolve) => grpc.tryShutdown(() => resolve())),
+    close: () => grpc.forceShutdown(),
+  };
+}
+
+const MALFORMED = Symbol("malformed");
+
+/** A decoder that gives MALFORMED rather than throw. */
+function lenient<T>(decode: (bytes: Buffer) => T): (bytes: Buffer) => T {
+  return (bytes) => {
+    try {
+      return decode(bytes);
+    } catch {
+      return MALFORMED as T;
+    }
+  };
+}
+
+const pass = (bytes: Buffer): Buffer => bytes;
+
+const METHODS = {
+  publish: {
+    ...ThroughlineServiceService.publish,
+    requestDeserialize: pass,
+    responseSerialize: pass,
+  },
+  subscribe: {
+    ...subscribeMethod,
+    // A message without a kind is refused by Subscribe with its own words.
+    requestDeserialize: (bytes: Buffer): SubscribeRequest => {
+      try {
+        return subscribeMethod.requestDeserialize(bytes);
+      } catch {
+        return { kind: undefined };
+      }
+    },
+  },
+  getTopic: {
+    ...ThroughlineServiceService.getTopic,
+    requestDeserialize: lenient(ThroughlineServiceService.getTopic.requestDeserialize),
+  },
+} as const;
+
+function handlers(server: ServerContext, parts: SubscribeParts) {
+  const publish = makePublish(server);
+  const subscribe = makeSubscribe(server, parts);
+  return {
+    publish: unary<Buffer, Buffer>(server, publish),
+    getTopic: unary<GetTopicRequest, GetTopicResponse>(server, ({ topic }) =>
+      getTopic(server.catalog, server.log, server.namespace, topic),
+    ),
+    listTopics: unary<unknown, ListTopicsResponse>(server, async () => ({
+      topics: listTopics(server.catalog, server.namespace),
+    })),
+    subscribe: ((call) => {
+      if (server.reliability.draining) {
+        call.emit("error", toStatus(new Failure("DRAINING", "This server is shutting down.")));
+        return;
+      }
+      subscribe(call);
+    }) satisfies handleBidiStreamingCall<SubscribeRequest, Frame>,
+    publishStream: notYetStream("PublishStream"),
+    getSession: unary(server, notYet("GetSession")),
+    seekSession: unary(server, notYet("SeekSession")),
+    forgetSession: unary(server, notYet("ForgetSession")),
+  };
+}
+
+function unary<Request, Response>(
+  server: ServerContext,
+  serve: (request: Request) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return (call, answer) => {
+    const run = async (): Promise<Response> => {
+      if ((call.request as unknown) === MALFORMED) {
+        throw new Failure("INVALID_REQUEST", "The message's bytes do not parse.");
+      }
+      return serve(call.request);
+    };
+    run().then(
+      (response) => answer(null, response),
+      (error) => {
+        if (!(error instanceof Failure)) {
+          server.logger.error({ err: error, path: call.getPath() }, "a call failed");
+        }
+        answer(toStatus(toFailure(error)));
+      },
+    );
+  };
+}
+
+function notYet(call: string): () => Promise<never> {
+  return async () => {
+    throw new Failure("NOT_IN_THIS_RELEASE", `${call} is not served yet.`);
+  };
+}
+
+function notYetStream(call: string): handleBidiStreamingCall<unknown, unknown> {
+  return (stream) => {
+    stream.emit(
+      "error",
+      toStatus(new Failure("NOT_IN_THIS_RELEASE", `${call} is not served yet.`)),
+    );
+  };
+}

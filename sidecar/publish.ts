@@ -1,0 +1,96 @@
+/**
+ * Publish: every event is judged alone and has its own answer, in the order of the request (P7, P10).
+ *
+ * - All of a request is appended in one go, without an await between events, so that events of one key
+ *   keep the order of the request (P1).
+ * - Bytes that Kafka has not acknowledged yet are capped over all requests (P6).
+ */
+import type { AppendOutcome } from "../kafka/log.ts";
+import type { CatalogTopic } from "./catalog.ts";
+import type { ErrorName } from "./errors.ts";
+import { Failure, toErrorInfo } from "./failure.ts";
+import { type DecodedEvent, decodePublish, encodeResults, type WireResult } from "./publish-wire.ts";
+import type { ServerContext } from "./server-context.ts";
+import { resolveTopic, topicInfo } from "./topics.ts";
+
+/** Takes PublishRequest bytes, gives PublishResponse bytes. Rejects with Failure. */
+export type Publish = (request: Buffer) => Promise<Buffer>;
+
+export function makePublish(server: ServerContext): Publish {
+  const { limits, log, metrics } = server;
+  let bufferedBytes = 0;
+
+  return async (request) => {
+    const decoded = decodePublish(request, server.clock.now(), limits.requestEvents);
+    if (decoded.kind === "invalid") throw new Failure("INVALID_REQUEST", decoded.message);
+    const topic = resolveTopic(server.catalog, server.namespace, decoded.topic, "publish");
+    if (topic.ordering === "Commit") {
+      throw new Failure("COMMIT_TOPIC", `Topic "${topic.name}" is fed by its outbox alone.`);
+    }
+    const { events } = decoded;
+    if (events.length === 0) return encodeResults([]);
+    if (bufferedBytes > 0 && bufferedBytes + request.length > limits.publishBytes) {
+      throw new Failure(
+        "OVERLOADED",
+        `${bufferedBytes} bytes wait for Kafka; this server buffers ${limits.publishBytes} (--publish-bytes).`,
+      );
+    }
+    const info = topicInfo(topic);
+    bufferedBytes += request.length;
+    try {
+      const results = await Promise.all(
+        events.map((event, i): WireResult | Promise<WireResult> => {
+          const refusal = judge(event, i, topic);
+          if (refusal) return refusal;
+          const { record } = event as Extract<DecodedEvent, { kind: "record" }>;
+          return log.append(info, null, record).then((outcome) => toResult(outcome, i, topic));
+        }),
+      );
+      let published = 0;
+      for (const result of results) if (result.kind === "position") published++;
+      metrics.eventsPublished(published);
+      metrics.publishesRefused(events.length - published);
+      return encodeResults(results);
+    } finally {
+      bufferedBytes -= request.length;
+    }
+  };
+}
+
+function judge(event: DecodedEvent, index: number, topic: CatalogTopic): WireResult | undefined {
+  if (event.kind === "invalid") return refused("INVALID_REQUEST", event.message);
+  if (event.bytes > topic.maxEventBytes) {
+    return refused(
+      "PAYLOAD_TOO_LARGE",
+      `events[${index}]: has ${event.bytes} bytes; topic "${topic.name}" takes ${topic.maxEventBytes}.`,
+    );
+  }
+  return undefined;
+}
+
+function toResult(outcome: AppendOutcome, index: number, topic: CatalogTopic): WireResult {
+  const event = `events[${index}]`;
+  switch (outcome.kind) {
+    case "appended":
+      return { kind: "position", partition: outcome.partition, offset: outcome.offset };
+    case "unknown":
+      return refused("OUTCOME_UNKNOWN", `${event}: ${outcome.reason}`);
+    case "too-large":
+      return refused("PAYLOAD_TOO_LARGE", `${event}: ${outcome.reason}`);
+    case "gone":
+      return refused(
+        "TOPIC_NOT_FOUND",
+        `${event}: the Kafka topic of "${topic.name}" was deleted or recreated.`,
+      );
+    case "unauthorised":
+      return refused("KAFKA_REFUSED", `${event}: ${outcome.reason}`);
+    case "corrupt":
+      return refused("LOG_CORRUPT", `${event}: ${outcome.reason}`);
+    case "unavailable":
+      return refused("KAFKA_UNAVAILABLE", `${event}: ${outcome.reason}`);
+  }
+}
+
+function refused(error: ErrorName, message: string): WireResult {
+  return { kind: "error", error: toErrorInfo(new Failure(error, message)) };
+}
