@@ -5,12 +5,13 @@
  * Bytes that are not the message of the call are INVALID_REQUEST like any other bad input (P10): the
  * decoders here never throw, since grpc-js would answer INTERNAL without our details.
  */
+import type { EventEmitter } from "node:events";
 import {
   type handleBidiStreamingCall,
   type handleUnaryCall,
-  type MethodDefinition,
   Server,
   ServerCredentials,
+  type ServiceDefinition,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import {
@@ -28,7 +29,7 @@ import { makeSubscribe, type SubscribeParts, subscribeMethod } from "./subscribe
 import { getTopic, listTopics } from "./topics.ts";
 
 export interface ExtraService {
-  readonly definition: Record<string, MethodDefinition<unknown, unknown>>;
+  readonly definition: ServiceDefinition;
   readonly handlers: UntypedServiceImplementation;
 }
 
@@ -43,7 +44,9 @@ export interface DoorOptions {
 export interface Door {
   /** 0 for a Unix socket. */
   readonly port: number;
-  /** No new connections; resolves when every call has ended. */
+  /** Resolves when no Subscribe is open. */
+  streamsEnded(): Promise<void>;
+  /** No new connections and calls; resolves when every call has ended. */
   finish(): Promise<void>;
   /** Ends everything at once. */
   close(): void;
@@ -66,9 +69,10 @@ export async function openDoor(
     "grpc.keepalive_permit_without_calls": 1,
     "grpc-node.flow_control_window": 256 * 1024,
   });
+  const streams = new OpenStreams();
   grpc.addService(
     { ...ThroughlineServiceService, ...METHODS },
-    handlers(server, parts) as unknown as UntypedServiceImplementation,
+    handlers(server, parts, streams) as unknown as UntypedServiceImplementation,
   );
   for (const { definition, handlers: extra } of options.extra) grpc.addService(definition, extra);
   const credentials = options.tls
@@ -83,9 +87,32 @@ export async function openDoor(
   });
   return {
     port,
+    streamsEnded: () => streams.ended(),
     finish: () => new Promise((resolve) => grpc.tryShutdown(() => resolve())),
     close: () => grpc.forceShutdown(),
   };
+}
+
+/** Subscribe calls under way: a drain waits for these. */
+class OpenStreams {
+  #open = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  enter(call: EventEmitter): void {
+    let left = false;
+    const leave = (): void => {
+      if (left) return;
+      left = true;
+      if (--this.#open === 0) for (const resolve of this.#waiting.splice(0)) resolve();
+    };
+    this.#open++;
+    for (const end of ["cancelled", "error", "finish", "close"]) call.on(end, leave);
+  }
+
+  ended(): Promise<void> {
+    if (this.#open === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
 }
 
 const MALFORMED = Symbol("malformed");
@@ -126,7 +153,7 @@ const METHODS = {
   },
 } as const;
 
-function handlers(server: ServerContext, parts: SubscribeParts) {
+function handlers(server: ServerContext, parts: SubscribeParts, streams: OpenStreams) {
   const publish = makePublish(server);
   const subscribe = makeSubscribe(server, parts);
   return {
@@ -142,6 +169,7 @@ function handlers(server: ServerContext, parts: SubscribeParts) {
         call.emit("error", toStatus(new Failure("DRAINING", "This server is shutting down.")));
         return;
       }
+      streams.enter(call);
       subscribe(call);
     }) satisfies handleBidiStreamingCall<SubscribeRequest, Frame>,
     publishStream: notYetStream("PublishStream"),

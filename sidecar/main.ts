@@ -1,0 +1,75 @@
+/**
+ * The server process: configuration, signals, exit codes. What it runs is server.ts.
+ *
+ * Exit codes: 0 after a drain or --help, 1 for anything that a person must correct, 2 for a bug.
+ */
+import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { type Config, readConfig } from "./config.ts";
+import { makeLogger } from "./logger.ts";
+import { startServer } from "./server.ts";
+
+const parsed = readConfig();
+switch (parsed.kind) {
+  case "help":
+    process.stdout.write(parsed.text);
+    break;
+  case "errors":
+    for (const error of parsed.errors) process.stderr.write(`throughline: ${error}\n`);
+    process.exitCode = 1;
+    break;
+  case "config":
+    await run(parsed.config);
+}
+
+async function run(config: Config): Promise<void> {
+  const logger = makeLogger(config.logLevel, config.serverName);
+  process.on("uncaughtException", (error) => {
+    logger.fatal({ err: error }, "this is a bug of Throughline; please report it");
+    process.exit(2);
+  });
+  const { brokers, tls, sasl } = config.kafka;
+  const log = openKafkaLog({
+    brokers,
+    clientId: `throughline-${config.serverName}`,
+    ...(tls && { tls }),
+    ...(sasl && { sasl }),
+  });
+  try {
+    const server = await startServer(config, log, logger);
+    logger.info(
+      {
+        listen: server.port === 0 ? config.listen : withPort(config.listen, server.port),
+        ...(config.healthListen && {
+          health: `${config.healthListen.host}:${server.healthPort}`,
+        }),
+        shape: config.shape,
+        deploymentId: config.deploymentId,
+        namespace: config.namespace,
+        tls: config.tls !== undefined,
+      },
+      "serving",
+    );
+    let stopping = false;
+    const stop = async (signal: NodeJS.Signals): Promise<void> => {
+      if (stopping) {
+        logger.warn({ signal }, "exiting at once");
+        process.exit(1);
+      }
+      stopping = true;
+      logger.info({ signal, deadlineMs: config.limits.drainMs }, "draining");
+      await server.drain();
+      await server.close();
+      logger.info("stopped");
+      process.exit(0);
+    };
+    process.on("SIGTERM", stop);
+    process.on("SIGINT", stop);
+  } catch (error) {
+    process.stderr.write(`throughline: ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+}
+
+function withPort(listen: string, port: number): string {
+  return `${listen.slice(0, listen.lastIndexOf(":"))}:${port}`;
+}

@@ -1,0 +1,204 @@
+/**
+ * One server, put together: log, catalog, reliability, dispatching, doors. Whoever starts it (main.ts,
+ * tests) brings the log and the logger, and stops it by drain() or close().
+ */
+import type { Log } from "../kafka/log.ts";
+import { CatalogFollower } from "./catalog-follower.ts";
+import type { Config } from "./config.ts";
+import { CatchUpBudget } from "./dispatch/catch-up-budget.ts";
+import { SegmentEncoder } from "./dispatch/encoder.ts";
+import { RULES } from "./dispatch/rules.ts";
+import { Dispatch } from "./dispatch/topic-dispatch.ts";
+import { openDoor } from "./door.ts";
+import { healthService } from "./health.ts";
+import { InFlightBudget } from "./in-flight-budget.ts";
+import type { Limits } from "./limits.ts";
+import { ServerMetrics } from "./metrics.ts";
+import { reflectionServices } from "./reflection.ts";
+import { SelfReliability } from "./reliability.ts";
+import type { Clock, ServerContext } from "./server-context.ts";
+import { openStatusPage } from "./status-page.ts";
+import type { Logger } from "pino";
+import { topicInfo } from "./topics.ts";
+
+/** Partitions asked whether Kafka answers otherwise, when live reads stall. */
+const PROBED_PARTITIONS = 8;
+
+export interface RunningServer {
+  /** 0 for a Unix socket. */
+  readonly port: number;
+  readonly healthPort: number | undefined;
+  /** Tells clients to move; resolves when all have gone, or at the deadline. */
+  drain(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
+/** For judging delays: the wall clock may be set while the server runs. */
+const STEADY_CLOCK: Clock = { now: () => performance.now(), setTimer };
+
+/** @throws when an address cannot be had; everything is closed again then. */
+export async function startServer(
+  config: Config,
+  log: Log,
+  logger: Logger,
+): Promise<RunningServer> {
+  const { limits } = config;
+  const metrics = new ServerMetrics();
+  let kafkaAnswers = async (): Promise<boolean> => false;
+  const reliability = new SelfReliability({
+    shape: config.shape,
+    clock: STEADY_CLOCK,
+    loopBlockedMs: limits.loopBlockedMs,
+    readsStalledMs: limits.readsStalledMs,
+    kafkaAnswers: () => kafkaAnswers(),
+    onFinding: (message) => logger.warn(message),
+  });
+  const catalog = new CatalogFollower({
+    log,
+    deploymentId: config.deploymentId,
+    clusterUid: config.clusterUid,
+    clock: WALL_CLOCK,
+    logger,
+    onRead: () => reliability.catalogRead(),
+  });
+  const context: ServerContext = {
+    log,
+    catalog,
+    deploymentId: config.deploymentId,
+    namespace: config.namespace,
+    serverName: config.serverName,
+    limits,
+    logger,
+    clock: WALL_CLOCK,
+    random: Math.random,
+    metrics,
+    reliability,
+  };
+  const dispatch = makeDispatch(context);
+  const budget = new InFlightBudget(limits.inFlightBytes);
+  kafkaAnswers = async () => {
+    const served = catalog.list().flatMap((topic) => {
+      const partitions = dispatch.find(topic.topicId)?.partitionsServed ?? 0;
+      return Array.from({ length: partitions }, (_, partition) => ({ topic, partition }));
+    });
+    if (served.length === 0) return false;
+    const answers = await Promise.all(
+      served
+        .slice(0, PROBED_PARTITIONS)
+        .map(({ topic, partition }) => log.offset(topicInfo(topic), partition, "latest")),
+    );
+    return answers.every((answer) => answer.kind === "offset");
+  };
+
+  const stopAll: (() => void)[] = [
+    () => dispatch.close(),
+    () => catalog.close(),
+    () => reliability.close(),
+  ];
+  try {
+    const statusPage =
+      config.healthListen &&
+      (await openStatusPage(
+        {
+          readiness: () => reliability.readiness(),
+          metricsPage: () => {
+            metrics.inFlightBytes(budget.used);
+            return metrics.page();
+          },
+        },
+        config.healthListen,
+      ).catch(cannotListen("--health-listen", config.healthListen)));
+    if (statusPage) stopAll.unshift(() => statusPage.close());
+    const door = await openDoor(
+      context,
+      { dispatch, budget },
+      {
+        address: config.listen,
+        tls: config.tls,
+        extra: [
+          healthService({
+            ready: () => reliability.readiness().ready,
+            draining: () => reliability.draining,
+            onReadiness: (listener) => reliability.onReadiness(listener),
+          }),
+          ...reflectionServices(),
+        ],
+      },
+    ).catch(cannotListen("--listen", config.listen));
+    stopAll.unshift(() => door.close());
+    return {
+      port: door.port,
+      healthPort: statusPage?.port,
+      drain: () => {
+        reliability.drain(WALL_CLOCK.now() + limits.drainMs);
+        // Publishing is served until the last stream has gone: its callers are told nothing before.
+        const gone = door.streamsEnded().then(() => door.finish());
+        return new Promise((resolve) => {
+          const cancel = setTimer(limits.drainMs, resolve);
+          void gone.then(() => {
+            cancel();
+            resolve();
+          });
+        });
+      },
+      close: async () => {
+        for (const stop of stopAll) stop();
+        await log.close();
+      },
+    };
+  } catch (error) {
+    for (const stop of stopAll) stop();
+    throw error;
+  }
+}
+
+function makeDispatch(context: ServerContext): Dispatch {
+  const { limits, metrics, reliability } = context;
+  let tailBytes = 0;
+  let catchUpBytes = 0;
+  const dispatch: Dispatch = new Dispatch({
+    log: context.log,
+    clock: context.clock,
+    encoder: new SegmentEncoder(),
+    rules: RULES,
+    limits: dispatchLimits(limits),
+    metrics,
+    budget: new CatchUpBudget(limits.catchUpDispatchers),
+    tailBytesAllowed: () => limits.tailBytes / Math.max(1, dispatch.partitionsServed),
+    tailBytes: (delta) => {
+      tailBytes += delta;
+      metrics.tailBytes(tailBytes);
+    },
+    catchUpBytes: (delta) => {
+      catchUpBytes += delta;
+      metrics.catchUpBytes(catchUpBytes);
+    },
+    readOk: () => reliability.readOk(),
+    readFailed: (reason) => reliability.readStalled(reason),
+  });
+  return dispatch;
+}
+
+/** The window of each catch-up is its share of the budget of all. */
+function dispatchLimits(limits: Limits) {
+  return { ...limits, catchUpWindowBytes: limits.catchUpBytes / limits.catchUpDispatchers };
+}
+
+function setTimer(ms: number, fire: () => void): () => void {
+  const timer = setTimeout(fire, ms);
+  return () => clearTimeout(timer);
+}
+
+/** The operating system's words, the flag, and the next step (P10). */
+function cannotListen(flag: string, at: string | { host: string; port: number }) {
+  const where = typeof at === "string" ? at : `${at.host}:${at.port}`;
+  return (error: Error): never => {
+    const inUse = error.message.includes("EADDRINUSE");
+    throw new Error(
+      inUse
+        ? `${where} is in use: stop the process that listens there, or choose another ${flag}.`
+        : `Cannot listen on ${where} (${error.message}): choose another ${flag}.`,
+    );
+  };
+}

@@ -1,0 +1,56 @@
+/** Plain HTTP for probes and Prometheus: /livez, /readyz, /metrics. It knows nothing of Topics. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Readiness } from "./reliability.ts";
+
+export interface StatusSource {
+  readiness(): Readiness;
+  metricsPage(): Promise<string>;
+}
+
+export interface StatusPage {
+  readonly port: number;
+  close(): void;
+}
+
+/** @throws when the address cannot be had. */
+export async function openStatusPage(
+  source: StatusSource,
+  listen: { readonly host: string; readonly port: number },
+): Promise<StatusPage> {
+  const http = createServer(async (request, response) => {
+    const say = (code: number, text: string): void => {
+      response.writeHead(code, { "content-type": "text/plain; charset=utf-8" }).end(`${text}\n`);
+    };
+    switch (request.url?.split("?")[0]) {
+      case "/livez":
+        return say(200, "alive");
+      case "/readyz": {
+        const { ready, why } = source.readiness();
+        return say(ready ? 200 : 503, why);
+      }
+      case "/metrics":
+        try {
+          const page = await source.metricsPage();
+          response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
+          response.end(page);
+        } catch (error) {
+          say(500, `metrics cannot be made: ${(error as Error).message}`);
+        }
+        return;
+      default:
+        return say(404, "See /livez, /readyz and /metrics.");
+    }
+  });
+  await new Promise<void>((resolve, reject) => {
+    http.once("error", reject);
+    http.listen(listen.port, listen.host, resolve);
+  });
+  return {
+    port: (http.address() as AddressInfo).port,
+    close: () => {
+      http.close();
+      http.closeAllConnections();
+    },
+  };
+}
