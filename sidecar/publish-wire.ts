@@ -78,12 +78,13 @@ function decodeEvent(wire: Wire, end: number, index: number, nowMs: number): Dec
         break;
       case 26: {
         headers ??= [];
-        const header = decodeHeader(wire, wire.at + wire.length());
+        const length = wire.length();
+        const header = decodeHeader(wire, wire.at + length);
         const name = header[0];
         if (name === undefined) wrong ??= `headers[${headers.length}].key: is not valid UTF-8.`;
         else wrong ??= refuseHeader(name, headers.length);
         headers.push([name ?? "", header[1]]);
-        bytes += (name?.length ?? 0) + header[1].length;
+        bytes += Buffer.byteLength(name ?? "") + header[1].length;
         break;
       }
       case 34:
@@ -108,8 +109,9 @@ function decodeEvent(wire: Wire, end: number, index: number, nowMs: number): Dec
     const given = headers?.findIndex(([name]) => name === "ce_type") ?? -1;
     if (given >= 0) wrong ??= `headers[${given}].key: ce_type is given by the field type already.`;
     headers ??= [];
-    headers.push(["ce_type", Buffer.from(type)]);
-    bytes += 7 + type.length;
+    const text = Buffer.from(type);
+    headers.push(["ce_type", text]);
+    bytes += 7 + text.length;
   }
   if (wrong !== undefined) return { kind: "invalid", message: `events[${index}].${wrong}` };
   bytes += (key?.length ?? 0) + (value?.length ?? 0);
@@ -226,9 +228,11 @@ class Wire {
       case 1:
         this.at += 8;
         break;
-      case 2:
-        this.at += this.length();
+      case 2: {
+        const length = this.length();
+        this.at += length;
         break;
+      }
       case 5:
         this.at += 4;
         break;
