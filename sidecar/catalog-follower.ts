@@ -17,6 +17,8 @@ import type { Clock } from "./server-context.ts";
 const FORMAT_VERSION = 1;
 const FETCH_BYTES = 1 << 20;
 const POLL_MS = 1000;
+/** An empty catalog is known to be empty after this long. */
+const FIRST_POLL_MS = 50;
 const RETRY_MS = 500;
 const PROGRESS_MS = 10_000;
 const DEFAULT_EVENT_BYTES = 1 << 20;
@@ -121,7 +123,7 @@ export class CatalogFollower implements Catalog {
     let fresh: Map<string, CatalogTopic> | undefined = new Map();
     try {
       while (!this.#closed) {
-        const outcome = await reader.fetch(position, FETCH_BYTES, fresh ? 0 : POLL_MS);
+        const outcome = await reader.fetch(position, FETCH_BYTES, this.#read ? POLL_MS : FIRST_POLL_MS);
         if (this.#closed) return;
         if (outcome.kind === "loss") {
           if (outcome.loss.kind === "before-earliest") {
@@ -145,7 +147,10 @@ export class CatalogFollower implements Catalog {
         const { records, next, epoch } = recordsOf(outcome, position.offset);
         for (const record of records) this.#take(record, fresh);
         position = { offset: next, epoch: epoch >= 0 ? epoch : position.epoch };
-        if (fresh && position.offset >= outcome.lastStable) {
+        // A catalog that was made anew and is still empty says nothing: its operator is about to write it,
+        // and taking it at its word would end every stream.
+        const says = position.offset > 0 || this.#topics.size === 0;
+        if (fresh && says && position.offset >= outcome.lastStable) {
           this.#replace(fresh);
           fresh = undefined;
         }

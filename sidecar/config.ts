@@ -60,7 +60,7 @@ const SETTINGS = {
   },
   "health-listen": { value: "host:port", help: "plain HTTP: /livez, /readyz, /metrics; off by default" },
   shape: { value: "gateway|pod", help: "a Deployment behind a Service, or in an app's pod", default: "gateway" },
-  kafka: { value: "host:port,…", help: "Kafka brokers; required" },
+  kafka: { value: "host:port,…", help: "Kafka brokers" },
   "kafka-tls": { value: "true|false", help: "TLS to Kafka; on with any other --kafka-tls-…", default: "false" },
   "kafka-tls-ca-file": { value: "file", help: "authorities that may sign the brokers' certificates" },
   "kafka-tls-cert-file": { value: "file", help: "this server's certificate for Kafka" },
@@ -70,15 +70,16 @@ const SETTINGS = {
   "kafka-sasl-password-file": { value: "file", help: "its password" },
   "tls-cert-file": { value: "file", help: "this server's certificate for apps" },
   "tls-key-file": { value: "file", help: "its key" },
-  "deployment-id": { value: "id", help: "whose catalog this server serves: [a-z0-9-]{1,40}; required" },
+  "deployment-id": { value: "id", help: "whose catalog this server serves: [a-z0-9-]{1,40}" },
   "cluster-uid": { value: "uid", help: "take catalog records of this cluster only" },
-  namespace: { value: "name", help: "the namespace that this server speaks for; required" },
+  namespace: { value: "name", help: "the namespace that this server speaks for" },
   "server-name": { value: "name", help: "name for people (default: the host's name)" },
   "log-level": { value: "level", help: "trace, debug, info, warn, error, silent", default: "info" },
 } as const satisfies Record<string, Setting>;
 
 type SettingName = keyof typeof SETTINGS;
 
+const REQUIRED: readonly string[] = ["kafka", "deployment-id", "namespace"];
 const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 const MECHANISMS: readonly string[] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 const UNITS: Record<string, number> = { "": 1, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 };
@@ -286,7 +287,8 @@ function show(value: number, bytes: boolean): string {
 function helpText(): string {
   const lines: string[] = [];
   for (const [name, setting] of Object.entries(SETTINGS) as [string, Setting][]) {
-    const preset = setting.default === undefined ? "" : ` (default ${setting.default})`;
+    const required = REQUIRED.includes(name) ? " (required)" : "";
+    const preset = setting.default === undefined ? required : ` (default ${setting.default})`;
     lines.push(`  ${`--${name} <${setting.value}>`.padEnd(36)} ${setting.help}${preset}`);
   }
   lines.push("", "Limits:");

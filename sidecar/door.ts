@@ -6,6 +6,8 @@
  * decoders here never throw, since grpc-js would answer INTERNAL without our details.
  */
 import type { EventEmitter } from "node:events";
+import { rm } from "node:fs/promises";
+import { connect } from "node:net";
 import {
   type handleBidiStreamingCall,
   type handleUnaryCall,
@@ -42,8 +44,8 @@ export interface DoorOptions {
 }
 
 export interface Door {
-  /** 0 for a Unix socket. */
-  readonly port: number;
+  /** Where clients connect: with the port that was given when 0 was asked for. */
+  readonly address: string;
   /** Resolves when no Subscribe is open. */
   streamsEnded(): Promise<void>;
   /** No new connections and calls; resolves when every call has ended. */
@@ -80,17 +82,35 @@ export async function openDoor(
         { cert_chain: options.tls.cert, private_key: options.tls.key },
       ])
     : ServerCredentials.createInsecure();
+  if (options.address.startsWith("unix:")) await removeStaleSocket(options.address.slice(5));
   const port = await new Promise<number>((resolve, reject) => {
     grpc.bindAsync(options.address, credentials, (error, bound) =>
       error ? reject(error) : resolve(bound),
     );
   });
+  const { address } = options;
   return {
-    port,
+    // grpc-js says port 1 for a Unix socket.
+    address: address.startsWith("unix:")
+      ? address
+      : `${address.slice(0, address.lastIndexOf(":"))}:${port}`,
     streamsEnded: () => streams.ended(),
     finish: () => new Promise((resolve) => grpc.tryShutdown(() => resolve())),
     close: () => grpc.forceShutdown(),
   };
+}
+
+/** A server that was killed leaves its socket file behind, and nobody answers there. */
+async function removeStaleSocket(path: string): Promise<void> {
+  const stale = await new Promise<boolean>((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
+  if (stale) await rm(path, { force: true });
 }
 
 /** Subscribe calls under way: a drain waits for these. */

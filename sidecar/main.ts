@@ -3,6 +3,7 @@
  *
  * Exit codes: 0 after a drain or --help, 1 for anything that a person must correct, 2 for a bug.
  */
+import { setLogger } from "@grpc/grpc-js";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { type Config, readConfig } from "./config.ts";
 import { makeLogger } from "./logger.ts";
@@ -23,6 +24,9 @@ switch (parsed.kind) {
 
 async function run(config: Config): Promise<void> {
   const logger = makeLogger(config.logLevel, config.serverName);
+  // grpc-js writes to standard error what its callers are told anyway.
+  const grpcLog = (...words: unknown[]): void => logger.debug({ from: "grpc" }, words.join(" "));
+  setLogger({ error: grpcLog, info: grpcLog, debug: grpcLog });
   process.on("uncaughtException", (error) => {
     logger.fatal({ err: error }, "this is a bug of Throughline; please report it");
     process.exit(2);
@@ -38,7 +42,7 @@ async function run(config: Config): Promise<void> {
     const server = await startServer(config, log, logger);
     logger.info(
       {
-        listen: server.port === 0 ? config.listen : withPort(config.listen, server.port),
+        listen: server.address,
         ...(config.healthListen && {
           health: `${config.healthListen.host}:${server.healthPort}`,
         }),
@@ -68,8 +72,4 @@ async function run(config: Config): Promise<void> {
     process.stderr.write(`throughline: ${(error as Error).message}\n`);
     process.exit(1);
   }
-}
-
-function withPort(listen: string, port: number): string {
-  return `${listen.slice(0, listen.lastIndexOf(":"))}:${port}`;
 }

@@ -25,8 +25,8 @@ import { topicInfo } from "./topics.ts";
 const PROBED_PARTITIONS = 8;
 
 export interface RunningServer {
-  /** 0 for a Unix socket. */
-  readonly port: number;
+  /** Where clients connect: with the port that was given when 0 was asked for. */
+  readonly address: string;
   readonly healthPort: number | undefined;
   /** Tells clients to move; resolves when all have gone, or at the deadline. */
   drain(): Promise<void>;
@@ -128,7 +128,7 @@ export async function startServer(
     ).catch(cannotListen("--listen", config.listen));
     stopAll.unshift(() => door.close());
     return {
-      port: door.port,
+      address: door.address,
       healthPort: statusPage?.port,
       drain: () => {
         reliability.drain(WALL_CLOCK.now() + limits.drainMs);

@@ -1,0 +1,222 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import type { Logger } from "pino";
+import type { TopicInfo } from "../../kafka/log.ts";
+import { MemoryLog } from "../../kafka/memory-log.ts";
+import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
+import { CatalogFollower, catalogTopicName, readCatalogRecord } from "../../sidecar/catalog-follower.ts";
+import { makeLogger } from "../../sidecar/logger.ts";
+
+const NAME = catalogTopicName("local");
+
+function record(name: string, over: Partial<CatalogRecord> = {}): CatalogRecord {
+  const [namespace = "", short = ""] = name.split("/");
+  return {
+    formatVersion: 1,
+    namespace,
+    name: short,
+    ownerUid: "u",
+    ownerGeneration: 1n,
+    state: 1,
+    kafkaTopic: `${namespace}.${short}`,
+    topicId: Buffer.alloc(16, 7),
+    partitions: 2,
+    ordering: 1,
+    outbox: "",
+    maxEventBytes: 5000,
+    publishNamespaces: ["web"],
+    subscribeNamespaces: [],
+    clusterUid: "c1",
+    ...over,
+  };
+}
+
+let log: MemoryLog;
+let follower: CatalogFollower | undefined;
+let lines: string[];
+let logger: Logger;
+/** Everyone who waits for a log line, a change, or the first read looks again at each of them. */
+let lookAgain: Set<() => void>;
+/** How often the follower waited before it tried again. */
+let delays: number;
+
+beforeEach(() => {
+  delays = 0;
+  log = new MemoryLog();
+  lines = [];
+  lookAgain = new Set();
+  logger = makeLogger("info", "s", {
+    write: (line) => {
+      lines.push((JSON.parse(line) as { msg: string }).msg);
+      for (const look of [...lookAgain]) look();
+    },
+  });
+});
+
+afterEach(async () => {
+  follower?.close();
+  await log.close();
+});
+
+function until(holds: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (!holds()) return;
+      lookAgain.delete(look);
+      resolve();
+    };
+    lookAgain.add(look);
+    look();
+  });
+}
+
+function follow(clusterUid?: string): CatalogFollower {
+  const made = new CatalogFollower({
+    log,
+    deploymentId: "local",
+    clusterUid,
+    clock: {
+      now: () => Date.now(),
+      setTimer: (ms, fire) => {
+        delays++;
+        for (const look of [...lookAgain]) look();
+        const timer = setTimeout(fire, Math.min(ms, 5));
+        return () => clearTimeout(timer);
+      },
+    },
+    logger,
+    onRead: () => {
+      for (const look of [...lookAgain]) look();
+    },
+  });
+  made.onChange(() => {
+    for (const look of [...lookAgain]) look();
+  });
+  follower = made;
+  return made;
+}
+
+async function makeCatalog(): Promise<TopicInfo> {
+  const made = await log.admin.createTopic({
+    name: NAME,
+    partitions: 1,
+    replicas: 1,
+    settings: { "cleanup.policy": "compact" },
+  });
+  if (made.kind !== "done") throw new Error(made.reason);
+  return made.value;
+}
+
+async function write(topic: TopicInfo, name: string, value: CatalogRecord | Buffer | null): Promise<void> {
+  const bytes =
+    value === null || Buffer.isBuffer(value) ? value : Buffer.from(CatalogRecord.encode(value).finish());
+  await log.append(topic, 0, { key: Buffer.from(name), value: bytes, headers: [], timeMs: 1 });
+}
+
+/** What `ask` gives, or the name of the failure. */
+function told<T>(ask: () => T): T | string {
+  try {
+    return ask();
+  } catch (error) {
+    return (error as { error: string }).error;
+  }
+}
+
+test("before the catalog was read nothing is said to be not found", async () => {
+  const catalog = follow();
+  expect(told(() => catalog.get("shop/orders"))).toBe("KAFKA_UNAVAILABLE");
+  expect(told(() => catalog.list())).toBe("KAFKA_UNAVAILABLE");
+});
+
+test("a catalog topic that is missing is waited for, and said once", async () => {
+  const catalog = follow();
+  await until(() => delays >= 4);
+  await write(await makeCatalog(), "shop/orders", record("shop/orders"));
+  await until(() => told(() => catalog.get("shop/orders")?.partitions) === 2);
+  expect(lines.filter((line) => line === "waiting for the catalog")).toHaveLength(1);
+});
+
+test("the catalog is read whole, the last record of a key wins, and a removed one is gone", async () => {
+  const topic = await makeCatalog();
+  await write(topic, "shop/orders", record("shop/orders"));
+  await write(topic, "shop/gone", record("shop/gone"));
+  await write(topic, "shop/orders", record("shop/orders", { partitions: 9, state: 2, ordering: 3 }));
+  await write(topic, "shop/gone", null);
+  const catalog = follow();
+  await until(() => lines.includes("the catalog was read"));
+  await until(() => told(() => catalog.get("shop/orders")?.partitions) === 9);
+  expect(catalog.list()).toEqual([
+    {
+      name: "shop/orders",
+      namespace: "shop",
+      kafkaTopic: "shop.orders",
+      topicId: "07".repeat(16),
+      partitions: 9,
+      ordering: "Commit",
+      state: "DataLost",
+      maxEventBytes: 5000,
+      publishNamespaces: ["web"],
+      subscribeNamespaces: [],
+    },
+  ]);
+});
+
+test("changes and removals reach listeners by name", async () => {
+  const topic = await makeCatalog();
+  await write(topic, "shop/orders", record("shop/orders"));
+  const catalog = follow();
+  await until(() => told(() => catalog.get("shop/orders")) !== "KAFKA_UNAVAILABLE");
+  const changed: string[] = [];
+  const stop = catalog.onChange((name) => changed.push(name));
+  await write(topic, "shop/new", record("shop/new"));
+  await write(topic, "shop/orders", null);
+  await until(() => catalog.list().length === 1 && catalog.get("shop/new") !== undefined);
+  expect(changed).toEqual(["shop/new", "shop/orders"]);
+  stop();
+});
+
+test("a record that cannot be taken is refused in the log and removes nothing", async () => {
+  const topic = await makeCatalog();
+  await write(topic, "shop/orders", record("shop/orders"));
+  const catalog = follow("c1");
+  await until(() => told(() => catalog.get("shop/orders")) !== "KAFKA_UNAVAILABLE");
+  await write(topic, "shop/orders", record("shop/orders", { formatVersion: 2, partitions: 50 }));
+  await write(topic, "shop/orders", record("shop/orders", { clusterUid: "c2", partitions: 60 }));
+  await write(topic, "shop/orders", Buffer.from([255, 255]));
+  await write(topic, "shop/last", record("shop/last"));
+  await until(() => catalog.get("shop/last") !== undefined);
+  expect(catalog.get("shop/orders")?.partitions).toBe(2);
+  expect(lines.filter((line) => line.startsWith("a catalog record is refused"))).toEqual([
+    expect.stringContaining("format version 2"),
+    expect.stringContaining('cluster "c2"'),
+    expect.stringContaining("damaged"),
+  ]);
+});
+
+test("a catalog topic made anew is read anew, and what it lacks is gone", async () => {
+  const topic = await makeCatalog();
+  await write(topic, "shop/orders", record("shop/orders"));
+  await write(topic, "shop/old", record("shop/old"));
+  const catalog = follow();
+  await until(() => told(() => catalog.list().length) === 2);
+  await log.admin.deleteTopic(topic.id);
+  const anew = await makeCatalog();
+  await until(() => lines.includes("the catalog is read anew"));
+  // As long as it is empty it says nothing.
+  expect(catalog.list()).toHaveLength(2);
+  await write(anew, "shop/orders", record("shop/orders", { partitions: 5 }));
+  await until(() => catalog.get("shop/orders")?.partitions === 5 && catalog.list().length === 1);
+});
+
+test.each<[Partial<CatalogRecord>, string]>([
+  [{ namespace: "other" }, "it describes"],
+  [{ topicId: Buffer.alloc(3) }, "make no sense"],
+  [{ partitions: 0 }, "make no sense"],
+  [{ state: 0 }, "make no sense"],
+  [{ ordering: 0 }, "make no sense"],
+])("P10: a record of %j is refused with its reason", (over, why) => {
+  const value = Buffer.from(CatalogRecord.encode(record("shop/orders", over)).finish());
+  expect(readCatalogRecord("shop/orders", value, undefined)).toEqual({
+    kind: "refused",
+    why: expect.stringContaining(why),
+  });
+});
