@@ -39,8 +39,8 @@ export function compileFilter(filter: Filter | undefined): Admits | undefined {
       else {
         const [length, from] = readVarint(bytes, at);
         at = from + length;
-        if (tag === 0x0a && !keyOk) keyOk = keySet.has(bytes.latin1Slice(from, at));
-        else if (tag === 0x32 && !typeOk) typeOk = typeSet.has(bytes.utf8Slice(from, at));
+        if (tag === 0x0a && !keyOk) keyOk = keySet.has(bytes.toString("latin1", from, at));
+        else if (tag === 0x32 && !typeOk) typeOk = typeSet.has(bytes.toString("utf8", from, at));
         else if (tag === 0x2a && wanted.length > 0) found.add(headerText(bytes, from, at));
       }
     }
@@ -56,8 +56,8 @@ function headerText(bytes: Buffer, start: number, end: number): string {
     const tag = bytes[at++];
     const [length, from] = readVarint(bytes, at);
     at = from + length;
-    if (tag === 0x0a) key = bytes.utf8Slice(from, at);
-    else value = bytes.latin1Slice(from, at);
+    if (tag === 0x0a) key = bytes.toString("utf8", from, at);
+    else value = bytes.toString("latin1", from, at);
   }
   return `${key}\0${value}`;
 }

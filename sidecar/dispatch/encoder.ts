@@ -174,14 +174,14 @@ export class SegmentEncoder {
     valueLength: number,
   ): void => {
       const source = this.#headerSource;
-      if (keyLength === 7 && source.latin1Slice(keyStart, keyStart + 7) === "ce_type") {
+      if (keyLength === 7 && source.toString("latin1", keyStart, keyStart + 7) === "ce_type") {
         this.#typeSource = source;
         this.#typeStart = valueStart;
         this.#typeLength = Math.max(0, valueLength);
         return;
       }
       if (valueLength === 8 && source[keyStart] === 0x74 && source[keyStart + 2] === 0x2d) {
-        const name = source.latin1Slice(keyStart, keyStart + keyLength);
+        const name = source.toString("latin1", keyStart, keyStart + keyLength);
         const number = (): bigint => source.readBigInt64BE(valueStart);
         if (name === "tl-sequence") this.#sequence = number();
         else if (name === "tl-commit-id") this.#commitId = number();

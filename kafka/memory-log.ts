@@ -1,0 +1,189 @@
+/**
+ * The log in memory, for pure tests and the simulation: real record batches, the same port and contract
+ * as Kafka's. Time and the order of answers come in by `schedule` and `setTimer`.
+ */
+import type {
+  AdminOutcome,
+  AppendOutcome,
+  FencedWriter,
+  FetchOutcome,
+  Log,
+  LogAdmin,
+  LogLoss,
+  NewRecord,
+  OffsetOutcome,
+  OffsetSpec,
+  PartitionReader,
+  Position,
+  TopicInfo,
+} from "./log.ts";
+import { MemoryAdmin } from "./memory-admin.ts";
+import { type Batch, MemoryPartition } from "./memory-partition.ts";
+import { partitionOf } from "./partitioner.ts";
+
+export interface MemoryLogOptions {
+  /** When an answer is delivered; by default as a microtask. */
+  readonly schedule?: (deliver: () => void) => void;
+  readonly setTimer?: (ms: number, fire: () => void) => () => void;
+}
+
+export class MemoryLog implements Log {
+  readonly admin: LogAdmin;
+  readonly topics: MemoryAdmin;
+  readonly #schedule: (deliver: () => void) => void;
+  readonly #setTimer: (ms: number, fire: () => void) => () => void;
+  readonly #writers = new Map<string, number>();
+  #unavailable: string | undefined;
+  #spread = 0;
+
+  constructor(options: MemoryLogOptions = {}) {
+    this.#schedule = options.schedule ?? queueMicrotask;
+    this.#setTimer = options.setTimer ?? wallTimer;
+    this.topics = new MemoryAdmin((make) => this.#later(make));
+    this.admin = this.topics;
+  }
+
+  createTopicNow(name: string, partitions: number): TopicInfo {
+    return this.topics.create(name, partitions, {});
+  }
+
+  /** Appends one batch; returns its first offset. */
+  appendNow(topic: string, partition: number, records: readonly NewRecord[]): number {
+    return this.#partition(topic, partition).append(records);
+  }
+
+  /** An aborted transaction: its records and its marker take offsets and are never delivered. */
+  appendAbortedNow(topic: string, partition: number, records: readonly NewRecord[]): number {
+    return this.#partition(topic, partition).appendAborted(records);
+  }
+
+  retainFrom(topic: string, partition: number, offset: number): void {
+    this.#partition(topic, partition).retainFrom(offset);
+  }
+
+  truncateTo(topic: string, partition: number, offset: number): void {
+    this.#partition(topic, partition).truncateTo(offset);
+  }
+
+  recreate(topic: string): TopicInfo {
+    const old = this.topics.info(topic);
+    this.topics.remove(topic);
+    return this.topics.create(topic, old?.partitions ?? 1, {});
+  }
+
+  /** Every call ends unavailable until `heal`. */
+  fail(reason: string): void {
+    this.#unavailable = reason;
+  }
+
+  heal(): void {
+    this.#unavailable = undefined;
+  }
+
+  openReader(topic: TopicInfo, partition: number): PartitionReader {
+    let closed = false;
+    let wake: (() => void) | undefined;
+    return {
+      fetch: (position, maxBytes, maxWaitMs) =>
+        new Promise((resolve) => {
+          const answer = (): void => {
+            this.#schedule(() => {
+              const outcome: FetchOutcome = closed
+                ? { kind: "unavailable", reason: "closed" }
+                : this.#fetch(topic, partition, position, maxBytes);
+              resolve(outcome);
+            });
+          };
+          const at = this.topics.partition(topic, partition);
+          const empty = at !== undefined && at.canWait(position.offset) && this.#unavailable === undefined;
+          if (!empty || maxWaitMs <= 0 || closed) return answer();
+          wake = at.waitForAppend(this.#setTimer, maxWaitMs, answer);
+        }),
+      close: () => {
+        closed = true;
+        wake?.();
+      },
+    };
+  }
+
+  append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome> {
+    const chosen = partition ?? this.#choose(topic, record.key);
+    if (chosen >= topic.partitions) throw new RangeError(`${topic.name} has no partition ${chosen}`);
+    return this.#later((): AppendOutcome => {
+      if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+      const at = this.topics.partition(topic, chosen);
+      if (at === undefined) return { kind: "gone" };
+      return { kind: "appended", partition: chosen, offset: at.append([record]) };
+    });
+  }
+
+  offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome> {
+    return this.#later((): OffsetOutcome => {
+      if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+      const at = this.topics.partition(topic, partition);
+      if (at === undefined) return { kind: "gone" };
+      if (spec === "latest") return { kind: "offset", offset: at.end, epoch: at.epoch };
+      if (spec === "earliest") return { kind: "offset", offset: at.start, epoch: -1 };
+      return { kind: "offset", offset: at.offsetAt(spec.timeMs), epoch: -1 };
+    });
+  }
+
+  openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>> {
+    const epoch = (this.#writers.get(transactionalId) ?? 0) + 1;
+    this.#writers.set(transactionalId, epoch);
+    const writer: FencedWriter = {
+      write: (topic, records) =>
+        this.#later(() => {
+          if (this.#writers.get(transactionalId) !== epoch) return { kind: "fenced" } as const;
+          if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable } as const;
+          this.#partition(topic, 0).append(records);
+          return { kind: "done" } as const;
+        }),
+      close: async () => {},
+    };
+    return this.#later(() => ({ kind: "done", value: writer }) as const);
+  }
+
+  async close(): Promise<void> {}
+
+  #fetch(topic: TopicInfo, partition: number, position: Position, maxBytes: number): FetchOutcome {
+    if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+    const at = this.topics.partition(topic, partition);
+    if (at === undefined) return lost({ kind: "gone" });
+    const loss = at.judge(position);
+    if (loss) return lost(loss);
+    const batches: Batch[] = at.read(position.offset, maxBytes);
+    return {
+      kind: "fetched",
+      records: Buffer.concat(batches.map((batch) => batch.bytes)),
+      aborted: at.abortedIn(batches),
+      highWatermark: at.end,
+      lastStable: at.end,
+      logStart: at.start,
+    };
+  }
+
+  #choose(topic: TopicInfo, key: Buffer | null): number {
+    return key === null ? this.#spread++ % topic.partitions : partitionOf(key, topic.partitions);
+  }
+
+  #partition(topic: string, partition: number): MemoryPartition {
+    const info = this.topics.info(topic);
+    const found = info && this.topics.partition(info, partition);
+    if (!found) throw new Error(`no partition ${partition} of ${topic}`);
+    return found;
+  }
+
+  #later<T>(make: () => T): Promise<T> {
+    return new Promise((resolve) => this.#schedule(() => resolve(make())));
+  }
+}
+
+function lost(loss: LogLoss): FetchOutcome {
+  return { kind: "loss", loss };
+}
+
+function wallTimer(ms: number, fire: () => void): () => void {
+  const timer = setTimeout(fire, ms);
+  return () => clearTimeout(timer);
+}
