@@ -184,6 +184,6 @@ function lost(loss: LogLoss): FetchOutcome {
 }
 
 function wallTimer(ms: number, fire: () => void): () => void {
-  const timer = setTimeout(fire, ms);
+  const timer = setTimeout(fire, ms).unref();
   return () => clearTimeout(timer);
 }

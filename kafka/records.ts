@@ -1,15 +1,14 @@
 /** Fetched batches as records: for small topics read whole, like the catalog. Not for the hot path. */
-import type { AbortedTransaction, KeyedRecord } from "./log.ts";
+import type { Fetched, KeyedRecord } from "./log.ts";
 import { scan } from "./scan.ts";
 
 /** @throws when the bytes are corrupt. */
 export function recordsOf(
-  records: Buffer,
+  fetched: Pick<Fetched, "records" | "aborted">,
   from: number,
-  aborted: readonly AbortedTransaction[],
 ): { records: KeyedRecord[]; next: number; epoch: number } {
   const found: KeyedRecord[] = [];
-  const end = scan(records, { from, aborted }, (cursor) => {
+  const end = scan(fetched.records, { from, aborted: fetched.aborted }, (cursor) => {
     const { buf, keyStart, keyLength, valueStart, valueLength } = cursor;
     found.push({
       key: keyLength < 0 ? null : Buffer.from(buf.subarray(keyStart, keyStart + keyLength)),

@@ -35,7 +35,10 @@ export function offsetsOf(frame: Buffer): { offsets: number[]; token: Buffer } {
       if (tag === 0x18) offset = varint();
       else if ((tag & 7) === 0) varint();
       else if ((tag & 7) === 1) at += 8;
-      else at += varint();
+      else {
+        const length = varint();
+        at += length;
+      }
     }
     return offset;
   }

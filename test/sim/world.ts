@@ -46,6 +46,7 @@ class Client {
   /** Index in the list of committed offsets of the event that must come next. */
   expected = 0;
   stalledUntil = 0;
+  busyUntil = 0;
 }
 
 const PAYLOAD_BYTES = 40;
@@ -151,6 +152,7 @@ export class World {
       },
     });
     client.stream = stream;
+    client.busyUntil = 0;
     stream.addCursor(at.offset, at.epoch, false);
     stream.start();
     this.#giveCredit(client, stream);
@@ -160,8 +162,10 @@ export class World {
   #receive(client: Client, stream: SubscriberStream, frame: Frame, taken: () => void): void {
     const bytes = Buffer.alloc(frame.byteLength);
     frame.copy(bytes, 0);
-    const stall = Math.max(0, client.stalledUntil - this.#clock.now());
-    this.#clock.setTimer(stall + this.#random.int(0, 4), () => {
+    const now = this.#clock.now();
+    // A connection keeps the order of its frames.
+    client.busyUntil = Math.max(client.busyUntil + 0.001, client.stalledUntil, now) + this.#random.int(0, 4);
+    this.#clock.setTimer(client.busyUntil - now, () => {
       if (client.stream !== stream) return;
       this.#judge(client, bytes);
       taken();
