@@ -1,0 +1,65 @@
+/** Positions by name or time, read committed: "latest" is the last stable offset. */
+import { type ListOffsetsResponse, listOffsetsV9 } from "@platformatic/kafka";
+import type { Cluster } from "./cluster.ts";
+import { failureOf, failureOfError, responseOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
+import type { OffsetOutcome, OffsetSpec, TopicInfo } from "./log.ts";
+
+const READ_COMMITTED = 1;
+
+export async function listOffset(
+  cluster: Cluster,
+  topic: TopicInfo,
+  partition: number,
+  spec: OffsetSpec,
+): Promise<OffsetOutcome> {
+  let last: OffsetOutcome = { kind: "unavailable", reason: "Kafka: the partition has no leader" };
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      const asked = await ask(cluster, topic, partition, spec, attempt > 0);
+      if (asked.kind === "offset" && asked.offset === -1) {
+        // A time past the last event: what comes next is at the end.
+        return await listOffset(cluster, topic, partition, "latest");
+      }
+      if (asked.kind !== "unavailable") return asked;
+      last = asked;
+    } catch (error) {
+      last = failureOfError(error);
+      if (last.kind === "unauthorised") return last;
+    }
+  }
+  return last;
+}
+
+async function ask(
+  cluster: Cluster,
+  topic: TopicInfo,
+  partition: number,
+  spec: OffsetSpec,
+  fresh: boolean,
+): Promise<OffsetOutcome> {
+  const view = fresh ? await cluster.view([topic.name]) : undefined;
+  const named = view?.topics.get(topic.name);
+  if (named && named.errorCode === 0 && named.id !== topic.id) return { kind: "gone" };
+  if (named?.errorCode === UNKNOWN_TOPIC_OR_PARTITION) return { kind: "gone" };
+  const leader = await cluster.leader(topic.name, partition, fresh);
+  if (!leader) return { kind: "unavailable", reason: "Kafka: the partition has no leader" };
+  const connection = await cluster.control(leader.broker);
+  const timestamp = spec === "earliest" ? -2n : spec === "latest" ? -1n : BigInt(spec.timeMs);
+  const request = [
+    {
+      name: topic.name,
+      partitions: [{ partitionIndex: partition, currentLeaderEpoch: -1, timestamp }],
+    },
+  ];
+  let response: ListOffsetsResponse | undefined;
+  try {
+    response = await listOffsetsV9.api.async(connection, -1, READ_COMMITTED, request);
+  } catch (error) {
+    response = responseOf<ListOffsetsResponse>(error);
+    if (!response) throw error;
+  }
+  const found = response.topics[0]?.partitions[0];
+  if (!found) return { kind: "unavailable", reason: "Kafka: the answer names no partition" };
+  if (found.errorCode !== 0) return failureOf(found.errorCode);
+  return { kind: "offset", offset: Number(found.offset), epoch: found.leaderEpoch };
+}
