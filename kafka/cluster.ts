@@ -4,7 +4,7 @@
  * share the control connections here, readers and the appender open theirs.
  */
 import type { ConnectionOptions as TlsOptions } from "node:tls";
-import { Connection, type MetadataResponse, metadataV12, type SASLOptions } from "@platformatic/kafka";
+import { Connection, metadataV12, type SASLOptions } from "@platformatic/kafka";
 import { responseOf } from "./failures.ts";
 
 export interface KafkaOptions {
@@ -29,6 +29,8 @@ export interface TopicView {
   readonly errorCode: number;
   readonly partitions: readonly { leaderId: number; leaderEpoch: number; replicas: number }[];
 }
+
+type MetadataResponse = ReturnType<typeof metadataV12.parseResponse>;
 
 interface View {
   readonly brokers: ReadonlyMap<number, Broker>;

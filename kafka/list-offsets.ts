@@ -1,8 +1,10 @@
 /** Positions by name or time, read committed: "latest" is the last stable offset. */
-import { type ListOffsetsResponse, listOffsetsV9 } from "@platformatic/kafka";
+import { listOffsetsV9 } from "@platformatic/kafka";
 import type { Cluster } from "./cluster.ts";
 import { failureOf, failureOfError, responseOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { OffsetOutcome, OffsetSpec, TopicInfo } from "./log.ts";
+
+type ListOffsetsResponse = ReturnType<typeof listOffsetsV9.parseResponse>;
 
 const READ_COMMITTED = 1;
 

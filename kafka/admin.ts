@@ -1,0 +1,149 @@
+/** Admin through the client's request encoders; Kafka's refusals come back with its own sentence. */
+import {
+  ConfigResourceTypes,
+  type Connection,
+  createPartitionsV3,
+  createTopicsV7,
+  deleteTopicsV6,
+  describeConfigsV4,
+  IncrementalAlterConfigOperationTypes,
+  incrementalAlterConfigsV1,
+} from "@platformatic/kafka";
+import { type Cluster, dashed } from "./cluster.ts";
+import { failureOfError, refusalOf, responseOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
+import type { AdminOutcome, LogAdmin, TopicId, TopicInfo, TopicSettings } from "./log.ts";
+
+const TIMEOUT_MS = 15_000;
+/** DescribeConfigs: a value set on the topic itself. */
+const DYNAMIC_TOPIC_CONFIG = 1;
+
+interface Result {
+  readonly errorCode: number;
+  readonly errorMessage?: string | null;
+}
+
+export class KafkaAdmin implements LogAdmin {
+  readonly #cluster: Cluster;
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  async describeTopics(
+    names: readonly string[],
+  ): Promise<AdminOutcome<ReadonlyMap<string, TopicInfo>>> {
+    try {
+      const view = await this.#cluster.view(names);
+      const found = new Map<string, TopicInfo>();
+      for (const [name, topic] of view.topics) {
+        if (topic.errorCode === UNKNOWN_TOPIC_OR_PARTITION) continue;
+        if (topic.errorCode !== 0) return refusalOf(topic.errorCode, null);
+        const { id, partitions } = topic;
+        const replicas = partitions[0]?.replicas ?? 0;
+        found.set(name, { name, id, partitions: partitions.length, replicas });
+      }
+      return { kind: "done", value: found };
+    } catch (error) {
+      return failureOfError(error);
+    }
+  }
+
+  async listTopics(): Promise<AdminOutcome<readonly string[]>> {
+    try {
+      const view = await this.#cluster.view(null);
+      return { kind: "done", value: [...view.topics.keys()] };
+    } catch (error) {
+      return failureOfError(error);
+    }
+  }
+
+  async createTopic(
+    topic: Parameters<LogAdmin["createTopic"]>[0],
+  ): Promise<AdminOutcome<TopicInfo>> {
+    const request = {
+      name: topic.name,
+      numPartitions: topic.partitions,
+      replicationFactor: topic.replicas,
+      assignments: [],
+      configs: Object.entries(topic.settings).map(([name, value]) => ({ name, value })),
+    };
+    const answer = await this.#ask<ReturnType<typeof createTopicsV7.parseResponse>>((connection) =>
+      createTopicsV7.api.async(connection, [request], TIMEOUT_MS, false),
+    );
+    if ("kind" in answer) return answer;
+    const made = answer.topics[0];
+    if (!made || made.errorCode !== 0) return refusal(made);
+    const { name, topicId, numPartitions, replicationFactor } = made;
+    const id = topicId.replaceAll("-", "");
+    return {
+      kind: "done",
+      value: { name, id, partitions: numPartitions, replicas: replicationFactor },
+    };
+  }
+
+  async createPartitions(name: string, partitions: number): Promise<AdminOutcome<void>> {
+    const request = [{ name, count: partitions, assignments: null }];
+    const answer = await this.#ask<ReturnType<typeof createPartitionsV3.parseResponse>>((c) =>
+      createPartitionsV3.api.async(c, request, TIMEOUT_MS, false),
+    );
+    return "kind" in answer ? answer : done(answer.results[0]);
+  }
+
+  async settings(name: string): Promise<AdminOutcome<TopicSettings>> {
+    const request = [{ resourceType: ConfigResourceTypes.TOPIC, resourceName: name }];
+    const answer = await this.#ask<ReturnType<typeof describeConfigsV4.parseResponse>>((c) =>
+      describeConfigsV4.api.async(c, request, false, false),
+    );
+    if ("kind" in answer) return answer;
+    const result = answer.results[0];
+    if (!result || result.errorCode !== 0) return refusal(result);
+    const own = result.configs.filter((config) => config.configSource === DYNAMIC_TOPIC_CONFIG);
+    return {
+      kind: "done",
+      value: Object.fromEntries(own.map(({ name: key, value }) => [key, value ?? ""])),
+    };
+  }
+
+  async changeSettings(
+    name: string,
+    set: TopicSettings,
+    unset: readonly string[],
+  ): Promise<AdminOutcome<void>> {
+    const { SET, DELETE } = IncrementalAlterConfigOperationTypes;
+    const configs = [
+      ...Object.entries(set).map(([key, value]) => ({ name: key, configOperation: SET, value })),
+      ...unset.map((key) => ({ name: key, configOperation: DELETE })),
+    ];
+    const request = [{ resourceType: ConfigResourceTypes.TOPIC, resourceName: name, configs }];
+    const answer = await this.#ask<ReturnType<typeof incrementalAlterConfigsV1.parseResponse>>(
+      (connection) => incrementalAlterConfigsV1.api.async(connection, request, false),
+    );
+    return "kind" in answer ? answer : done(answer.responses[0]);
+  }
+
+  async deleteTopic(id: TopicId): Promise<AdminOutcome<void>> {
+    const answer = await this.#ask<ReturnType<typeof deleteTopicsV6.parseResponse>>((connection) =>
+      deleteTopicsV6.api.async(connection, [{ name: null, topicId: dashed(id) }], TIMEOUT_MS),
+    );
+    return "kind" in answer ? answer : done(answer.responses[0]);
+  }
+
+  /** The response also when it holds errors: the client throws those, and each result is looked at. */
+  async #ask<T extends object>(
+    send: (connection: Connection) => Promise<T>,
+  ): Promise<T | ReturnType<typeof failureOfError>> {
+    try {
+      return await send(await this.#cluster.control());
+    } catch (error) {
+      return responseOf<T>(error) ?? failureOfError(error);
+    }
+  }
+}
+
+function done(result: Result | undefined): AdminOutcome<void> {
+  return result?.errorCode === 0 ? { kind: "done", value: undefined } : refusal(result);
+}
+
+function refusal(result: Result | undefined): ReturnType<typeof refusalOf> {
+  return refusalOf(result?.errorCode ?? -1, result?.errorMessage ?? null);
+}

@@ -1,0 +1,54 @@
+/** The log on Apache Kafka: puts the parts of this room together behind the port. */
+import { KafkaAdmin } from "./admin.ts";
+import { Appender } from "./appender.ts";
+import { Cluster, type KafkaOptions } from "./cluster.ts";
+import { failureOfError } from "./failures.ts";
+import { openFencedWriter } from "./fenced-writer.ts";
+import { listOffset } from "./list-offsets.ts";
+import type { Log } from "./log.ts";
+import { partitionOf } from "./partitioner.ts";
+import { KafkaReader } from "./reader.ts";
+
+/** Connects when first asked for something. */
+export function openKafkaLog(options: KafkaOptions): Log {
+  const cluster = new Cluster(options);
+  const appender = new Appender(cluster);
+  const readers = new Set<KafkaReader>();
+  let spread = 0;
+  return {
+    admin: new KafkaAdmin(cluster),
+    openReader: (topic, partition) => {
+      const reader = new KafkaReader(cluster, topic, partition);
+      readers.add(reader);
+      return {
+        fetch: (position, maxBytes, maxWaitMs) => reader.fetch(position, maxBytes, maxWaitMs),
+        close: () => {
+          readers.delete(reader);
+          reader.close();
+        },
+      };
+    },
+    append: (topic, partition, record) => {
+      const { key } = record;
+      const chosen =
+        partition ?? (key === null ? spread++ % topic.partitions : partitionOf(key, topic.partitions));
+      if (chosen < 0 || chosen >= topic.partitions) {
+        throw new RangeError(`${topic.name} has no partition ${chosen}`);
+      }
+      return appender.append(topic, chosen, record);
+    },
+    offset: (topic, partition, spec) => listOffset(cluster, topic, partition, spec),
+    openFencedWriter: async (transactionalId) => {
+      try {
+        return { kind: "done", value: await openFencedWriter(options, transactionalId) };
+      } catch (error) {
+        return failureOfError(error);
+      }
+    },
+    close: async () => {
+      for (const reader of readers) reader.close();
+      appender.close();
+      await cluster.close();
+    },
+  };
+}
