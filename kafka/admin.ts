@@ -10,8 +10,14 @@ import {
   incrementalAlterConfigsV1,
 } from "@platformatic/kafka";
 import { type Cluster, dashed } from "./cluster.ts";
-import { failureOfError, refusalOf, responseOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
-import type { AdminOutcome, LogAdmin, TopicId, TopicInfo, TopicSettings } from "./log.ts";
+import {
+  failureOf,
+  failureOfError,
+  kafkaError,
+  responseOf,
+  UNKNOWN_TOPIC_OR_PARTITION,
+} from "./failures.ts";
+import type { AdminOutcome, AdminRefusal, LogAdmin, LogFailure, TopicId, TopicInfo, TopicSettings } from "./log.ts";
 
 const TIMEOUT_MS = 15_000;
 /** DescribeConfigs: a value set on the topic itself. */
@@ -19,7 +25,7 @@ const DYNAMIC_TOPIC_CONFIG = 1;
 
 interface Result {
   readonly errorCode: number;
-  readonly errorMessage?: string | null;
+  readonly errorMessage?: string | null | undefined;
 }
 
 export class KafkaAdmin implements LogAdmin {
@@ -37,7 +43,7 @@ export class KafkaAdmin implements LogAdmin {
       const found = new Map<string, TopicInfo>();
       for (const [name, topic] of view.topics) {
         if (topic.errorCode === UNKNOWN_TOPIC_OR_PARTITION) continue;
-        if (topic.errorCode !== 0) return refusalOf(topic.errorCode, null);
+        if (topic.errorCode !== 0) return refusal({ errorCode: topic.errorCode });
         const { id, partitions } = topic;
         const replicas = partitions[0]?.replicas ?? 0;
         found.set(name, { name, id, partitions: partitions.length, replicas });
@@ -144,6 +150,11 @@ function done(result: Result | undefined): AdminOutcome<void> {
   return result?.errorCode === 0 ? { kind: "done", value: undefined } : refusal(result);
 }
 
-function refusal(result: Result | undefined): ReturnType<typeof refusalOf> {
-  return refusalOf(result?.errorCode ?? -1, result?.errorMessage ?? null);
+/** What Kafka would judge alike again is a refusal in its own words. */
+function refusal(result: Result | undefined): AdminRefusal | LogFailure {
+  const code = result?.errorCode ?? -1;
+  const failure = failureOf(code, result?.errorMessage ?? null);
+  const { name, words, retryable } = kafkaError(code, result?.errorMessage ?? null);
+  if (failure.kind === "unauthorised" || retryable) return failure;
+  return { kind: "refused", error: name, reason: words };
 }

@@ -10,7 +10,7 @@
  */
 import { type Connection, createAPI, initProducerIdV5, produceV11, Writer } from "@platformatic/kafka";
 import { closeConnection, type Cluster } from "./cluster.ts";
-import { describeCode, failureOf, failureOfError, responseOf } from "./failures.ts";
+import { failureOf, failureOfError, kafkaError, responseOf } from "./failures.ts";
 import type { AppendOutcome, NewRecord, TopicInfo } from "./log.ts";
 import { encodeBatch, recordBytes } from "./record-batch.ts";
 
@@ -224,7 +224,7 @@ class Lane {
       if (offset >= 0) return { kind: "appended", partition: this.#partition, offset };
       return { kind: "unknown", reason: "Kafka has the batch already and does not say where" };
     }
-    const reason = part?.errorMessage ?? describeCode(code);
+    const reason = part?.errorMessage ?? kafkaError(code).words;
     if (code === MESSAGE_TOO_LARGE || code === RECORD_LIST_TOO_LARGE) {
       return { kind: "too-large", reason: `Kafka: ${reason}` };
     }

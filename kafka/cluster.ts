@@ -142,7 +142,7 @@ export class Cluster {
     if (brokers.size > 0) this.#brokers = [...brokers.values(), ...this.options.brokers.map(parseBroker)];
     const topics = new Map<string, TopicView>();
     for (const topic of response.topics) {
-      if (topic.name === null) continue;
+      if (topic.name === null || topic.name === undefined) continue;
       const partitions: TopicView["partitions"][number][] = [];
       for (const { partitionIndex, leaderId, leaderEpoch, replicaNodes } of topic.partitions) {
         partitions[partitionIndex] = { leaderId, leaderEpoch, replicas: replicaNodes.length };

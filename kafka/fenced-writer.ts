@@ -1,7 +1,7 @@
 /** A transactional writer: opening one with the same id fences the older one (the catalog's writer). */
 import { Producer, ProduceAcks } from "@platformatic/kafka";
 import type { KafkaOptions } from "./cluster.ts";
-import { failureOfError, nameOf } from "./failures.ts";
+import { failureOfError, kafkaErrorsIn } from "./failures.ts";
 import type { FencedWriter, NewRecord } from "./log.ts";
 
 const FENCED = new Set(["INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "FENCED_INSTANCE_ID"]);
@@ -35,7 +35,7 @@ export async function openFencedWriter(
         await transaction.commit();
         return { kind: "done" };
       } catch (error) {
-        if (codesOf(error).some((code) => FENCED.has(nameOf(code)))) return { kind: "fenced" };
+        if (kafkaErrorsIn(error).some(({ name }) => FENCED.has(name))) return { kind: "fenced" };
         return failureOfError(error);
       }
     },
@@ -52,17 +52,4 @@ function messageOf(topic: string, record: NewRecord) {
     ...(record.key ? { key: record.key } : {}),
     ...(record.value ? { value: record.value } : {}),
   };
-}
-
-function codesOf(error: unknown): number[] {
-  const { apiCode, errors, cause } = error as {
-    apiCode?: number;
-    errors?: unknown[];
-    cause?: unknown;
-  };
-  return [
-    ...(typeof apiCode === "number" ? [apiCode] : []),
-    ...(errors ?? []).flatMap(codesOf),
-    ...(cause ? codesOf(cause) : []),
-  ];
 }
