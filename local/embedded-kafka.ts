@@ -1,0 +1,212 @@
+/**
+ * A real Apache Kafka on this machine (KRaft), one node or three, for local mode, tests and benchmarks.
+ *
+ * Its processes end with ours. When ours was killed, the next start in the same directory finds their
+ * ids, makes sure that they are its own brokers, and ends them first.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { join } from "node:path";
+import { environment } from "./config.ts";
+import { ensureJava } from "./java.ts";
+import { brokerProperties, LOG4J } from "./kafka-properties.ts";
+import { ensureKafkaJars } from "./kafka-jars.ts";
+
+const CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg";
+const START_TIMEOUT_MS = 120_000;
+const JVM = ["-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData", "-Xms64m", "-Xmx384m"];
+
+export interface EmbeddedKafka {
+  /** host:port of each node. */
+  readonly brokers: string[];
+  stop(): Promise<void>;
+  /** SIGKILL; resolves when the process is gone. Nodes count from 1. */
+  kill(node: number): Promise<void>;
+  startNode(node: number): Promise<void>;
+  freeze(node: number): void;
+  thaw(node: number): void;
+  pid(node: number): number;
+  /** Runs one of Kafka's own tools. */
+  java(
+    mainClass: string,
+    args: readonly string[],
+    input?: string,
+  ): Promise<{ code: number; stdout: string; stderr: string }>;
+}
+
+export interface EmbeddedKafkaOptions {
+  /** Holds data and logs; kept between runs. */
+  readonly directory: string;
+  readonly nodes?: 1 | 3;
+  /** Broker settings beside or instead of ours. */
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly onProgress?: (line: string) => void;
+}
+
+/** @throws with the next step when Kafka cannot be had or does not start. */
+export async function startKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
+  const { directory, nodes = 1, settings = {}, onProgress = () => {} } = options;
+  const java = ensureJava(onProgress);
+  const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
+  mkdirSync(directory, { recursive: true });
+  endLeftOver(directory);
+  const log4j = join(directory, "log4j2.properties");
+  writeFileSync(log4j, LOG4J);
+  const base = [...JVM, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
+  const ports = await freePorts(nodes * 2);
+  const listeners = ports.slice(0, nodes);
+  const controllers = ports.slice(nodes);
+  const running = new Map<number, ChildProcess>();
+  const brokers = listeners.map((port) => `127.0.0.1:${port}`);
+
+  const home = (node: number): string => join(directory, `node-${node}`);
+  const startNode = async (node: number): Promise<void> => {
+    const log = openSync(join(home(node), "log"), "a");
+    const child = spawn(java, [...base, "kafka.Kafka", join(home(node), "server.properties")], {
+      stdio: ["ignore", log, log],
+    });
+    running.set(node, child);
+    writeFileSync(join(home(node), "pid"), String(child.pid));
+    child.once("exit", () => running.delete(node));
+    await reachable(listeners[node - 1] as number, () => running.get(node) === child, home(node));
+  };
+  const endAll = (): void => {
+    for (const child of running.values()) child.kill("SIGKILL");
+  };
+  process.once("exit", endAll);
+
+  const run = (mainClass: string, args: readonly string[], input?: string) =>
+    runJava(java, [...base, mainClass, ...args], input);
+
+  onProgress(`Starting Apache Kafka (${nodes === 1 ? "one node" : `${nodes} nodes`})`);
+  await Promise.all(
+    listeners.map(async (_port, i) => {
+      const node = i + 1;
+      mkdirSync(home(node), { recursive: true });
+      const file = join(home(node), "server.properties");
+      writeFileSync(file, brokerProperties({ node, listeners, controllers, directory: home(node), settings }));
+      if (existsSync(join(home(node), "data", "meta.properties"))) return;
+      const made = await run("kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", file]);
+      if (made.code !== 0) throw new Error(`Kafka's storage cannot be formatted: ${made.stderr || made.stdout}`);
+    }),
+  );
+  await Promise.all(listeners.map((_port, i) => startNode(i + 1)));
+  await allListed(run, brokers);
+
+  const childOf = (node: number): ChildProcess => {
+    const child = running.get(node);
+    if (!child) throw new Error(`node ${node} does not run`);
+    return child;
+  };
+  return {
+    brokers,
+    startNode,
+    pid: (node) => childOf(node).pid as number,
+    freeze: (node) => void childOf(node).kill("SIGSTOP"),
+    thaw: (node) => void childOf(node).kill("SIGCONT"),
+    kill: (node) => ended(childOf(node), "SIGKILL"),
+    stop: async () => {
+      process.removeListener("exit", endAll);
+      await Promise.all([...running.values()].map((child) => ended(child, "SIGTERM")));
+      for (let node = 1; node <= nodes; node++) rmSync(join(home(node), "pid"), { force: true });
+    },
+    java: run,
+  };
+}
+
+function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  return new Promise((resolve) => {
+    const hard = setTimeout(() => child.kill("SIGKILL"), 20_000);
+    child.once("exit", () => {
+      clearTimeout(hard);
+      resolve();
+    });
+    child.kill(signal);
+  });
+}
+
+/** Brokers of an earlier run in this directory whose parent was killed. */
+function endLeftOver(directory: string): void {
+  for (const node of [1, 2, 3]) {
+    const file = join(directory, `node-${node}`, "pid");
+    if (!existsSync(file)) continue;
+    const pid = Number(readFileSync(file, "utf8"));
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      if (command.includes(join(directory, `node-${node}`))) process.kill(pid, "SIGKILL");
+    } catch {
+      // No such process, or no /proc: nothing of ours to end.
+    }
+    rmSync(file, { force: true });
+  }
+}
+
+async function reachable(port: number, alive: () => boolean, home: string): Promise<void> {
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const open = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, "127.0.0.1", () => {
+        socket.destroy();
+        resolve(true);
+      });
+      socket.once("error", () => resolve(false));
+    });
+    if (open) return;
+    if (!alive() || performance.now() > deadline) {
+      const log = readFileSync(join(home, "log"), "utf8").trim().split("\n").slice(-5).join("\n");
+      throw new Error(`Kafka did not start; the end of ${join(home, "log")}:\n${log}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** An open port is not readiness: every broker must be in the metadata. */
+async function allListed(
+  run: (mainClass: string, args: readonly string[]) => Promise<{ stdout: string }>,
+  brokers: readonly string[],
+): Promise<void> {
+  if (brokers.length === 1) return;
+  const deadline = performance.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const { stdout } = await run("org.apache.kafka.tools.BrokerApiVersionsCommand", [
+      "--bootstrap-server",
+      brokers[0] as string,
+    ]);
+    if (brokers.every((broker) => stdout.includes(broker))) return;
+    if (performance.now() > deadline) throw new Error("Kafka's nodes did not find each other.");
+  }
+}
+
+function runJava(
+  java: string,
+  args: readonly string[],
+  input?: string,
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(java, args, { stdio: ["pipe", "pipe", "pipe"] });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (bytes: Buffer) => {
+      stdout += bytes.toString();
+    });
+    child.stderr.on("data", (bytes: Buffer) => {
+      stderr += bytes.toString();
+    });
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ code: code ?? 1, stdout, stderr }));
+    child.stdin.end(input ?? "");
+  });
+}
+
+async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, () => {
+      const server = createServer();
+      return new Promise<typeof server>((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
