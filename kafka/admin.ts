@@ -17,7 +17,15 @@ import {
   responseOf,
   UNKNOWN_TOPIC_OR_PARTITION,
 } from "./failures.ts";
-import type { AdminOutcome, AdminRefusal, LogAdmin, LogFailure, TopicId, TopicInfo, TopicSettings } from "./log.ts";
+import type {
+  AdminOutcome,
+  AdminRefusal,
+  LogAdmin,
+  LogFailure,
+  TopicId,
+  TopicInfo,
+  TopicSettings,
+} from "./log.ts";
 
 const TIMEOUT_MS = 15_000;
 /** DescribeConfigs: a value set on the topic itself. */

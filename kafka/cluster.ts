@@ -125,7 +125,9 @@ export class Cluster {
     for (let attempt = 0; attempt < 2; attempt++) {
       const connection = await this.control();
       try {
-        return this.#take(await metadataV12.api.async(connection, names && [...names], false, false));
+        return this.#take(
+          await metadataV12.api.async(connection, names && [...names], false, false),
+        );
       } catch (error) {
         const response = responseOf<MetadataResponse>(error);
         if (response) return this.#take(response);
@@ -136,10 +138,12 @@ export class Cluster {
     throw last;
   }
 
-
   #take(response: MetadataResponse): View {
-    const brokers = new Map(response.brokers.map((b) => [b.nodeId, { host: b.host, port: b.port }]));
-    if (brokers.size > 0) this.#brokers = [...brokers.values(), ...this.options.brokers.map(parseBroker)];
+    const brokers = new Map(
+      response.brokers.map((b) => [b.nodeId, { host: b.host, port: b.port }]),
+    );
+    if (brokers.size > 0)
+      this.#brokers = [...brokers.values(), ...this.options.brokers.map(parseBroker)];
     const topics = new Map<string, TopicView>();
     for (const topic of response.topics) {
       if (topic.name === null || topic.name === undefined) continue;
@@ -181,9 +185,12 @@ export class Cluster {
 
   #drop(connection: Connection): void {
     for (const [key, pending] of this.#control) {
-      void pending.then((known) => {
-        if (known === connection) this.#control.delete(key);
-      }, () => {});
+      void pending.then(
+        (known) => {
+          if (known === connection) this.#control.delete(key);
+        },
+        () => {},
+      );
     }
     closeConnection(connection);
   }

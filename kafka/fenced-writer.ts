@@ -1,5 +1,5 @@
 /** A transactional writer: opening one with the same id fences the older one (the catalog's writer). */
-import { Producer, ProduceAcks } from "@platformatic/kafka";
+import { ProduceAcks, Producer } from "@platformatic/kafka";
 import type { KafkaOptions } from "./cluster.ts";
 import { failureOfError, kafkaErrorsIn } from "./failures.ts";
 import type { FencedWriter, NewRecord } from "./log.ts";

@@ -31,7 +31,8 @@ export function openKafkaLog(options: KafkaOptions): Log {
     append: (topic, partition, record) => {
       const { key } = record;
       const chosen =
-        partition ?? (key === null ? spread++ % topic.partitions : partitionOf(key, topic.partitions));
+        partition ??
+        (key === null ? spread++ % topic.partitions : partitionOf(key, topic.partitions));
       if (chosen < 0 || chosen >= topic.partitions) {
         throw new RangeError(`${topic.name} has no partition ${chosen}`);
       }

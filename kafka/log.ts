@@ -103,7 +103,10 @@ export interface AdminRefusal {
   readonly reason: string;
 }
 
-export type AdminOutcome<T> = { readonly kind: "done"; readonly value: T } | AdminRefusal | LogFailure;
+export type AdminOutcome<T> =
+  | { readonly kind: "done"; readonly value: T }
+  | AdminRefusal
+  | LogFailure;
 
 export interface LogAdmin {
   /** Topics by name; a name that does not exist is absent from the map. */

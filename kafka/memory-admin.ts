@@ -105,7 +105,10 @@ export class MemoryAdmin implements LogAdmin {
   }
 }
 
-function refused(error: string, reason: string): { kind: "refused"; error: string; reason: string } {
+function refused(
+  error: string,
+  reason: string,
+): { kind: "refused"; error: string; reason: string } {
   return { kind: "refused", error, reason };
 }
 

@@ -18,7 +18,7 @@ import type {
   TopicInfo,
 } from "./log.ts";
 import { MemoryAdmin } from "./memory-admin.ts";
-import { type Batch, MemoryPartition } from "./memory-partition.ts";
+import type { Batch, MemoryPartition } from "./memory-partition.ts";
 import { partitionOf } from "./partitioner.ts";
 
 export interface MemoryLogOptions {
@@ -95,7 +95,8 @@ export class MemoryLog implements Log {
             });
           };
           const at = this.topics.partition(topic, partition);
-          const empty = at !== undefined && at.canWait(position.offset) && this.#unavailable === undefined;
+          const empty =
+            at !== undefined && at.canWait(position.offset) && this.#unavailable === undefined;
           if (!empty || maxWaitMs <= 0 || closed) return answer();
           wake = at.waitForAppend(this.#setTimer, maxWaitMs, answer);
         }),
@@ -108,9 +109,11 @@ export class MemoryLog implements Log {
 
   append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome> {
     const chosen = partition ?? this.#choose(topic, record.key);
-    if (chosen >= topic.partitions) throw new RangeError(`${topic.name} has no partition ${chosen}`);
+    if (chosen >= topic.partitions)
+      throw new RangeError(`${topic.name} has no partition ${chosen}`);
     return this.#later((): AppendOutcome => {
-      if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+      if (this.#unavailable !== undefined)
+        return { kind: "unavailable", reason: this.#unavailable };
       const at = this.topics.partition(topic, chosen);
       if (at === undefined) return { kind: "gone" };
       return { kind: "appended", partition: chosen, offset: at.append([record]) };
@@ -119,7 +122,8 @@ export class MemoryLog implements Log {
 
   offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome> {
     return this.#later((): OffsetOutcome => {
-      if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+      if (this.#unavailable !== undefined)
+        return { kind: "unavailable", reason: this.#unavailable };
       const at = this.topics.partition(topic, partition);
       if (at === undefined) return { kind: "gone" };
       if (spec === "latest") return { kind: "offset", offset: at.end, epoch: at.epoch };
@@ -135,7 +139,8 @@ export class MemoryLog implements Log {
       write: (topic, records) =>
         this.#later(() => {
           if (this.#writers.get(transactionalId) !== epoch) return { kind: "fenced" } as const;
-          if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable } as const;
+          if (this.#unavailable !== undefined)
+            return { kind: "unavailable", reason: this.#unavailable } as const;
           this.#partition(topic, 0).append(records);
           return { kind: "done" } as const;
         }),

@@ -111,7 +111,9 @@ export class MemoryPartition {
 
   abortedIn(batches: readonly Batch[]): AbortedTransaction[] {
     return batches.flatMap((batch) =>
-      batch.abortedBy === undefined ? [] : [{ producerId: batch.abortedBy, firstOffset: batch.base }],
+      batch.abortedBy === undefined
+        ? []
+        : [{ producerId: batch.abortedBy, firstOffset: batch.base }],
     );
   }
 

@@ -23,3 +23,18 @@ function murmur2(data: Buffer): number {
   h = Math.imul(h ^ (h >>> 13), m);
   return h ^ (h >>> 15);
 }
+
+/** By key; without one, each partition in turn. */
+export class Partitioner {
+  #turn: number;
+
+  constructor(random: () => number) {
+    this.#turn = Math.floor(random() * 65536);
+  }
+
+  choose(key: Buffer | null, partitions: number): number {
+    if (key !== null) return partitionOf(key, partitions);
+    this.#turn = (this.#turn + 1) % (1 << 30);
+    return this.#turn % partitions;
+  }
+}

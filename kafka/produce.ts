@@ -5,7 +5,13 @@
  * Version 13 (Kafka 4.1) names topics by id: what is meant for a topic can never land in a newer one of
  * the same name. Before that, version 9 by name.
  */
-import { apiVersionsV4, type Connection, createAPI, type Reader, Writer } from "@platformatic/kafka";
+import {
+  apiVersionsV4,
+  type Connection,
+  createAPI,
+  type Reader,
+  Writer,
+} from "@platformatic/kafka";
 import { dashed } from "./cluster.ts";
 import type { TopicInfo } from "./log.ts";
 
@@ -21,7 +27,7 @@ export interface ProducePart {
 }
 
 export interface ProducedPart {
-  /** Topic id, or its name where the broker is older. */
+  /** Topic id, or its name where the version has no ids. */
   readonly topic: string;
   readonly partition: number;
   readonly error: number;
@@ -39,7 +45,15 @@ export type Produce = (
 export async function produceOver(connection: Connection): Promise<Produce> {
   const spoken = await apiVersionsV4.api.async(connection, "throughline", "1");
   const newest = spoken.apiKeys.find(({ apiKey }) => apiKey === PRODUCE)?.maxVersion ?? 0;
-  const byId = newest >= BY_ID;
+  return produceIn(connection, newest >= BY_ID);
+}
+
+/** In a transaction a version above 11 would mean another transaction protocol (KIP-890). */
+export function produceInTransaction(connection: Connection): Produce {
+  return produceIn(connection, false);
+}
+
+function produceIn(connection: Connection, byId: boolean): Produce {
   const version = byId ? BY_ID : BY_NAME;
   const api = createAPI<Parameters<Produce>, ProducedPart[]>(
     PRODUCE,

@@ -8,7 +8,7 @@
  *   earliest; below it, retention removed it.
  */
 import type { Connection } from "@platformatic/kafka";
-import { closeConnection, type Cluster, dashed } from "./cluster.ts";
+import { type Cluster, closeConnection, dashed } from "./cluster.ts";
 import {
   failureOf,
   failureOfError,
@@ -73,20 +73,31 @@ export class KafkaReader implements PartitionReader {
       const connection = await this.#connected(fresh);
       if (connection === "again") return (await this.#goneNow()) ?? "again";
       if ("kind" in connection) return connection;
-      const answer = await rawFetch.async(connection, maxWaitMs, 1, maxBytes, READ_COMMITTED, 0, -1, [
-        {
-          topicId: dashed(this.#topic.id),
-          partitions: [
-            {
-              partition: this.#partition,
-              currentLeaderEpoch: this.#epoch,
-              fetchOffset: BigInt(position.offset),
-              lastFetchedEpoch: position.epoch,
-              partitionMaxBytes: maxBytes,
-            },
-          ],
-        },
-      ], [], "");
+      const answer = await rawFetch.async(
+        connection,
+        maxWaitMs,
+        1,
+        maxBytes,
+        READ_COMMITTED,
+        0,
+        -1,
+        [
+          {
+            topicId: dashed(this.#topic.id),
+            partitions: [
+              {
+                partition: this.#partition,
+                currentLeaderEpoch: this.#epoch,
+                fetchOffset: BigInt(position.offset),
+                lastFetchedEpoch: position.epoch,
+                partitionMaxBytes: maxBytes,
+              },
+            ],
+          },
+        ],
+        [],
+        "",
+      );
       const part = answer.partition;
       const error = answer.error || (part?.error ?? UNKNOWN_TOPIC_OR_PARTITION);
       if (error === 0 && part) {

@@ -12,7 +12,8 @@ export function recordsOf(
     const { buf, keyStart, keyLength, valueStart, valueLength } = cursor;
     found.push({
       key: keyLength < 0 ? null : Buffer.from(buf.subarray(keyStart, keyStart + keyLength)),
-      value: valueLength < 0 ? null : Buffer.from(buf.subarray(valueStart, valueStart + valueLength)),
+      value:
+        valueLength < 0 ? null : Buffer.from(buf.subarray(valueStart, valueStart + valueLength)),
       offset: cursor.offset,
     });
   });

@@ -108,7 +108,11 @@ export function scan(
     const base = records.readInt32BE(p) * TWO_32 + records.readUInt32BE(p + 4);
     const end = p + 12 + records.readInt32BE(p + 8);
     if (end > records.length) break;
-    const corrupt = (reason: string): ScanEnd => ({ kind: "corrupt", offset: base, reason: `batch at offset ${base}: ${reason}` });
+    const corrupt = (reason: string): ScanEnd => ({
+      kind: "corrupt",
+      offset: base,
+      reason: `batch at offset ${base}: ${reason}`,
+    });
     if (end < p + HEADER_BYTES) return corrupt("its length is impossible");
     if (records[p + 16] !== 2) return corrupt(`message format ${records[p + 16]} is not 2`);
     const last = base + records.readInt32BE(p + 23);
@@ -120,7 +124,10 @@ export function scan(
       const attributes = records.readInt16BE(p + 21);
       let skip = (attributes & CONTROL) !== 0;
       if (attributes & TRANSACTIONAL && aborted.length > 0) {
-        while (nextAborted < aborted.length && (aborted[nextAborted] as AbortedTransaction).firstOffset <= last) {
+        while (
+          nextAborted < aborted.length &&
+          (aborted[nextAborted] as AbortedTransaction).firstOffset <= last
+        ) {
           open.add((aborted[nextAborted++] as AbortedTransaction).producerId);
         }
         const producer = records.readBigInt64BE(p + 43);
@@ -134,7 +141,8 @@ export function scan(
           cursor.epoch = epoch;
           visitBatch(records, p, end, base, from, attributes, cursor, visit);
         } catch (error) {
-          if (error instanceof Malformed || error instanceof RangeError) return corrupt(error.message);
+          if (error instanceof Malformed || error instanceof RangeError)
+            return corrupt(error.message);
           throw error;
         }
       }
@@ -230,7 +238,8 @@ export function scanNext(records: Buffer, from: number): { next: number; epoch: 
     const length = records.readInt32BE(p + 8);
     const end = p + 12 + length;
     if (end > records.length || length < HEADER_BYTES - 12) break;
-    const last = records.readInt32BE(p) * TWO_32 + records.readUInt32BE(p + 4) + records.readInt32BE(p + 23);
+    const last =
+      records.readInt32BE(p) * TWO_32 + records.readUInt32BE(p + 4) + records.readInt32BE(p + 23);
     if (last >= from) {
       next = last + 1;
       epoch = records.readInt32BE(p + 12);

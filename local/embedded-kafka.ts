@@ -10,8 +10,8 @@ import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
 import { ensureJava } from "./java.ts";
-import { brokerProperties, LOG4J } from "./kafka-properties.ts";
 import { ensureKafkaJars } from "./kafka-jars.ts";
+import { brokerProperties, LOG4J } from "./kafka-properties.ts";
 
 const CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg";
 const START_TIMEOUT_MS = 120_000;
@@ -85,10 +85,14 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
       const node = i + 1;
       mkdirSync(home(node), { recursive: true });
       const file = join(home(node), "server.properties");
-      writeFileSync(file, brokerProperties({ node, listeners, controllers, directory: home(node), settings }));
+      writeFileSync(
+        file,
+        brokerProperties({ node, listeners, controllers, directory: home(node), settings }),
+      );
       if (existsSync(join(home(node), "data", "meta.properties"))) return;
       const made = await run("kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", file]);
-      if (made.code !== 0) throw new Error(`Kafka's storage cannot be formatted: ${made.stderr || made.stdout}`);
+      if (made.code !== 0)
+        throw new Error(`Kafka's storage cannot be formatted: ${made.stderr || made.stdout}`);
     }),
   );
   await Promise.all(listeners.map((_port, i) => startNode(i + 1)));
@@ -203,7 +207,9 @@ async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from({ length: count }, () => {
       const server = createServer();
-      return new Promise<typeof server>((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
+      return new Promise<typeof server>((resolve) =>
+        server.listen(0, "127.0.0.1", () => resolve(server)),
+      );
     }),
   );
   const ports = servers.map((server) => (server.address() as { port: number }).port);

@@ -28,7 +28,8 @@ export async function ensureKafkaJars(
     for (let jar = next.shift(); jar; jar = next.shift()) {
       await fetchJar(`${repository}/${jar.path}`, jar.sha256, join(folder, nameOf(jar.path)));
       done++;
-      if (done % 10 === 0 || done === missing.length) onProgress(`  ${done} of ${missing.length} jars`);
+      if (done % 10 === 0 || done === missing.length)
+        onProgress(`  ${done} of ${missing.length} jars`);
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, work));
@@ -66,4 +67,3 @@ function nameOf(path: string): string {
 function present(path: string): boolean {
   return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
-

@@ -105,7 +105,10 @@ export class CatalogFollower implements Catalog {
       if (found.kind === "done") {
         const topic = found.value.get(this.#name);
         if (topic) return topic;
-        this.#wait("missing", `topic ${this.#name} does not exist; the operator of this deployment makes it`);
+        this.#wait(
+          "missing",
+          `topic ${this.#name} does not exist; the operator of this deployment makes it`,
+        );
       } else {
         this.#wait(found.kind, found.reason);
       }
@@ -123,7 +126,11 @@ export class CatalogFollower implements Catalog {
     let fresh: Map<string, CatalogTopic> | undefined = new Map();
     try {
       while (!this.#closed) {
-        const outcome = await reader.fetch(position, FETCH_BYTES, this.#read ? POLL_MS : FIRST_POLL_MS);
+        const outcome = await reader.fetch(
+          position,
+          FETCH_BYTES,
+          this.#read ? POLL_MS : FIRST_POLL_MS,
+        );
         if (this.#closed) return;
         if (outcome.kind === "loss") {
           if (outcome.loss.kind === "before-earliest") {

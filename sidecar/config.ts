@@ -58,14 +58,32 @@ const SETTINGS = {
     help: "where apps connect; also unix:<path>",
     default: "127.0.0.1:7070",
   },
-  "health-listen": { value: "host:port", help: "plain HTTP: /livez, /readyz, /metrics; off by default" },
-  shape: { value: "gateway|pod", help: "a Deployment behind a Service, or in an app's pod", default: "gateway" },
+  "health-listen": {
+    value: "host:port",
+    help: "plain HTTP: /livez, /readyz, /metrics; off by default",
+  },
+  shape: {
+    value: "gateway|pod",
+    help: "a Deployment behind a Service, or in an app's pod",
+    default: "gateway",
+  },
   kafka: { value: "host:port,…", help: "Kafka brokers" },
-  "kafka-tls": { value: "true|false", help: "TLS to Kafka; on with any other --kafka-tls-…", default: "false" },
-  "kafka-tls-ca-file": { value: "file", help: "authorities that may sign the brokers' certificates" },
+  "kafka-tls": {
+    value: "true|false",
+    help: "TLS to Kafka; on with any other --kafka-tls-…",
+    default: "false",
+  },
+  "kafka-tls-ca-file": {
+    value: "file",
+    help: "authorities that may sign the brokers' certificates",
+  },
   "kafka-tls-cert-file": { value: "file", help: "this server's certificate for Kafka" },
   "kafka-tls-key-file": { value: "file", help: "its key" },
-  "kafka-sasl-mechanism": { value: "name", help: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", default: "SCRAM-SHA-512" },
+  "kafka-sasl-mechanism": {
+    value: "name",
+    help: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
+    default: "SCRAM-SHA-512",
+  },
   "kafka-sasl-user": { value: "name", help: "turns SASL on" },
   "kafka-sasl-password-file": { value: "file", help: "its password" },
   "tls-cert-file": { value: "file", help: "this server's certificate for apps" },
@@ -109,11 +127,13 @@ export function parseConfig(
   };
   const oneOf = (name: SettingName, allowed: readonly string[]): string => {
     const value = text(name) ?? "";
-    if (!allowed.includes(value)) errors.push(`--${name} is "${value}"; it must be ${allowed.join(", ")}.`);
+    if (!allowed.includes(value))
+      errors.push(`--${name} is "${value}"; it must be ${allowed.join(", ")}.`);
     return value;
   };
   const matching = (name: SettingName, value: string, pattern: RegExp, rule: string): string => {
-    if (value !== "" && !pattern.test(value)) errors.push(`--${name} is "${value}"; it must be ${rule}.`);
+    if (value !== "" && !pattern.test(value))
+      errors.push(`--${name} is "${value}"; it must be ${rule}.`);
     return value;
   };
   const file = (name: SettingName): Buffer | undefined => {
@@ -130,7 +150,8 @@ export function parseConfig(
     const set = names.filter((name) => text(name) !== undefined);
     if (set.length === 0) return false;
     for (const name of names) {
-      if (!set.includes(name)) errors.push(`--${name} is missing: it goes with --${set.join(", --")}.`);
+      if (!set.includes(name))
+        errors.push(`--${name} is missing: it goes with --${set.join(", --")}.`);
     }
     return set.length === names.length;
   };
@@ -139,15 +160,23 @@ export function parseConfig(
   if (!listen.startsWith("unix:")) address("--listen", listen, errors);
   else if (listen.length === 5) errors.push("--listen is unix: without a path.");
   const healthText = text("health-listen");
-  const healthListen = healthText === undefined ? undefined : address("--health-listen", healthText, errors);
-  const brokers = required("kafka").split(",").map((broker) => broker.trim()).filter(Boolean);
+  const healthListen =
+    healthText === undefined ? undefined : address("--health-listen", healthText, errors);
+  const brokers = required("kafka")
+    .split(",")
+    .map((broker) => broker.trim())
+    .filter(Boolean);
   for (const broker of brokers) address("--kafka", broker, errors, 1);
 
   const config: Config = {
     listen,
     healthListen,
     shape: oneOf("shape", ["gateway", "pod"]) as Shape,
-    tls: tlsPair(together(["tls-cert-file", "tls-key-file"]), file("tls-cert-file"), file("tls-key-file")),
+    tls: tlsPair(
+      together(["tls-cert-file", "tls-key-file"]),
+      file("tls-cert-file"),
+      file("tls-key-file"),
+    ),
     kafka: { brokers, tls: kafkaTls(), sasl: kafkaSasl() },
     deploymentId: matching(
       "deployment-id",
@@ -197,7 +226,10 @@ function gather(
   environment: Readonly<Record<string, string | undefined>>,
   errors: string[],
 ): Map<string, string> | "help" {
-  const flags = [...Object.keys(SETTINGS).map((name) => `--${name}`), ...LIMIT_NAMES.map(limitFlag)];
+  const flags = [
+    ...Object.keys(SETTINGS).map((name) => `--${name}`),
+    ...LIMIT_NAMES.map(limitFlag),
+  ];
   const given = new Map<string, string>();
   for (const flag of flags) {
     const value = environment[environmentName(flag)];
@@ -240,7 +272,9 @@ function limits(given: ReadonlyMap<string, string>, errors: string[]): Limits {
       const rule = bytes ? "bytes, like 1048576, 512Ki or 48Mi" : "a whole number";
       errors.push(`${flag} is "${text}"; it must be ${rule}.`);
     } else if (value < spec.min || value > spec.max) {
-      errors.push(`${flag} is ${text}; it must be ${show(spec.min, bytes)} to ${show(spec.max, bytes)}.`);
+      errors.push(
+        `${flag} is ${text}; it must be ${show(spec.min, bytes)} to ${show(spec.max, bytes)}.`,
+      );
     } else {
       result[name] = value;
     }
@@ -294,7 +328,9 @@ function helpText(): string {
   lines.push("", "Limits:");
   for (const name of LIMIT_NAMES) {
     const { unit, value, help } = LIMIT_SPECS[name];
-    lines.push(`  ${`${limitFlag(name)} <${unit}>`.padEnd(36)} ${help} (default ${show(value, unit === "bytes")})`);
+    lines.push(
+      `  ${`${limitFlag(name)} <${unit}>`.padEnd(36)} ${help} (default ${show(value, unit === "bytes")})`,
+    );
   }
   return `Throughline server: serves Topics over gRPC.
 

@@ -13,7 +13,10 @@ export class CreditBalance {
   /** @throws Failure INVALID_REQUEST */
   constructor(first: Credit | undefined) {
     if (!first) {
-      throw new Failure("INVALID_REQUEST", "open.credit: is required; say how many events you will take.");
+      throw new Failure(
+        "INVALID_REQUEST",
+        "open.credit: is required; say how many events you will take.",
+      );
     }
     checkRange("open.credit", first);
     if (first.events < 1n) {
@@ -31,15 +34,24 @@ export class CreditBalance {
   add(more: Credit): void {
     checkRange("credit", more);
     if (more.events === 0n && more.bytes === 0n) {
-      throw new Failure("INVALID_REQUEST", "credit: events and bytes are both 0; give at least one.");
+      throw new Failure(
+        "INVALID_REQUEST",
+        "credit: events and bytes are both 0; give at least one.",
+      );
     }
     const events = this.events + Number(more.events);
     const bytes = this.bytes + Number(more.bytes);
     if (events > MAX_EVENTS) {
-      throw new Failure("INVALID_REQUEST", `credit.events: at most ${MAX_EVENTS} may be outstanding.`);
+      throw new Failure(
+        "INVALID_REQUEST",
+        `credit.events: at most ${MAX_EVENTS} may be outstanding.`,
+      );
     }
     if (Number.isFinite(bytes) && bytes > MAX_BYTES) {
-      throw new Failure("INVALID_REQUEST", `credit.bytes: at most ${MAX_BYTES} may be outstanding.`);
+      throw new Failure(
+        "INVALID_REQUEST",
+        `credit.bytes: at most ${MAX_BYTES} may be outstanding.`,
+      );
     }
     this.events = events;
     this.bytes = bytes;

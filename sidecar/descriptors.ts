@@ -46,7 +46,8 @@ function addMessage(symbols: string[], scope: string, bytes: Buffer): void {
   const name = join(scope, text(fields, MESSAGE.name));
   symbols.push(name);
   for (const kind of [MESSAGE.field, MESSAGE.oneof]) {
-    for (const member of fields.get(kind) ?? []) symbols.push(join(name, text(fieldsOf(member), 1)));
+    for (const member of fields.get(kind) ?? [])
+      symbols.push(join(name, text(fieldsOf(member), 1)));
   }
   for (const nested of fields.get(MESSAGE.nested) ?? []) addMessage(symbols, name, nested);
   for (const list of fields.get(MESSAGE.enum) ?? []) addList(symbols, name, list, name);

@@ -20,7 +20,8 @@ export const ERRORS = {
   INVALID_TOKEN: {
     code: status.INVALID_ARGUMENT,
     retryable: false,
-    advice: "Use a token as it was received, with the deployment and topic it came from, or start at earliest, latest or a time.",
+    advice:
+      "Use a token as it was received, with the deployment and topic it came from, or start at earliest, latest or a time.",
   },
   TOPIC_NOT_FOUND: {
     code: status.NOT_FOUND,
@@ -50,7 +51,8 @@ export const ERRORS = {
   EVENT_TOO_LARGE: {
     code: status.FAILED_PRECONDITION,
     retryable: false,
-    advice: "Raise max_frame_bytes and your client's receive limit, or go on with the token, which is after the event.",
+    advice:
+      "Raise max_frame_bytes and your client's receive limit, or go on with the token, which is after the event.",
   },
   PAYLOAD_TOO_LARGE: {
     code: status.INVALID_ARGUMENT,
@@ -70,17 +72,20 @@ export const ERRORS = {
   KAFKA_REFUSED: {
     code: status.FAILED_PRECONDITION,
     retryable: false,
-    advice: "Kafka's own words are in the message; give the server's Kafka user the rights it names.",
+    advice:
+      "Kafka's own words are in the message; give the server's Kafka user the rights it names.",
   },
   LOG_CORRUPT: {
     code: status.DATA_LOSS,
     retryable: false,
-    advice: "A record batch in Kafka is damaged at the offset named; restore the replica, or start after it.",
+    advice:
+      "A record batch in Kafka is damaged at the offset named; restore the replica, or start after it.",
   },
   OVERLOADED: {
     code: status.RESOURCE_EXHAUSTED,
     retryable: true,
-    advice: "Try again with backoff, on another server if there is one, or raise the limit that the message names.",
+    advice:
+      "Try again with backoff, on another server if there is one, or raise the limit that the message names.",
   },
   DRAINING: {
     code: status.UNAVAILABLE,

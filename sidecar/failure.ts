@@ -3,7 +3,11 @@
  * Names and codes come from the table in errors.ts.
  */
 import { Metadata, type StatusObject } from "@grpc/grpc-js";
-import { ErrorInfo, type EventPosition, type Loss } from "../proto/gen/throughline/v1/throughline.ts";
+import {
+  ErrorInfo,
+  type EventPosition,
+  type Loss,
+} from "../proto/gen/throughline/v1/throughline.ts";
 import { ERRORS, type ErrorName } from "./errors.ts";
 
 /** Trailer that carries the ErrorInfo. */

@@ -2,7 +2,7 @@
  * Filters: which encoded events a client admits. Works on the encoded bytes, so that one segment serves
  * filtered and unfiltered clients alike.
  */
-import { Filter } from "../proto/gen/throughline/v1/throughline.ts";
+import type { Filter } from "../proto/gen/throughline/v1/throughline.ts";
 import { Failure } from "./failure.ts";
 
 const MAX_TERMS = 1000;

@@ -131,7 +131,9 @@ export class ServerMetrics implements Metrics {
   }
 
   async #makePage(): Promise<() => Promise<string>> {
-    const { Counter, Gauge, Registry, collectDefaultMetrics } = await import("@prometheus-io/client");
+    const { Counter, Gauge, Registry, collectDefaultMetrics } = await import(
+      "@prometheus-io/client"
+    );
     const registry = new Registry();
     const registers = [registry];
     const values = this.#values;

@@ -89,14 +89,32 @@ export async function resolveStart(
     case "timeMs": {
       const timeMs = Number(at.value);
       if (!Number.isSafeInteger(timeMs) || timeMs < 0) {
-        throw new Failure("INVALID_REQUEST", `open.start.time_ms: is ${at.value}; must be 0 or more.`);
+        throw new Failure(
+          "INVALID_REQUEST",
+          `open.start.time_ms: is ${at.value}; must be 0 or more.`,
+        );
       }
-      return { kind: "positions", positions: await lookUp(log, info, { timeMs }), verified: true, after: none };
+      return {
+        kind: "positions",
+        positions: await lookUp(log, info, { timeMs }),
+        verified: true,
+        after: none,
+      };
     }
     case "earliest":
-      return { kind: "positions", positions: await lookUp(log, info, "earliest"), verified: true, after: none };
+      return {
+        kind: "positions",
+        positions: await lookUp(log, info, "earliest"),
+        verified: true,
+        after: none,
+      };
     default:
-      return { kind: "positions", positions: await lookUp(log, info, "latest"), verified: true, after: none };
+      return {
+        kind: "positions",
+        positions: await lookUp(log, info, "latest"),
+        verified: true,
+        after: none,
+      };
   }
 }
 
@@ -109,7 +127,10 @@ function readAfter(
     const position = positions[partition];
     const field = `open.start.token.after[${i}]`;
     if (position === undefined) {
-      throw new Failure("INVALID_REQUEST", `${field}.partition: the topic has no partition ${partition}.`);
+      throw new Failure(
+        "INVALID_REQUEST",
+        `${field}.partition: the topic has no partition ${partition}.`,
+      );
     }
     if (result.has(partition)) {
       throw new Failure("INVALID_REQUEST", `${field}.partition: ${partition} is named twice.`);
@@ -125,7 +146,9 @@ function readAfter(
 /** Looks up one place in every partition. @throws Failure */
 export function lookUp(log: Log, info: TopicInfo, spec: OffsetSpec): Promise<Position[]> {
   return Promise.all(
-    Array.from({ length: info.partitions }, (_, partition) => lookUpOne(log, info, partition, spec)),
+    Array.from({ length: info.partitions }, (_, partition) =>
+      lookUpOne(log, info, partition, spec),
+    ),
   );
 }
 

@@ -264,7 +264,8 @@ export function encodeResults(results: readonly WireResult[]): Buffer {
     if (result.kind === "position") {
       const { partition, offset } = result;
       const inner =
-        (partition === 0 ? 0 : 1 + varintSize(partition)) + (offset === 0 ? 0 : 1 + varintSize(offset));
+        (partition === 0 ? 0 : 1 + varintSize(partition)) +
+        (offset === 0 ? 0 : 1 + varintSize(offset));
       out[at++] = inner + 2;
       out[at++] = 10;
       out[at++] = inner;

@@ -9,7 +9,12 @@ import type { AppendOutcome } from "../kafka/log.ts";
 import type { CatalogTopic } from "./catalog.ts";
 import type { ErrorName } from "./errors.ts";
 import { Failure, toErrorInfo } from "./failure.ts";
-import { type DecodedEvent, decodePublish, encodeResults, type WireResult } from "./publish-wire.ts";
+import {
+  type DecodedEvent,
+  decodePublish,
+  encodeResults,
+  type WireResult,
+} from "./publish-wire.ts";
 import type { ServerContext } from "./server-context.ts";
 import { resolveTopic, topicInfo } from "./topics.ts";
 

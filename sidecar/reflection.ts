@@ -28,7 +28,10 @@ export function reflectionServices(): ExtraService[] {
           const answer = (await (loading as Promise<Reflector>))(request);
           if (!call.cancelled) call.write(answer);
         } catch {
-          call.emit("error", { code: status.INVALID_ARGUMENT, details: "Not a ServerReflectionRequest." });
+          call.emit("error", {
+            code: status.INVALID_ARGUMENT,
+            details: "Not a ServerReflectionRequest.",
+          });
         }
       });
     });
@@ -83,12 +86,17 @@ function answerTo(request: ServerReflectionRequest, files: readonly DescribedFil
     case "fileByFilename":
       return withImports(files, (file) => file.name === asked.value, `file "${asked.value}"`);
     case "fileContainingSymbol":
-      return withImports(files, (file) => file.symbols.includes(asked.value), `symbol "${asked.value}"`);
+      return withImports(
+        files,
+        (file) => file.symbols.includes(asked.value),
+        `symbol "${asked.value}"`,
+      );
     case "fileContainingExtension":
       return notFound(`extension of "${asked.value.containingType}"`);
     case "allExtensionNumbersOfType":
       // The contract has no extensions.
-      if (!files.some((file) => file.symbols.includes(asked.value))) return notFound(`type "${asked.value}"`);
+      if (!files.some((file) => file.symbols.includes(asked.value)))
+        return notFound(`type "${asked.value}"`);
       return {
         $case: "allExtensionNumbersResponse",
         value: { baseTypeName: asked.value, extensionNumber: [] },

@@ -2,6 +2,8 @@
  * One server, put together: log, catalog, reliability, dispatching, doors. Whoever starts it (main.ts,
  * tests) brings the log and the logger, and stops it by drain() or close().
  */
+
+import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
 import { CatalogFollower } from "./catalog-follower.ts";
 import type { Config } from "./config.ts";
@@ -18,7 +20,6 @@ import { reflectionServices } from "./reflection.ts";
 import { SelfReliability } from "./reliability.ts";
 import type { Clock, ServerContext } from "./server-context.ts";
 import { openStatusPage } from "./status-page.ts";
-import type { Logger } from "pino";
 import { topicInfo } from "./topics.ts";
 
 /** Partitions asked whether Kafka answers otherwise, when live reads stall. */

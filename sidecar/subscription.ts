@@ -16,7 +16,7 @@ import type { TopicUser } from "./dispatch/topic-dispatch.ts";
 import { Failure, toFailure } from "./failure.ts";
 import { lookUpOne, type OpenOptions, type ResolvedStart } from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
-import { SubscriberStream, type StreamOptions, type StreamWire } from "./stream.ts";
+import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.ts";
 
 const RECOVERY_EARLIEST = 2;
 const RECOVERY_LATEST = 3;
@@ -162,9 +162,10 @@ export class Subscription implements TopicUser {
       if (!this.#stream.open) return;
       const from = cursor.next;
       // Truncation keeps what lies below the cut: earliest would repeat it (P3).
-      const next = loss.kind === "truncated" && spec === "earliest"
-        ? { offset: Math.max(to.offset, loss.endOffset), epoch: loss.epoch }
-        : to;
+      const next =
+        loss.kind === "truncated" && spec === "earliest"
+          ? { offset: Math.max(to.offset, loss.endOffset), epoch: loss.epoch }
+          : to;
       cursor.moveTo(next.offset, next.epoch);
       this.#restarted(cursor, from, LOSSES[loss.kind]);
       this.#stream.recover(cursor, next.offset, next.epoch);
@@ -176,7 +177,9 @@ export class Subscription implements TopicUser {
   async #earliest(): Promise<EventPosition[]> {
     const { log } = this.#server;
     const found = await Promise.all(
-      Array.from({ length: this.#info.partitions }, (_, p) => log.offset(this.#info, p, "earliest")),
+      Array.from({ length: this.#info.partitions }, (_, p) =>
+        log.offset(this.#info, p, "earliest"),
+      ),
     );
     return found.flatMap((outcome, partition) =>
       outcome.kind === "offset" ? [{ partition, offset: BigInt(outcome.offset) }] : [],
@@ -250,11 +253,15 @@ export class Subscription implements TopicUser {
 
   #waitsFor(): WaitsFor {
     const { dispatch } = this.#stream.options;
-    const mains = this.#stream.cursors.map((c) => ({ c, main: dispatch.partition(c.partition).main }));
+    const mains = this.#stream.cursors.map((c) => ({
+      c,
+      main: dispatch.partition(c.partition).main,
+    }));
     if (mains.some(({ main }) => main.stalled !== undefined)) return 2;
     if (this.#options.credit.none && this.#lag() !== 0) return 1;
     const held = mains.some(
-      ({ c, main }) => main.end.highWatermark > main.end.lastStable && c.next >= main.end.lastStable,
+      ({ c, main }) =>
+        main.end.highWatermark > main.end.lastStable && c.next >= main.end.lastStable,
     );
     return held ? 3 : 0;
   }

@@ -52,7 +52,9 @@ export function encodeToken(identity: TokenIdentity, positions: readonly Positio
 export function decodeToken(token: Buffer, identity: TokenIdentity, partitions: number): ReadToken {
   const body = readBody(token);
   if (body.deploymentId !== identity.deploymentId) {
-    throw invalid(`it belongs to deployment "${body.deploymentId}", this one is "${identity.deploymentId}"`);
+    throw invalid(
+      `it belongs to deployment "${body.deploymentId}", this one is "${identity.deploymentId}"`,
+    );
   }
   if (body.topic !== identity.topic) {
     throw invalid(`it belongs to topic "${body.topic}", not "${identity.topic}"`);
@@ -79,7 +81,9 @@ function readBody(token: Buffer): TokenBody {
     throw invalid("it is truncated or damaged (checksum)");
   }
   if (token[0] !== FORMAT_VERSION) {
-    throw invalid(`it has format version ${token[0]}; this release reads version ${FORMAT_VERSION}`);
+    throw invalid(
+      `it has format version ${token[0]}; this release reads version ${FORMAT_VERSION}`,
+    );
   }
   try {
     return TokenBody.decode(token.subarray(1, end));

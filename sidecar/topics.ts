@@ -78,10 +78,7 @@ export async function getTopic(
   requested: string,
 ): Promise<GetTopicResponse> {
   const topic = findTopic(catalog, callerNamespace, requested);
-  if (
-    !mayUse(topic, callerNamespace, "publish") &&
-    !mayUse(topic, callerNamespace, "subscribe")
-  ) {
+  if (!mayUse(topic, callerNamespace, "publish") && !mayUse(topic, callerNamespace, "subscribe")) {
     throw new Failure(
       "NOT_PERMITTED",
       `Namespace "${callerNamespace}" may not use topic "${topic.name}".`,

@@ -7,7 +7,11 @@ export function errorTableMarkdown(): string {
     ([name, { code, retryable, advice }]) =>
       `| \`${name}\` | ${status[code]} | ${retryable ? "yes" : "no"} | ${advice} |`,
   );
-  return ["| error | gRPC code | retryable | what to do |", "| --- | --- | --- | --- |", ...rows].join("\n");
+  return [
+    "| error | gRPC code | retryable | what to do |",
+    "| --- | --- | --- | --- |",
+    ...rows,
+  ].join("\n");
 }
 
 if (import.meta.main) process.stdout.write(`${errorTableMarkdown()}\n`);

@@ -73,7 +73,8 @@ export class SegmentEncoder {
       this.#visit,
     );
     if (end.kind === "corrupt") return { ...end };
-    if (this.#count > 0 && end.epoch !== this.#epoch) this.#close(this.#lastOffset + 1, this.#epoch);
+    if (this.#count > 0 && end.epoch !== this.#epoch)
+      this.#close(this.#lastOffset + 1, this.#epoch);
     if (end.next > this.#from) this.#close(end.next, end.epoch);
     const segments = this.#segments;
     this.#segments = [];
@@ -173,37 +174,37 @@ export class SegmentEncoder {
     valueStart: number,
     valueLength: number,
   ): void => {
-      const source = this.#headerSource;
-      if (keyLength === 7 && source.toString("latin1", keyStart, keyStart + 7) === "ce_type") {
-        this.#typeSource = source;
-        this.#typeStart = valueStart;
-        this.#typeLength = Math.max(0, valueLength);
-        return;
-      }
-      if (valueLength === 8 && source[keyStart] === 0x74 && source[keyStart + 2] === 0x2d) {
-        const name = source.toString("latin1", keyStart, keyStart + keyLength);
-        const number = (): bigint => source.readBigInt64BE(valueStart);
-        if (name === "tl-sequence") this.#sequence = number();
-        else if (name === "tl-commit-id") this.#commitId = number();
-        else if (name === "tl-commit-time") this.#commitTimeMs = number();
-        if (name === "tl-sequence" || name === "tl-commit-id" || name === "tl-commit-time") return;
-      }
-      const value = Math.max(0, valueLength);
-      let length = 0;
-      if (keyLength > 0) length += 1 + varintLength(keyLength) + keyLength;
-      if (value > 0) length += 1 + varintLength(value) + value;
-      this.#arena[this.#out++] = 0x2a;
-      this.#varint(length);
-      if (keyLength > 0) {
-        this.#arena[this.#out++] = 0x0a;
-        this.#varint(keyLength);
-        this.#copy(source, keyStart, keyLength);
-      }
-      if (value > 0) {
-        this.#arena[this.#out++] = 0x12;
-        this.#varint(value);
-        this.#copy(source, valueStart, value);
-      }
+    const source = this.#headerSource;
+    if (keyLength === 7 && source.toString("latin1", keyStart, keyStart + 7) === "ce_type") {
+      this.#typeSource = source;
+      this.#typeStart = valueStart;
+      this.#typeLength = Math.max(0, valueLength);
+      return;
+    }
+    if (valueLength === 8 && source[keyStart] === 0x74 && source[keyStart + 2] === 0x2d) {
+      const name = source.toString("latin1", keyStart, keyStart + keyLength);
+      const number = (): bigint => source.readBigInt64BE(valueStart);
+      if (name === "tl-sequence") this.#sequence = number();
+      else if (name === "tl-commit-id") this.#commitId = number();
+      else if (name === "tl-commit-time") this.#commitTimeMs = number();
+      if (name === "tl-sequence" || name === "tl-commit-id" || name === "tl-commit-time") return;
+    }
+    const value = Math.max(0, valueLength);
+    let length = 0;
+    if (keyLength > 0) length += 1 + varintLength(keyLength) + keyLength;
+    if (value > 0) length += 1 + varintLength(value) + value;
+    this.#arena[this.#out++] = 0x2a;
+    this.#varint(length);
+    if (keyLength > 0) {
+      this.#arena[this.#out++] = 0x0a;
+      this.#varint(keyLength);
+      this.#copy(source, keyStart, keyLength);
+    }
+    if (value > 0) {
+      this.#arena[this.#out++] = 0x12;
+      this.#varint(value);
+      this.#copy(source, valueStart, value);
+    }
   };
 
   #commitFields(): void {
@@ -275,7 +276,11 @@ export class SegmentEncoder {
   #grow(record: RecordCursor): void {
     const size = (record.end - record.headersStart) * 6;
     this.#reserve(
-      this.#out + size + Math.max(0, record.keyLength) + Math.max(0, record.valueLength) + EVENT_OVERHEAD,
+      this.#out +
+        size +
+        Math.max(0, record.keyLength) +
+        Math.max(0, record.valueLength) +
+        EVENT_OVERHEAD,
     );
     if (this.#count + 1 >= this.#starts.length) {
       this.#starts = doubled(this.#starts);

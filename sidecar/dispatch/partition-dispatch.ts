@@ -11,7 +11,7 @@
  *   judges it, by a fetch at exactly that position.
  */
 import type { FetchOutcome, LogLoss, TopicInfo } from "../../kafka/log.ts";
-import { type CatchUpEvents, CatchUpDispatcher } from "./catch-up-dispatcher.ts";
+import { CatchUpDispatcher, type CatchUpEvents } from "./catch-up-dispatcher.ts";
 import type { Cursor, Selection } from "./cursor.ts";
 import type { DispatchHost } from "./dispatch-host.ts";
 import { MainDispatcher } from "./main-dispatcher.ts";
@@ -201,7 +201,12 @@ export class PartitionDispatch {
         cursor.owner.ready(cursor);
         continue;
       }
-      const shared = planCatchUp(cursor, this.#catchUps, main, this.#host.limits.shareDistanceBytes);
+      const shared = planCatchUp(
+        cursor,
+        this.#catchUps,
+        main,
+        this.#host.limits.shareDistanceBytes,
+      );
       if (shared) {
         this.#host.metrics.catchUpShared();
         this.#join(cursor, shared);
@@ -255,7 +260,8 @@ export class PartitionDispatch {
       this.#host.clock.setTimer(100, () => dispatcher.poke());
       return;
     }
-    const forAll = outcome.kind === "unauthorised" || (outcome.kind === "loss" && outcome.loss.kind === "gone");
+    const forAll =
+      outcome.kind === "unauthorised" || (outcome.kind === "loss" && outcome.loss.kind === "gone");
     for (const cursor of [...dispatcher.members]) {
       // Only who stands where Kafka refused is judged by it; the others ask from where they stand.
       if (!forAll && cursor.next !== at) this.#stalled(cursor);

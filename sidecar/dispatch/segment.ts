@@ -40,7 +40,12 @@ export function firstAt(segment: Segment, offset: number): number {
 }
 
 /** How many events from `first` fit into `maxBytes`: at least one when there is one. */
-export function fitting(segment: Segment, first: number, maxEvents: number, maxBytes: number): number {
+export function fitting(
+  segment: Segment,
+  first: number,
+  maxEvents: number,
+  maxBytes: number,
+): number {
   const { starts } = segment;
   const limit = (starts[first] as number) + maxBytes;
   let low = first + 1;

@@ -3,7 +3,11 @@ import type { Logger } from "pino";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
-import { CatalogFollower, catalogTopicName, readCatalogRecord } from "../../sidecar/catalog-follower.ts";
+import {
+  CatalogFollower,
+  catalogTopicName,
+  readCatalogRecord,
+} from "../../sidecar/catalog-follower.ts";
 import { makeLogger } from "../../sidecar/logger.ts";
 
 const NAME = catalogTopicName("local");
@@ -106,9 +110,15 @@ async function makeCatalog(): Promise<TopicInfo> {
   return made.value;
 }
 
-async function write(topic: TopicInfo, name: string, value: CatalogRecord | Buffer | null): Promise<void> {
+async function write(
+  topic: TopicInfo,
+  name: string,
+  value: CatalogRecord | Buffer | null,
+): Promise<void> {
   const bytes =
-    value === null || Buffer.isBuffer(value) ? value : Buffer.from(CatalogRecord.encode(value).finish());
+    value === null || Buffer.isBuffer(value)
+      ? value
+      : Buffer.from(CatalogRecord.encode(value).finish());
   await log.append(topic, 0, { key: Buffer.from(name), value: bytes, headers: [], timeMs: 1 });
 }
 
@@ -139,7 +149,11 @@ test("the catalog is read whole, the last record of a key wins, and a removed on
   const topic = await makeCatalog();
   await write(topic, "shop/orders", record("shop/orders"));
   await write(topic, "shop/gone", record("shop/gone"));
-  await write(topic, "shop/orders", record("shop/orders", { partitions: 9, state: 2, ordering: 3 }));
+  await write(
+    topic,
+    "shop/orders",
+    record("shop/orders", { partitions: 9, state: 2, ordering: 3 }),
+  );
   await write(topic, "shop/gone", null);
   const catalog = follow();
   await until(() => lines.includes("the catalog was read"));

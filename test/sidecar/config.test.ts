@@ -126,7 +126,12 @@ test("the door may be a Unix socket, or IPv6", () => {
 test("--help names every flag with its default", () => {
   const parsed = parse(["--help"]);
   if (parsed.kind !== "help") throw new Error("no help");
-  for (const flag of ["--kafka <", "--tail-bytes <", "--drain-ms <", "--kafka-sasl-password-file <"]) {
+  for (const flag of [
+    "--kafka <",
+    "--tail-bytes <",
+    "--drain-ms <",
+    "--kafka-sasl-password-file <",
+  ]) {
     expect(parsed.text).toContain(flag);
   }
   expect(parsed.text).toContain("(default 48Mi)");

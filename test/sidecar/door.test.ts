@@ -12,7 +12,10 @@ import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log } from "../../kafka/log.ts";
 import { startKafka } from "../../local/embedded-kafka.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
-import { type PublishResponse, ThroughlineServiceClient } from "../../proto/gen/throughline/v1/throughline.ts";
+import {
+  type PublishResponse,
+  ThroughlineServiceClient,
+} from "../../proto/gen/throughline/v1/throughline.ts";
 import { catalogTopicName } from "../../sidecar/catalog-follower.ts";
 
 const MAIN = join(import.meta.dirname, "../../sidecar/main.ts");
@@ -101,115 +104,144 @@ function publish(address: string, topic: string, from: number, count: number) {
   });
 }
 
-test("missing settings: every one named, exit code 1, nothing started", async () => {
-  const server = run();
-  expect(await server.ended).toBe(1);
-  for (const flag of ["--kafka", "--deployment-id", "--namespace"]) {
-    expect(server.stderr()).toContain(`throughline: ${flag} is required`);
-  }
-}, SLOW_MS);
+test(
+  "missing settings: every one named, exit code 1, nothing started",
+  async () => {
+    const server = run();
+    expect(await server.ended).toBe(1);
+    for (const flag of ["--kafka", "--deployment-id", "--namespace"]) {
+      expect(server.stderr()).toContain(`throughline: ${flag} is required`);
+    }
+  },
+  SLOW_MS,
+);
 
-test("Kafka absent: the door is open and live, not ready, and requests hear KAFKA_UNAVAILABLE", async () => {
-  const server = run(...SHOP, "--kafka", "127.0.0.1:1", "--health-listen", "127.0.0.1:0");
-  const { listen, health } = await server.said("serving");
-  await server.said("waiting for the catalog");
-  expect((await fetch(`http://${health}/livez`)).status).toBe(200);
-  const ready = await fetch(`http://${health}/readyz`);
-  expect([ready.status, await ready.text()]).toEqual([503, "the catalog has not been read yet\n"]);
-  const error = await publish(listen ?? "", "orders", 0, 1).catch((thrown: ServiceError) => thrown);
-  expect(error).toMatchObject({
-    code: status.UNAVAILABLE,
-    details: expect.stringContaining("KAFKA_UNAVAILABLE"),
-  });
-  server.child.kill("SIGTERM");
-  expect(await server.ended).toBe(0);
-}, SLOW_MS);
-
-test("port in use: one line with the next step, exit code 1", async () => {
-  const first = run(...SHOP, "--kafka", kafka.brokers.join(","));
-  const { listen = "" } = await first.said("serving");
-  const second = run(...SHOP, "--listen", listen, "--kafka", kafka.brokers.join(","));
-  expect(await second.ended).toBe(1);
-  expect(second.stderr()).toBe(
-    `throughline: ${listen} is in use: stop the process that listens there, or choose another --listen.\n`,
-  );
-  first.child.kill("SIGTERM");
-  expect(await first.ended).toBe(0);
-}, SLOW_MS);
-
-test("P7: what Publish acknowledged is in Kafka at the positions it named, as kafkajs reads it", async () => {
-  const made = await log.admin.createTopic({
-    name: "shop.orders",
-    partitions: PARTITIONS,
-    replicas: 1,
-    settings: {},
-  });
-  if (made.kind !== "done") throw new Error(made.reason);
-  const catalog = await log.admin.createTopic({
-    name: catalogTopicName("door"),
-    partitions: 1,
-    replicas: 1,
-    settings: { "cleanup.policy": "compact" },
-  });
-  if (catalog.kind !== "done") throw new Error(catalog.reason);
-  const server = run(...SHOP, "--kafka", kafka.brokers.join(","));
-  const { listen = "" } = await server.said("serving");
-  await server.said("the catalog was read");
-  const value = CatalogRecord.encode({
-    ...{ formatVersion: 1, namespace: "shop", name: "orders", ownerUid: "u", ownerGeneration: 1n },
-    ...{ state: 1, kafkaTopic: "shop.orders", topicId: Buffer.from(made.value.id, "hex") },
-    ...{ partitions: PARTITIONS, ordering: 1, outbox: "", maxEventBytes: 0 },
-    ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
-  }).finish();
-  await log.append(catalog.value, 0, {
-    key: Buffer.from("shop/orders"),
-    value: Buffer.from(value),
-    headers: [],
-    timeMs: Date.now(),
-  });
-  // The Topic is followed into the catalog: until then it is not found.
-  let first: PublishResponse | undefined;
-  while (!first) {
-    first = await publish(listen, "orders", 0, 500).catch((error: ServiceError) => {
-      if (error.code !== status.NOT_FOUND) throw error;
-      return undefined;
+test(
+  "Kafka absent: the door is open and live, not ready, and requests hear KAFKA_UNAVAILABLE",
+  async () => {
+    const server = run(...SHOP, "--kafka", "127.0.0.1:1", "--health-listen", "127.0.0.1:0");
+    const { listen, health } = await server.said("serving");
+    await server.said("waiting for the catalog");
+    expect((await fetch(`http://${health}/livez`)).status).toBe(200);
+    const ready = await fetch(`http://${health}/readyz`);
+    expect([ready.status, await ready.text()]).toEqual([
+      503,
+      "the catalog has not been read yet\n",
+    ]);
+    const error = await publish(listen ?? "", "orders", 0, 1).catch(
+      (thrown: ServiceError) => thrown,
+    );
+    expect(error).toMatchObject({
+      code: status.UNAVAILABLE,
+      details: expect.stringContaining("KAFKA_UNAVAILABLE"),
     });
-  }
-  const answers = [first];
-  for (let from = 500; from < EVENTS; from += 500) {
-    answers.push(await publish(listen, "orders", from, 500));
-  }
-  const named = new Map<string, string>();
-  for (const [i, { result }] of answers.flatMap(({ results }) => results).entries()) {
-    if (result?.$case !== "position") throw new Error(JSON.stringify(result));
-    named.set(`${result.value.partition}:${result.value.offset}`, String(i));
-  }
-  expect(named.size).toBe(EVENTS);
+    server.child.kill("SIGTERM");
+    expect(await server.ended).toBe(0);
+  },
+  SLOW_MS,
+);
 
-  const witness = new Kafka({ brokers: [...kafka.brokers], logLevel: logLevel.NOTHING });
-  const consumer = witness.consumer({ groupId: "door-witness" });
-  const seen = new Map<string, string>();
-  const last = new Map<string, number>();
-  await consumer.connect();
-  await consumer.subscribe({ topic: "shop.orders", fromBeginning: true });
-  await new Promise<void>((resolve, reject) => {
-    consumer
-      .run({
-        eachMessage: async ({ partition, message }) => {
-          const text = message.value?.toString() ?? "";
-          const key = message.key?.toString() ?? "";
-          // P1: the events of a key keep the order in which they were published.
-          if (Number(text) < (last.get(key) ?? -1)) reject(new Error(`${key}: ${text} out of order`));
-          last.set(key, Number(text));
-          seen.set(`${partition}:${message.offset}`, text);
-          if (message.headers?.ce_type?.toString() !== "order.placed") reject(new Error("no ce_type"));
-          if (seen.size === EVENTS) resolve();
-        },
-      })
-      .catch(reject);
-  });
-  await consumer.disconnect();
-  expect(seen).toEqual(named);
-  server.child.kill("SIGTERM");
-  expect(await server.ended).toBe(0);
-}, SLOW_MS);
+test(
+  "port in use: one line with the next step, exit code 1",
+  async () => {
+    const first = run(...SHOP, "--kafka", kafka.brokers.join(","));
+    const { listen = "" } = await first.said("serving");
+    const second = run(...SHOP, "--listen", listen, "--kafka", kafka.brokers.join(","));
+    expect(await second.ended).toBe(1);
+    expect(second.stderr()).toBe(
+      `throughline: ${listen} is in use: stop the process that listens there, or choose another --listen.\n`,
+    );
+    first.child.kill("SIGTERM");
+    expect(await first.ended).toBe(0);
+  },
+  SLOW_MS,
+);
+
+test(
+  "P7: what Publish acknowledged is in Kafka at the positions it named, as kafkajs reads it",
+  async () => {
+    const made = await log.admin.createTopic({
+      name: "shop.orders",
+      partitions: PARTITIONS,
+      replicas: 1,
+      settings: {},
+    });
+    if (made.kind !== "done") throw new Error(made.reason);
+    const catalog = await log.admin.createTopic({
+      name: catalogTopicName("door"),
+      partitions: 1,
+      replicas: 1,
+      settings: { "cleanup.policy": "compact" },
+    });
+    if (catalog.kind !== "done") throw new Error(catalog.reason);
+    const server = run(...SHOP, "--kafka", kafka.brokers.join(","));
+    const { listen = "" } = await server.said("serving");
+    await server.said("the catalog was read");
+    const value = CatalogRecord.encode({
+      ...{
+        formatVersion: 1,
+        namespace: "shop",
+        name: "orders",
+        ownerUid: "u",
+        ownerGeneration: 1n,
+      },
+      ...{ state: 1, kafkaTopic: "shop.orders", topicId: Buffer.from(made.value.id, "hex") },
+      ...{ partitions: PARTITIONS, ordering: 1, outbox: "", maxEventBytes: 0 },
+      ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
+    }).finish();
+    await log.append(catalog.value, 0, {
+      key: Buffer.from("shop/orders"),
+      value: Buffer.from(value),
+      headers: [],
+      timeMs: Date.now(),
+    });
+    // The Topic is followed into the catalog: until then it is not found.
+    let first: PublishResponse | undefined;
+    while (!first) {
+      first = await publish(listen, "orders", 0, 500).catch((error: ServiceError) => {
+        if (error.code !== status.NOT_FOUND) throw error;
+        return undefined;
+      });
+    }
+    const answers = [first];
+    for (let from = 500; from < EVENTS; from += 500) {
+      answers.push(await publish(listen, "orders", from, 500));
+    }
+    const named = new Map<string, string>();
+    for (const [i, { result }] of answers.flatMap(({ results }) => results).entries()) {
+      if (result?.$case !== "position") throw new Error(JSON.stringify(result));
+      named.set(`${result.value.partition}:${result.value.offset}`, String(i));
+    }
+    expect(named.size).toBe(EVENTS);
+
+    const witness = new Kafka({ brokers: [...kafka.brokers], logLevel: logLevel.NOTHING });
+    const consumer = witness.consumer({ groupId: "door-witness" });
+    const seen = new Map<string, string>();
+    const last = new Map<string, number>();
+    await consumer.connect();
+    await consumer.subscribe({ topic: "shop.orders", fromBeginning: true });
+    await new Promise<void>((resolve, reject) => {
+      consumer
+        .run({
+          eachMessage: async ({ partition, message }) => {
+            const text = message.value?.toString() ?? "";
+            const key = message.key?.toString() ?? "";
+            // P1: the events of a key keep the order in which they were published.
+            if (Number(text) < (last.get(key) ?? -1))
+              reject(new Error(`${key}: ${text} out of order`));
+            last.set(key, Number(text));
+            seen.set(`${partition}:${message.offset}`, text);
+            if (message.headers?.ce_type?.toString() !== "order.placed")
+              reject(new Error("no ce_type"));
+            if (seen.size === EVENTS) resolve();
+          },
+        })
+        .catch(reject);
+    });
+    await consumer.disconnect();
+    expect(seen).toEqual(named);
+    server.child.kill("SIGTERM");
+    expect(await server.ended).toBe(0);
+  },
+  SLOW_MS,
+);

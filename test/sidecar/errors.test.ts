@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "@jest/globals";
 import { status } from "@grpc/grpc-js";
+import { expect, test } from "@jest/globals";
 import { ErrorInfo } from "../../proto/gen/throughline/v1/throughline.ts";
 import { ERRORS, type ErrorName } from "../../sidecar/errors.ts";
 import { ERROR_TRAILER, Failure, toFailure, toStatus } from "../../sidecar/failure.ts";

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { credentials, Server, ServerCredentials, status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { HealthClient, type HealthCheckResponse } from "../../proto/gen/grpc/health/v1/health.ts";
+import { type HealthCheckResponse, HealthClient } from "../../proto/gen/grpc/health/v1/health.ts";
 import { healthService } from "../../sidecar/health.ts";
 import { openStatusPage } from "../../sidecar/status-page.ts";
 
@@ -49,7 +49,9 @@ afterEach(() => {
 
 function check(service: string): Promise<number> {
   return new Promise((resolve, reject) => {
-    client.check({ service }, (error, response) => (error ? reject(error) : resolve(response.status)));
+    client.check({ service }, (error, response) =>
+      error ? reject(error) : resolve(response.status),
+    );
   });
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from "@jest/globals";
 import {
-  NewEvent,
+  type NewEvent,
   PublishRequest,
   PublishResponse,
 } from "../../proto/gen/throughline/v1/throughline.ts";
@@ -15,7 +15,11 @@ function event(over: Partial<NewEvent> = {}): NewEvent {
 }
 
 function decode(events: NewEvent[], topic = "shop/orders", maxEvents = 1000) {
-  return decodePublish(Buffer.from(PublishRequest.encode({ topic, events }).finish()), NOW, maxEvents);
+  return decodePublish(
+    Buffer.from(PublishRequest.encode({ topic, events }).finish()),
+    NOW,
+    maxEvents,
+  );
 }
 
 function only(over: Partial<NewEvent>) {
@@ -59,7 +63,15 @@ test("headers keep their order and may repeat", () => {
 test.each([
   [{ headers: [{ key: "tl-sequence", value: Buffer.alloc(0) }] }, "headers[0].key"],
   [{ headers: [{ key: "TL-x", value: Buffer.alloc(0) }] }, "headers[0].key"],
-  [{ headers: [{ key: "a", value: Buffer.alloc(0) }, { key: "", value: Buffer.alloc(0) }] }, "headers[1].key"],
+  [
+    {
+      headers: [
+        { key: "a", value: Buffer.alloc(0) },
+        { key: "", value: Buffer.alloc(0) },
+      ],
+    },
+    "headers[1].key",
+  ],
   [{ type: "t", headers: [{ key: "ce_type", value: Buffer.alloc(0) }] }, "headers[0].key"],
   [{ timeMs: -1n }, "time_ms"],
   [{ timeMs: 1n << 60n }, "time_ms"],
@@ -68,7 +80,9 @@ test.each([
   const decoded = decode([event(), event(), event(bad), event()]);
   if (decoded.kind !== "request") throw new Error(decoded.message);
   expect(decoded.events.map(({ kind }) => kind)).toEqual(["record", "record", "invalid", "record"]);
-  expect(decoded.events[2]).toMatchObject({ message: expect.stringContaining(`events[2].${field}: `) });
+  expect(decoded.events[2]).toMatchObject({
+    message: expect.stringContaining(`events[2].${field}: `),
+  });
 });
 
 test("text that is not UTF-8 is refused, not mangled", () => {
@@ -82,7 +96,13 @@ test("text that is not UTF-8 is refused, not mangled", () => {
 });
 
 test("more events than a request may have are refused before they take memory", () => {
-  expect(decode(Array.from({ length: 4 }, () => event()), "t", 3)).toMatchObject({
+  expect(
+    decode(
+      Array.from({ length: 4 }, () => event()),
+      "t",
+      3,
+    ),
+  ).toMatchObject({
     kind: "invalid",
     message: expect.stringContaining("--request-events"),
   });
@@ -154,7 +174,9 @@ test("a field that reaches past its event makes the request malformed", () => {
 
 test("unknown fields of a newer client are skipped", () => {
   // Field 15 as varint, 64 bit, bytes, 32 bit.
-  const bytes = Buffer.from([120, 200, 1, 121, 0, 0, 0, 0, 0, 0, 0, 0, 122, 2, 1, 2, 125, 0, 0, 0, 0, 10, 1, 116]);
+  const bytes = Buffer.from([
+    120, 200, 1, 121, 0, 0, 0, 0, 0, 0, 0, 0, 122, 2, 1, 2, 125, 0, 0, 0, 0, 10, 1, 116,
+  ]);
   expect(decodePublish(bytes, NOW, 10)).toEqual({ kind: "request", topic: "t", events: [] });
 });
 

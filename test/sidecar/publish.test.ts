@@ -1,7 +1,7 @@
 import { expect, test } from "@jest/globals";
 import type { AppendOutcome, Log, NewRecord, TopicInfo } from "../../kafka/log.ts";
 import {
-  NewEvent,
+  type NewEvent,
   PublishRequest,
   PublishResponse,
 } from "../../proto/gen/throughline/v1/throughline.ts";
@@ -83,7 +83,11 @@ const payload = (bytes: number): Buffer => Buffer.alloc(bytes, 1);
 
 test("P7: each event has its position, in the order of the request", async () => {
   const { publish, appended } = bed(atIndex);
-  expect(await publish([{ key: Buffer.from("a") }, { type: "t" }, {}])).toEqual(["1:0", "1:1", "1:2"]);
+  expect(await publish([{ key: Buffer.from("a") }, { type: "t" }, {}])).toEqual([
+    "1:0",
+    "1:1",
+    "1:2",
+  ]);
   expect(appended.map(({ partition }) => partition)).toEqual([null, null, null]);
   expect(appended[0]?.topic).toEqual({
     name: "shop.orders",
@@ -133,7 +137,9 @@ test.each<[AppendOutcome, string]>([
   [{ kind: "unavailable", reason: "no leader" }, "KAFKA_UNAVAILABLE"],
   [{ kind: "corrupt", reason: "crc", offset: 1 }, "LOG_CORRUPT"],
 ])("P7: the log's answer %j is told as %s", async (outcome, name) => {
-  const { publish } = bed(async (_, index) => (index === 1 ? outcome : { kind: "appended", partition: 0, offset: index }));
+  const { publish } = bed(async (_, index) =>
+    index === 1 ? outcome : { kind: "appended", partition: 0, offset: index },
+  );
   const results = await publish([{}, {}, {}]);
   expect(results).toEqual(["0:0", expect.stringContaining(`${name} events[1]: `), "0:2"]);
 });

@@ -1,4 +1,10 @@
-import { type Client, credentials, makeGenericClientConstructor, Server, ServerCredentials } from "@grpc/grpc-js";
+import {
+  type Client,
+  credentials,
+  makeGenericClientConstructor,
+  Server,
+  ServerCredentials,
+} from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import {
   type ServerReflectionRequest,
@@ -12,7 +18,8 @@ let port = 0;
 const clients: Client[] = [];
 
 beforeAll(async () => {
-  for (const { definition, handlers } of reflectionServices()) server.addService(definition, handlers);
+  for (const { definition, handlers } of reflectionServices())
+    server.addService(definition, handlers);
   port = await new Promise((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),
@@ -34,7 +41,11 @@ async function ask(questions: Question[], scope = "grpc.reflection.v1") {
   const Dialer = makeGenericClientConstructor({ info: method }, "");
   const client = new Dialer(`127.0.0.1:${port}`, credentials.createInsecure());
   clients.push(client);
-  const call = client.makeBidiStreamRequest(path, method.requestSerialize, method.responseDeserialize);
+  const call = client.makeBidiStreamRequest(
+    path,
+    method.requestSerialize,
+    method.responseDeserialize,
+  );
   for (const messageRequest of questions) call.write({ host: "h", messageRequest });
   call.end();
   const answers: ServerReflectionResponse[] = [];
@@ -42,15 +53,18 @@ async function ask(questions: Question[], scope = "grpc.reflection.v1") {
   return answers.map(({ messageResponse }) => messageResponse);
 }
 
-test.each(["grpc.reflection.v1", "grpc.reflection.v1alpha"])("%s lists the services", async (scope) => {
-  const [answer] = await ask([{ $case: "listServices", value: "" }], scope);
-  if (answer?.$case !== "listServicesResponse") throw new Error("not a list");
-  const names = answer.value.service.map(({ name }) => name).sort();
-  expect(names).toEqual([
-    ...["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"],
-    "throughline.v1.ThroughlineService",
-  ]);
-});
+test.each(["grpc.reflection.v1", "grpc.reflection.v1alpha"])(
+  "%s lists the services",
+  async (scope) => {
+    const [answer] = await ask([{ $case: "listServices", value: "" }], scope);
+    if (answer?.$case !== "listServicesResponse") throw new Error("not a list");
+    const names = answer.value.service.map(({ name }) => name).sort();
+    expect(names).toEqual([
+      ...["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"],
+      "throughline.v1.ThroughlineService",
+    ]);
+  },
+);
 
 test("symbols of every kind lead to their file, in the order of the questions", async () => {
   const symbols = [
@@ -65,7 +79,11 @@ test("symbols of every kind lead to their file, in the order of the questions", 
   const answers = await ask(symbols.map((value) => ({ $case: "fileContainingSymbol", value })));
   for (const [i, answer] of answers.entries()) {
     if (answer?.$case !== "fileDescriptorResponse") throw new Error(`${symbols[i]}: no file`);
-    const scope = (symbols[i] ?? "").split(".").slice(0, 3).join(".").replace(/\.[A-Z].*/, "");
+    const scope = (symbols[i] ?? "")
+      .split(".")
+      .slice(0, 3)
+      .join(".")
+      .replace(/\.[A-Z].*/, "");
     expect(answer.value.fileDescriptorProto[0]?.includes(scope)).toBe(true);
   }
   expect(answers).toHaveLength(symbols.length);

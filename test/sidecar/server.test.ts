@@ -2,7 +2,14 @@ import { mkdtemp, rename, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Client, credentials, Metadata, type ServiceError, setLogger, status } from "@grpc/grpc-js";
+import {
+  type Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+  setLogger,
+  status,
+} from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { HealthClient } from "../../proto/gen/grpc/health/v1/health.ts";
@@ -109,7 +116,9 @@ function publish(client: ThroughlineServiceClient, topic: string, payloads: stri
       ...{ key: undefined, headers: [], type: "", timeMs: undefined },
       payload: Buffer.from(text),
     }));
-    client.publish({ topic, events }, (error, response) => (error ? reject(error) : resolve(response)));
+    client.publish({ topic, events }, (error, response) =>
+      error ? reject(error) : resolve(response),
+    );
   });
 }
 
@@ -151,13 +160,15 @@ test("publish, get and list over gRPC", async () => {
   const { client } = await start();
   const { results } = await publish(client, "orders", ["a", "b", "c"]);
   expect(results.map(({ result }) => result?.$case)).toEqual(["position", "position", "position"]);
-  const got = await new Promise<{ latest: bigint; state: number | undefined }>((resolve, reject) => {
-    client.getTopic({ topic: "shop/orders" }, (error, response) => {
-      if (error) return reject(error);
-      const latest = response.positions.reduce((sum, at) => sum + at.latestOffset, 0n);
-      resolve({ latest, state: response.topic?.state });
-    });
-  });
+  const got = await new Promise<{ latest: bigint; state: number | undefined }>(
+    (resolve, reject) => {
+      client.getTopic({ topic: "shop/orders" }, (error, response) => {
+        if (error) return reject(error);
+        const latest = response.positions.reduce((sum, at) => sum + at.latestOffset, 0n);
+        resolve({ latest, state: response.topic?.state });
+      });
+    },
+  );
   expect(got).toEqual({ latest: 3n, state: 1 });
   const names = await new Promise<string[]>((resolve, reject) => {
     client.listTopics({}, (error, response) =>
@@ -171,7 +182,10 @@ test("P10: a failure carries its name and advice in the trailer", async () => {
   const { client } = await start();
   const error = await publish(client, "nothing", ["a"]).catch((thrown: ServiceError) => thrown);
   expect(error).toMatchObject({ code: status.NOT_FOUND });
-  expect(infoOf(error as ServiceError)).toMatchObject({ name: "TOPIC_NOT_FOUND", retryable: false });
+  expect(infoOf(error as ServiceError)).toMatchObject({
+    name: "TOPIC_NOT_FOUND",
+    retryable: false,
+  });
 });
 
 test.each(["publish", "getTopic"] as const)(
@@ -188,7 +202,11 @@ test.each(["publish", "getTopic"] as const)(
 
 test("a message over the limit is refused before it is read", async () => {
   const { client } = await start({ limits: { ...CONFIG.limits, requestBytes: 64 * 1024 } });
-  const error = await failureOf(client, ThroughlineServiceService.publish.path, Buffer.alloc(65_537));
+  const error = await failureOf(
+    client,
+    ThroughlineServiceService.publish.path,
+    Buffer.alloc(65_537),
+  );
   expect(error.code).toBe(status.RESOURCE_EXHAUSTED);
 });
 
@@ -238,7 +256,9 @@ test("an address in use is one clear error with the next step", async () => {
   const taken = server.address;
   await expect(
     startServer({ ...CONFIG, listen: taken }, log, makeLogger("silent", "B")),
-  ).rejects.toThrow(`${taken} is in use: stop the process that listens there, or choose another --listen.`);
+  ).rejects.toThrow(
+    `${taken} is in use: stop the process that listens there, or choose another --listen.`,
+  );
 });
 
 test("a Unix socket serves, and one left behind by a killed server is no obstacle", async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from "@jest/globals";
 import type { Catalog, CatalogTopic } from "../../sidecar/catalog.ts";
 import type { Failure } from "../../sidecar/failure.ts";
-import { listTopics, resolveTopic, type Right } from "../../sidecar/topics.ts";
+import { listTopics, type Right, resolveTopic } from "../../sidecar/topics.ts";
 
 function topic(name: string, over: Partial<CatalogTopic> = {}): CatalogTopic {
   return {

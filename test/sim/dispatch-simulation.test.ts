@@ -40,7 +40,8 @@ test("a million events over thousands of interleavings arrive without gap, repea
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.log(`${seed - FIRST_SEED} interleavings in ${seconds} s: ${JSON.stringify(counts)}`);
-  for (const [name, count] of Object.entries(counts)) expect([name, count > 0]).toEqual([name, true]);
+  for (const [name, count] of Object.entries(counts))
+    expect([name, count > 0]).toEqual([name, true]);
 }, 300_000);
 
 test("a merge before the tail has reached the client's position is found as a gap", async () => {

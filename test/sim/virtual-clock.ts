@@ -67,7 +67,8 @@ export class VirtualClock {
     for (let i = 0; ; ) {
       let least = i;
       for (const child of [2 * i + 1, 2 * i + 2]) {
-        if (child < heap.length && before(heap[child] as Timer, heap[least] as Timer)) least = child;
+        if (child < heap.length && before(heap[child] as Timer, heap[least] as Timer))
+          least = child;
       }
       if (least === i) return;
       [heap[i], heap[least]] = [heap[least] as Timer, heap[i] as Timer];

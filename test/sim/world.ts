@@ -82,7 +82,8 @@ export class World {
   /** One interleaving. @throws Harm */
   async run(batches: number): Promise<void> {
     for (let i = 0; i < 10; i++) this.#publish();
-    for (const client of this.#clients) this.#clock.setTimer(this.#random.int(0, 50), () => this.#join(client));
+    for (const client of this.#clients)
+      this.#clock.setTimer(this.#random.int(0, 50), () => this.#join(client));
     let left = batches;
     const publish = (): void => {
       this.#publish();
@@ -164,7 +165,8 @@ export class World {
     frame.copy(bytes, 0);
     const now = this.#clock.now();
     // A connection keeps the order of its frames.
-    client.busyUntil = Math.max(client.busyUntil + 0.001, client.stalledUntil, now) + this.#random.int(0, 4);
+    client.busyUntil =
+      Math.max(client.busyUntil + 0.001, client.stalledUntil, now) + this.#random.int(0, 4);
     this.#clock.setTimer(client.busyUntil - now, () => {
       if (client.stream !== stream) return;
       this.#judge(client, bytes);

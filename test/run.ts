@@ -1,0 +1,66 @@
+/**
+ * `npm test`: house checks, then every test; ends with one line that adds all up. Exit code 0 only when
+ * nothing failed and something ran.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const bin = (name: string): string => join(root, "node_modules", ".bin", name);
+const scratch = mkdtempSync(join(tmpdir(), "throughline-test-"));
+let passed = 0;
+let failed = 0;
+
+function step(name: string, command: string, args: readonly string[]): void {
+  console.log(`# ${name}`);
+  const ran = spawnSync(command, args, { cwd: root, stdio: "inherit" });
+  if (ran.status === 0) passed++;
+  else failed++;
+}
+
+try {
+  step("types", bin("tsc"), ["--noEmit"]);
+  step("lint and format", bin("biome"), ["ci", "."]);
+  step("lint of the contract", bin("buf"), ["lint"]);
+  step("no breaking change of the contract", bin("buf"), [
+    "breaking",
+    "--against",
+    "proto/baseline.binpb",
+  ]);
+
+  console.log("# tests");
+  const report = join(scratch, "report.json");
+  spawnSync(
+    process.execPath,
+    [
+      "--experimental-vm-modules",
+      "--disable-warning=ExperimentalWarning",
+      join(root, "node_modules/jest/bin/jest.js"),
+      "--maxWorkers=2",
+      "--testTimeout=120000",
+      "--forceExit",
+      "--json",
+      `--outputFile=${report}`,
+      ...process.argv.slice(2),
+    ],
+    { cwd: root, stdio: ["ignore", "ignore", "inherit"] },
+  );
+  const result = JSON.parse(readFileSync(report, "utf8")) as {
+    numPassedTests: number;
+    numFailedTests: number;
+    numRuntimeErrorTestSuites: number;
+  };
+  passed += result.numPassedTests;
+  // A suite that cannot even start has no failed test of its own.
+  failed += result.numFailedTests + result.numRuntimeErrorTestSuites;
+  if (result.numPassedTests === 0) failed++;
+} catch (error) {
+  console.error(error);
+  failed++;
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
