@@ -1,20 +1,19 @@
 /** The log on Apache Kafka: puts the parts of this room together behind the port. */
 import { KafkaAdmin } from "./admin.ts";
-import { Appender } from "./appender.ts";
+import { APPEND_LIMITS, Appender } from "./appender.ts";
 import { Cluster, type KafkaOptions } from "./cluster.ts";
 import { failureOfError } from "./failures.ts";
 import { openFencedWriter } from "./fenced-writer.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { Log } from "./log.ts";
-import { partitionOf } from "./partitioner.ts";
+import type { AppendLimits } from "./partition-appender.ts";
 import { KafkaReader } from "./reader.ts";
 
 /** Connects when first asked for something. */
-export function openKafkaLog(options: KafkaOptions): Log {
+export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits> = {}): Log {
   const cluster = new Cluster(options);
-  const appender = new Appender(cluster);
+  const appender = new Appender(cluster, { ...APPEND_LIMITS, ...limits });
   const readers = new Set<KafkaReader>();
-  let spread = 0;
   return {
     admin: new KafkaAdmin(cluster),
     openReader: (topic, partition) => {
@@ -28,16 +27,7 @@ export function openKafkaLog(options: KafkaOptions): Log {
         },
       };
     },
-    append: (topic, partition, record) => {
-      const { key } = record;
-      const chosen =
-        partition ??
-        (key === null ? spread++ % topic.partitions : partitionOf(key, topic.partitions));
-      if (chosen < 0 || chosen >= topic.partitions) {
-        throw new RangeError(`${topic.name} has no partition ${chosen}`);
-      }
-      return appender.append(topic, chosen, record);
-    },
+    append: (topic, partition, record) => appender.append(topic, partition, record),
     offset: (topic, partition, spec) => listOffset(cluster, topic, partition, spec),
     openFencedWriter: async (transactionalId) => {
       try {

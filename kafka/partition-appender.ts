@@ -47,6 +47,11 @@ export interface PartitionAppenderWorld {
   send(broker: Broker, part: ProducePart): Promise<Sent>;
 }
 
+/** What became of one attempt. */
+type Tried =
+  | { readonly kind: "appended"; readonly offset: number }
+  | Exclude<Verdict, { kind: "appended" }>;
+
 interface Batch {
   readonly waiting: readonly Waiting[];
   bytes: Buffer | undefined;
@@ -278,11 +283,11 @@ function unavailable(reason: string): LogFailure {
   return { kind: "unavailable", reason };
 }
 
-function closed(): Verdict {
+function closed(): Tried {
   return { kind: "failed", failure: unavailable("the log is closed") };
 }
 
-function failedAttempt(error: unknown): Exclude<Verdict, { kind: "appended" }> {
+function failedAttempt(error: unknown): Tried {
   const failure = failureOfError(error);
   return failure.kind === "unauthorised"
     ? { kind: "failed", failure }
