@@ -9,6 +9,7 @@ import type {
   FetchOutcome,
   Log,
   LogAdmin,
+  LogFailure,
   LogLoss,
   NewRecord,
   OffsetOutcome,
@@ -19,7 +20,11 @@ import type {
 } from "./log.ts";
 import { MemoryAdmin } from "./memory-admin.ts";
 import type { Batch, MemoryPartition } from "./memory-partition.ts";
-import { partitionOf } from "./partitioner.ts";
+import { Partitioner } from "./partitioner.ts";
+import { recordBytes } from "./record-batch.ts";
+
+/** Kafka's default max.message.bytes. */
+const MAX_RECORD_BYTES = 1_048_588;
 
 export interface MemoryLogOptions {
   /** When an answer is delivered; by default as a microtask. */
@@ -33,8 +38,10 @@ export class MemoryLog implements Log {
   readonly #schedule: (deliver: () => void) => void;
   readonly #setTimer: (ms: number, fire: () => void) => () => void;
   readonly #writers = new Map<string, number>();
+  readonly #failingAppends: AppendOutcome[] = [];
+  readonly #failingFetches: LogFailure[] = [];
   #unavailable: string | undefined;
-  #spread = 0;
+  readonly #partitioner = new Partitioner(() => 0);
 
   constructor(options: MemoryLogOptions = {}) {
     this.#schedule = options.schedule ?? queueMicrotask;
@@ -71,6 +78,16 @@ export class MemoryLog implements Log {
     return this.topics.create(topic, old?.partitions ?? 1, {});
   }
 
+  /** The next append ends so, and writes nothing. */
+  failNextAppend(outcome: Exclude<AppendOutcome, { kind: "appended" }>): void {
+    this.#failingAppends.push(outcome);
+  }
+
+  /** The next fetch that is answered ends so. */
+  failNextFetch(outcome: LogFailure): void {
+    this.#failingFetches.push(outcome);
+  }
+
   /** Every call ends unavailable until `heal`. */
   fail(reason: string): void {
     this.#unavailable = reason;
@@ -95,8 +112,7 @@ export class MemoryLog implements Log {
             });
           };
           const at = this.topics.partition(topic, partition);
-          const empty =
-            at !== undefined && at.canWait(position.offset) && this.#unavailable === undefined;
+          const empty = at?.canWait(position.offset) === true && this.#unavailable === undefined;
           if (!empty || maxWaitMs <= 0 || closed) return answer();
           wake = at.waitForAppend(this.#setTimer, maxWaitMs, answer);
         }),
@@ -108,14 +124,21 @@ export class MemoryLog implements Log {
   }
 
   append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome> {
-    const chosen = partition ?? this.#choose(topic, record.key);
-    if (chosen >= topic.partitions)
-      throw new RangeError(`${topic.name} has no partition ${chosen}`);
+    const chosen = partition ?? this.#partitioner.choose(record.key, topic.partitions);
+    if (!Number.isInteger(chosen) || chosen < 0 || chosen >= topic.partitions) {
+      throw new RangeError(`${topic.name} has ${topic.partitions} partitions, not ${chosen}`);
+    }
     return this.#later((): AppendOutcome => {
       if (this.#unavailable !== undefined)
         return { kind: "unavailable", reason: this.#unavailable };
+      const failing = this.#failingAppends.shift();
+      if (failing) return failing;
       const at = this.topics.partition(topic, chosen);
       if (at === undefined) return { kind: "gone" };
+      if (recordBytes(record) > MAX_RECORD_BYTES) {
+        const reason = "The request included a message larger than the max message size.";
+        return { kind: "too-large", reason };
+      }
       return { kind: "appended", partition: chosen, offset: at.append([record]) };
     });
   }
@@ -153,6 +176,8 @@ export class MemoryLog implements Log {
 
   #fetch(topic: TopicInfo, partition: number, position: Position, maxBytes: number): FetchOutcome {
     if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+    const failing = this.#failingFetches.shift();
+    if (failing) return failing;
     const at = this.topics.partition(topic, partition);
     if (at === undefined) return lost({ kind: "gone" });
     const loss = at.judge(position);
@@ -166,10 +191,6 @@ export class MemoryLog implements Log {
       lastStable: at.end,
       logStart: at.start,
     };
-  }
-
-  #choose(topic: TopicInfo, key: Buffer | null): number {
-    return key === null ? this.#spread++ % topic.partitions : partitionOf(key, topic.partitions);
   }
 
   #partition(topic: string, partition: number): MemoryPartition {

@@ -21,6 +21,8 @@ const ABORT_MARKER: NewRecord = {
 export class MemoryPartition {
   readonly #batches: Batch[] = [];
   readonly #waiting = new Set<() => void>();
+  /** Where each leader epoch begins. */
+  readonly #epochs: { readonly epoch: number; readonly from: number }[] = [{ epoch: 0, from: 0 }];
   start = 0;
   end = 0;
   epoch = 0;
@@ -45,10 +47,12 @@ export class MemoryPartition {
     while (this.#batches[0] && this.#batches[0].last < offset) this.#batches.shift();
   }
 
+  /** Cuts the log and begins a leader epoch, as a leader does that had not everything. */
   truncateTo(offset: number): void {
     while ((this.#batches.at(-1)?.last ?? -1) >= offset) this.#batches.pop();
     this.end = offset;
-    this.epoch++;
+    while ((this.#epochs.at(-1)?.from ?? -1) >= offset) this.#epochs.pop();
+    this.#epochs.push({ epoch: ++this.epoch, from: offset });
     this.#wake();
   }
 
@@ -76,16 +80,17 @@ export class MemoryPartition {
     return fire;
   }
 
-  /** Why the position cannot be read on; undefined when it can (KIP-320 for the epochs). */
+  /** Why the position cannot be read on, judged as a Kafka leader does (KIP-320); undefined when it can. */
   judge({ offset, epoch }: Position): LogLoss | undefined {
+    if (offset < this.start) return { kind: "before-earliest", earliest: this.start };
     if (epoch >= 0) {
-      const known = [...this.#batches].reverse().find((batch) => batch.epoch <= epoch);
-      const end = this.#batches.find((batch) => batch.epoch > epoch)?.base ?? this.end;
-      if (offset > end && epoch < this.epoch) {
-        return { kind: "truncated", epoch: known?.epoch ?? 0, endOffset: end };
+      const known = this.#epochs.findLast((begun) => begun.epoch <= epoch);
+      const after = this.#epochs.find((begun) => begun.epoch > epoch);
+      const endOffset = after?.from ?? this.end;
+      if (known && (known.epoch < epoch || endOffset < offset)) {
+        return { kind: "truncated", epoch: known.epoch, endOffset };
       }
     }
-    if (offset < this.start) return { kind: "before-earliest", earliest: this.start };
     if (offset > this.end) return { kind: "past-end", earliest: this.start };
     return undefined;
   }
