@@ -15,6 +15,7 @@ import {
   failureOfError,
   kafkaError,
   responseOf,
+  UNKNOWN_TOPIC_ID,
   UNKNOWN_TOPIC_OR_PARTITION,
 } from "./failures.ts";
 import type {
@@ -86,7 +87,7 @@ export class KafkaAdmin implements LogAdmin {
     );
     if ("kind" in answer) return answer;
     const made = answer.topics[0];
-    if (!made || made.errorCode !== 0) return refusal(made);
+    if (made?.errorCode !== 0) return refusal(made);
     const { name, topicId, numPartitions, replicationFactor } = made;
     const id = topicId.replaceAll("-", "");
     return {
@@ -110,7 +111,7 @@ export class KafkaAdmin implements LogAdmin {
     );
     if ("kind" in answer) return answer;
     const result = answer.results[0];
-    if (!result || result.errorCode !== 0) return refusal(result);
+    if (result?.errorCode !== 0) return refusal(result);
     const own = result.configs.filter((config) => config.configSource === DYNAMIC_TOPIC_CONFIG);
     return {
       kind: "done",
@@ -158,11 +159,15 @@ function done(result: Result | undefined): AdminOutcome<void> {
   return result?.errorCode === 0 ? { kind: "done", value: undefined } : refusal(result);
 }
 
+/** Retryable to a client that waits for a new topic; an admin step has its answer. */
+const NO_SUCH_TOPIC: readonly number[] = [UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID];
+
 /** What Kafka would judge alike again is a refusal in its own words. */
 function refusal(result: Result | undefined): AdminRefusal | LogFailure {
   const code = result?.errorCode ?? -1;
   const failure = failureOf(code, result?.errorMessage ?? null);
   const { name, words, retryable } = kafkaError(code, result?.errorMessage ?? null);
-  if (failure.kind === "unauthorised" || retryable) return failure;
+  const lasting = !retryable || NO_SUCH_TOPIC.includes(code);
+  if (failure.kind === "unauthorised" || !lasting) return failure;
   return { kind: "refused", error: name, reason: words };
 }

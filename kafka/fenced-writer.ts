@@ -1,55 +1,175 @@
-/** A transactional writer: opening one with the same id fences the older one (the catalog's writer). */
-import { ProduceAcks, Producer } from "@platformatic/kafka";
-import type { KafkaOptions } from "./cluster.ts";
-import { failureOfError, kafkaErrorsIn } from "./failures.ts";
-import type { FencedWriter, NewRecord } from "./log.ts";
+/**
+ * Writes whole transactions to partition 0 of a topic, under a transactional id: opening one with the
+ * same id fences the older one (the catalog's writer). For small topics: one transaction at a time.
+ *
+ * After a failure in mid-transaction the writer takes a new epoch of its own, which aborts what is open;
+ * that fails, as fenced, when another writer came since. So a fenced writer never comes back by itself.
+ */
+import { type Cluster, closeConnection } from "./cluster.ts";
+import {
+  failureOfError,
+  INVALID_PRODUCER_EPOCH,
+  INVALID_PRODUCER_ID_MAPPING,
+  kafkaError,
+  kafkaErrorsIn,
+  PRODUCER_FENCED,
+  refusalOf,
+} from "./failures.ts";
+import type { AdminRefusal, FencedWriter, LogFailure, NewRecord } from "./log.ts";
+import { produceInTransaction } from "./produce.ts";
+import { encodeBatch, recordBytes } from "./record-batch.ts";
+import {
+  ANEW,
+  type TransactionalIdentity,
+  TransactionCoordinator,
+} from "./transaction-coordinator.ts";
 
-const FENCED = new Set(["INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "FENCED_INSTANCE_ID"]);
+const BATCH_BYTES = 256 << 10;
+const PRODUCE_TIMEOUT_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 5000;
+/** Someone newer has the transactional id, or it lay idle until Kafka forgot it. */
+const FENCED: readonly number[] = [
+  INVALID_PRODUCER_EPOCH,
+  INVALID_PRODUCER_ID_MAPPING,
+  PRODUCER_FENCED,
+];
 
-/** Rejects when Kafka cannot be asked. */
+type Written = Awaited<ReturnType<FencedWriter["write"]>>;
+
+/** Rejects when Kafka cannot be asked, or refuses. */
 export async function openFencedWriter(
-  options: KafkaOptions,
+  cluster: Cluster,
   transactionalId: string,
 ): Promise<FencedWriter> {
-  const producer = new Producer({
-    clientId: options.clientId,
-    bootstrapBrokers: [...options.brokers],
-    transactionalId,
-    idempotent: true,
-    // Without these two the library is fenced for ever after a restart.
-    producerId: -1n,
-    producerEpoch: -1,
-    retryDelay: 100,
-    ...(options.tls ? { tls: options.tls } : {}),
-    ...(options.sasl ? { sasl: options.sasl } : {}),
-  });
-  await producer.initIdempotentProducer({});
-  return {
-    write: async (topic, records) => {
-      try {
-        const transaction = await producer.beginTransaction();
-        await transaction.send({
-          acks: ProduceAcks.ALL,
-          messages: records.map((record) => messageOf(topic, record)),
-        });
-        await transaction.commit();
-        return { kind: "done" };
-      } catch (error) {
-        if (kafkaErrorsIn(error).some(({ name }) => FENCED.has(name))) return { kind: "fenced" };
-        return failureOfError(error);
-      }
-    },
-    close: () => producer.close(true),
-  };
+  const coordinator = new TransactionCoordinator(cluster, transactionalId);
+  const identity = await coordinator.initialise(ANEW);
+  return new KafkaFencedWriter(cluster, transactionalId, coordinator, identity);
 }
 
-function messageOf(topic: string, record: NewRecord) {
-  return {
-    topic,
-    partition: 0,
-    timestamp: BigInt(record.timeMs),
-    headers: new Map(record.headers.map(([name, value]) => [Buffer.from(name), value])),
-    ...(record.key ? { key: record.key } : {}),
-    ...(record.value ? { value: record.value } : {}),
-  };
+class KafkaFencedWriter implements FencedWriter {
+  readonly #cluster: Cluster;
+  readonly #id: string;
+  readonly #coordinator: TransactionCoordinator;
+  #identity: TransactionalIdentity;
+  /** Next sequence by topic, within this epoch. */
+  readonly #sequences = new Map<string, number>();
+  /** A transaction may be open that must not be committed. */
+  #spoiled = false;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    cluster: Cluster,
+    transactionalId: string,
+    coordinator: TransactionCoordinator,
+    identity: TransactionalIdentity,
+  ) {
+    this.#cluster = cluster;
+    this.#id = transactionalId;
+    this.#coordinator = coordinator;
+    this.#identity = identity;
+  }
+
+  write(topic: string, records: readonly NewRecord[]): Promise<Written> {
+    const written = this.#last.then(() => this.#write(topic, records));
+    this.#last = written;
+    return written;
+  }
+
+  async close(): Promise<void> {
+    await this.#last;
+  }
+
+  async #write(topic: string, records: readonly NewRecord[]): Promise<Written> {
+    if (records.length === 0) return { kind: "done" };
+    try {
+      if (this.#spoiled) await this.#recover();
+      this.#spoiled = true;
+      await this.#coordinator.addPartition(this.#identity, topic, 0);
+      for (const some of chunks(records)) await this.#produce(topic, some);
+      await this.#coordinator.commit(this.#identity);
+      this.#spoiled = false;
+      return { kind: "done" };
+    } catch (error) {
+      const outcome = outcomeOf(error);
+      // Readers wait for the end of an open transaction: not until the next write.
+      if (outcome.kind !== "fenced") await this.#recover().catch(() => {});
+      return outcome;
+    }
+  }
+
+  async #recover(): Promise<void> {
+    this.#identity = await this.#coordinator.initialise(this.#identity);
+    this.#sequences.clear();
+    this.#spoiled = false;
+  }
+
+  /** The same bytes until they are answered for; the broker drops what it has already. */
+  async #produce(topic: string, records: readonly NewRecord[]): Promise<void> {
+    const baseSequence = this.#sequences.get(topic) ?? 0;
+    const batch = encodeBatch(records, { ...this.#identity, baseSequence, transactional: true });
+    const deadline = performance.now() + PRODUCE_TIMEOUT_MS;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await this.#produceOnce(topic, batch, attempt > 0);
+        this.#sequences.set(topic, baseSequence + records.length);
+        return;
+      } catch (error) {
+        const judged = error instanceof Refused ? !error.judged.retryable : false;
+        if (judged || performance.now() > deadline) throw error;
+        await new Promise((resolve) => setTimeout(resolve, Math.min(500, 20 * 2 ** attempt)));
+      }
+    }
+  }
+
+  async #produceOnce(name: string, batch: Buffer, fresh: boolean): Promise<void> {
+    const leader = await this.#cluster.leader(name, 0, fresh);
+    if (!leader) throw new Error(`nobody leads ${name}[0]`);
+    const connection = await this.#cluster.connect(leader.broker, REQUEST_TIMEOUT_MS);
+    try {
+      const topic = { name, id: "", partitions: 1, replicas: 0 };
+      const parts = [{ topic, partition: 0, batch }];
+      const produce = produceInTransaction(connection);
+      const [answer] = await produce(parts, REQUEST_TIMEOUT_MS, this.#id);
+      if (answer?.error !== 0) throw new Refused(answer?.error ?? -1, answer?.said ?? null);
+    } finally {
+      closeConnection(connection);
+    }
+  }
+}
+
+/** A batch that the leader did not take. */
+class Refused extends Error {
+  readonly judged: ReturnType<typeof kafkaError>;
+  /** Read by `kafkaErrorsIn`, as in the library's own exceptions. */
+  readonly apiCode: number;
+  readonly serverErrorMessage: string | null;
+
+  constructor(code: number, said: string | null) {
+    super(kafkaError(code, said).words);
+    this.judged = kafkaError(code, said);
+    this.apiCode = code;
+    this.serverErrorMessage = said;
+  }
+}
+
+function outcomeOf(error: unknown): { readonly kind: "fenced" } | AdminRefusal | LogFailure {
+  const errors = kafkaErrorsIn(error);
+  if (errors.some(({ code }) => FENCED.includes(code))) return { kind: "fenced" };
+  return errors.length > 0 ? refusalOf(error) : failureOfError(error);
+}
+
+function* chunks(records: readonly NewRecord[]): Generator<NewRecord[]> {
+  let chunk: NewRecord[] = [];
+  let bytes = 0;
+  for (const record of records) {
+    const more = recordBytes(record);
+    if (chunk.length > 0 && bytes + more > BATCH_BYTES) {
+      yield chunk;
+      chunk = [];
+      bytes = 0;
+    }
+    chunk.push(record);
+    bytes += more;
+  }
+  yield chunk;
 }

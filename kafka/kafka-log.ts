@@ -2,7 +2,7 @@
 import { KafkaAdmin } from "./admin.ts";
 import { APPEND_LIMITS, Appender } from "./appender.ts";
 import { Cluster, type KafkaOptions } from "./cluster.ts";
-import { failureOfError } from "./failures.ts";
+import { refusalOf } from "./failures.ts";
 import { openFencedWriter } from "./fenced-writer.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { Log } from "./log.ts";
@@ -31,9 +31,9 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
     offset: (topic, partition, spec) => listOffset(cluster, topic, partition, spec),
     openFencedWriter: async (transactionalId) => {
       try {
-        return { kind: "done", value: await openFencedWriter(options, transactionalId) };
+        return { kind: "done", value: await openFencedWriter(cluster, transactionalId) };
       } catch (error) {
-        return failureOfError(error);
+        return refusalOf(error);
       }
     },
     close: async () => {

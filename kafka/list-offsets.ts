@@ -39,8 +39,8 @@ async function ask(
   spec: OffsetSpec,
   fresh: boolean,
 ): Promise<OffsetOutcome> {
-  const view = fresh ? await cluster.view([topic.name]) : undefined;
-  const named = view?.topics.get(topic.name);
+  // ListOffsets names the topic: only metadata tells a newer one of the same name apart.
+  const named = (await cluster.view([topic.name])).topics.get(topic.name);
   if (named && named.errorCode === 0 && named.id !== topic.id) return { kind: "gone" };
   if (named?.errorCode === UNKNOWN_TOPIC_OR_PARTITION) return { kind: "gone" };
   const leader = await cluster.leader(topic.name, partition, fresh);

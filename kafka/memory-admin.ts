@@ -63,8 +63,14 @@ export class MemoryAdmin implements LogAdmin {
 
   createPartitions(name: string, partitions: number): Promise<AdminOutcome<void>> {
     return this.#change(name, (topic) => {
+      const has = topic.partitions.length;
+      if (partitions <= has) {
+        const reason = `The topic ${name} currently has ${has} partition(s); ${partitions} would not be an increase.`;
+        return refused("INVALID_PARTITIONS", reason);
+      }
       while (topic.partitions.length < partitions) topic.partitions.push(new MemoryPartition());
       topic.info = { ...topic.info, partitions };
+      return undefined;
     });
   }
 
@@ -83,6 +89,7 @@ export class MemoryAdmin implements LogAdmin {
     return this.#change(name, (topic) => {
       Object.assign(topic.settings, set);
       for (const key of unset) delete topic.settings[key];
+      return undefined;
     });
   }
 
@@ -95,12 +102,14 @@ export class MemoryAdmin implements LogAdmin {
     });
   }
 
-  #change(name: string, act: (topic: MemoryTopic) => void): Promise<AdminOutcome<void>> {
+  #change(
+    name: string,
+    act: (topic: MemoryTopic) => AdminOutcome<void> | undefined,
+  ): Promise<AdminOutcome<void>> {
     return this.#later(() => {
       const topic = this.#topics.get(name);
       if (!topic) return unknown(name);
-      act(topic);
-      return { kind: "done", value: undefined };
+      return act(topic) ?? { kind: "done", value: undefined };
     });
   }
 }

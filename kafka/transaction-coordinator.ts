@@ -1,0 +1,100 @@
+/**
+ * What a transactional id's coordinator is asked: identity, partitions of the transaction, its end.
+ * Every step may be asked twice without harm, so each is tried again until it is answered or its time
+ * is over; a step rejects with what Kafka or the network said.
+ *
+ * The versions used belong together: from Produce 12, AddPartitionsToTxn 4 and EndTxn 5 on, another
+ * transaction protocol begins (KIP-890).
+ */
+import {
+  addPartitionsToTxnV3,
+  type Connection,
+  endTxnV3,
+  FindCoordinatorKeyTypes,
+  findCoordinatorV4,
+  initProducerIdV4,
+} from "@platformatic/kafka";
+import type { Broker, Cluster } from "./cluster.ts";
+import { CONCURRENT_TRANSACTIONS, kafkaErrorsIn } from "./failures.ts";
+
+export interface TransactionalIdentity {
+  readonly producerId: bigint;
+  readonly producerEpoch: number;
+}
+
+/** No identity yet: whoever holds the transactional id is fenced. */
+export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 };
+
+/** What a frozen writer can hold back readers for. */
+const TRANSACTION_TIMEOUT_MS = 10_000;
+const STEP_TIMEOUT_MS = 15_000;
+
+export class TransactionCoordinator {
+  readonly #cluster: Cluster;
+  readonly #id: string;
+  #broker: Broker | undefined;
+
+  constructor(cluster: Cluster, transactionalId: string) {
+    this.#cluster = cluster;
+    this.#id = transactionalId;
+  }
+
+  /** A new epoch; an open transaction is aborted. With `held` it fails when someone else came since. */
+  initialise({ producerId, producerEpoch }: TransactionalIdentity): Promise<TransactionalIdentity> {
+    return this.#ask((connection) =>
+      initProducerIdV4.api.async(
+        connection,
+        this.#id,
+        TRANSACTION_TIMEOUT_MS,
+        producerId,
+        producerEpoch,
+      ),
+    );
+  }
+
+  async addPartition(held: TransactionalIdentity, topic: string, partition: number): Promise<void> {
+    const { producerId, producerEpoch } = held;
+    const topics = [{ name: topic, partitions: [partition] }];
+    await this.#ask((connection) =>
+      addPartitionsToTxnV3.api.async(connection, [
+        { transactionalId: this.#id, producerId, producerEpoch, verifyOnly: false, topics },
+      ]),
+    );
+  }
+
+  async commit({ producerId, producerEpoch }: TransactionalIdentity): Promise<void> {
+    await this.#ask((connection) =>
+      endTxnV3.api.async(connection, this.#id, producerId, producerEpoch, true),
+    );
+  }
+
+  async #ask<T>(send: (connection: Connection) => Promise<T>): Promise<T> {
+    const deadline = performance.now() + STEP_TIMEOUT_MS;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        this.#broker ??= await this.#find();
+        return await send(await this.#cluster.control(this.#broker));
+      } catch (error) {
+        const errors = kafkaErrorsIn(error);
+        if (errors.some(({ retryable }) => !retryable) || performance.now() > deadline) throw error;
+        // The markers of the transaction before are still being written: soon, and by the same broker.
+        const soon = errors.some(({ code }) => code === CONCURRENT_TRANSACTIONS);
+        if (!soon) this.#broker = undefined;
+        await pause(soon ? 5 : Math.min(500, 20 * 2 ** attempt));
+      }
+    }
+  }
+
+  async #find(): Promise<Broker> {
+    const connection = await this.#cluster.control();
+    const { TRANSACTION } = FindCoordinatorKeyTypes;
+    const answer = await findCoordinatorV4.api.async(connection, TRANSACTION, [this.#id]);
+    const found = answer.coordinators[0];
+    if (!found) throw new Error(`no coordinator is named for ${this.#id}`);
+    return { host: found.host, port: found.port };
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
