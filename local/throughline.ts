@@ -138,8 +138,8 @@ class ServerProcess implements LocalServer {
         lines.push(line);
         if (lines.length > 20) lines.shift();
         const said = parsed(line);
-        if (said?.msg === "listening") {
-          this.address = said.address ?? this.address;
+        if (said?.msg === "serving") {
+          this.address = said.listen ?? this.address;
           if (said.health) this.status = `http://${said.health}`;
           resolve();
         } else if ((said?.level ?? 0) >= 50) this.#onLine(`server ${this.name}: ${said?.msg}`);
@@ -174,7 +174,7 @@ class ServerProcess implements LocalServer {
   }
 }
 
-function parsed(line: string): { msg?: string; level?: number; address?: string; health?: string } | undefined {
+function parsed(line: string): { msg?: string; level?: number; listen?: string; health?: string } | undefined {
   try {
     return JSON.parse(line) as { msg?: string };
   } catch {

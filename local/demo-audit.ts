@@ -1,0 +1,65 @@
+/**
+ * The demo's judge: what each client wrote down, against the Kafka log as kafkajs reads it. Nothing here
+ * uses Throughline's own reader.
+ */
+import { Kafka, logLevel } from "kafkajs";
+
+/** One event as a client or the log has it. */
+export interface Seen {
+  readonly partition: number;
+  readonly offset: number;
+  readonly value: string;
+}
+
+export interface Verdict {
+  received: number;
+  missing: number;
+  repeated: number;
+  outOfOrder: number;
+  /** Same position, other content. */
+  different: number;
+}
+
+/** The whole topic by partition and offset. */
+export async function readTopic(brokers: readonly string[], topic: string): Promise<Seen[]> {
+  const kafka = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING });
+  const admin = kafka.admin();
+  await admin.connect();
+  const ends = await admin.fetchTopicOffsets(topic);
+  await admin.disconnect();
+  let left = ends.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
+  const seen: Seen[] = [];
+  const consumer = kafka.consumer({ groupId: `demo-audit-${process.pid}-${Date.now()}` });
+  await consumer.connect();
+  await consumer.subscribe({ topic, fromBeginning: true });
+  await new Promise<void>((resolve) => {
+    if (left === 0) resolve();
+    void consumer.run({
+      eachMessage: async ({ partition, message }) => {
+        const value = message.value?.toString() ?? "";
+        seen.push({ partition, offset: Number(message.offset), value });
+        if (--left === 0) resolve();
+      },
+    });
+  });
+  await consumer.disconnect();
+  return seen;
+}
+
+/** Compares one client's record, in the order it received, with the log. */
+export function judge(log: readonly Seen[], client: readonly Seen[]): Verdict {
+  const wanted = new Map(log.map((event) => [`${event.partition}/${event.offset}`, event.value]));
+  const had = new Set<string>();
+  const last = new Map<number, number>();
+  const verdict = { received: client.length, missing: 0, repeated: 0, outOfOrder: 0, different: 0 };
+  for (const { partition, offset, value } of client) {
+    const key = `${partition}/${offset}`;
+    if (had.has(key)) verdict.repeated++;
+    had.add(key);
+    if (wanted.get(key) !== value) verdict.different++;
+    if (offset < (last.get(partition) ?? -1)) verdict.outOfOrder++;
+    last.set(partition, offset);
+  }
+  for (const key of wanted.keys()) if (!had.has(key)) verdict.missing++;
+  return verdict;
+}
