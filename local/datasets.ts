@@ -1,12 +1,11 @@
 /** Real events for the demo, from the npm package vega-datasets. */
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { NewEvent } from "../proto/gen/throughline/v1/throughline.ts";
 
 /** What the files hold; the demo's audit counts against these. */
 export const FLIGHTS = 20_000;
-export const EARTHQUAKES = 1703;
+export const EARTHQUAKES = 1707;
 
 /** The 20,000 flights in order of departure, keyed by the airport of origin. */
 export function flights(): NewEvent[] {
@@ -37,6 +36,6 @@ function event(type: string, key: string, row: object, timeMs: number): NewEvent
 }
 
 function read(file: string): unknown {
-  const home = dirname(createRequire(import.meta.url).resolve("vega-datasets/package.json"));
-  return JSON.parse(readFileSync(join(home, "data", file), "utf8"));
+  const data = join(import.meta.dirname, "..", "node_modules", "vega-datasets", "data");
+  return JSON.parse(readFileSync(join(data, file), "utf8"));
 }

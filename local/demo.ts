@@ -6,13 +6,12 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { ThroughlineClient } from "../client/client.ts";
-import type { NewEvent } from "../proto/gen/throughline/v1/throughline.ts";
 import { environment } from "./config.ts";
 import { EARTHQUAKES, earthquakes, FLIGHTS, flights } from "./datasets.ts";
 import { judge, readTopic, type Seen, type Verdict } from "./demo-audit.ts";
 import { DemoClient } from "./demo-clients.ts";
 import { DispatchCounters } from "./demo-counters.ts";
+import { DemoPublisher } from "./demo-publisher.ts";
 import { type LocalServer, type LocalThroughline, startThroughline } from "./throughline.ts";
 
 const RATE_PER_SECOND = 2000;
@@ -23,7 +22,7 @@ const KILLS_AT = [3000, 6500, 10_000, 13_500, 17_000];
 const PAUSE_EVENTS = 1500;
 const LEAST_EVENTS_BETWEEN_KILLS = 100;
 /** Small tails, so that a demo of seconds needs catch-up where production needs minutes of absence. */
-const SERVER_FLAGS = ["--tail-partition-bytes", "16Ki"];
+const SERVER_FLAGS = ["--tail-partition-bytes", "64Ki"];
 const FINISH_MS = 60_000;
 
 const root = join(import.meta.dirname, "..");
@@ -81,7 +80,7 @@ process.exit();
 async function demo({ brokers, servers }: LocalThroughline): Promise<number> {
   const [a, b] = servers as [LocalServer, LocalServer];
   const addresses = [a.address, b.address];
-  say(`Server A at ${a.address}, server B at ${b.address}; tails of 16 KiB so that catch-up is needed`);
+  say(`Server A at ${a.address}, server B at ${b.address}; tails of 64 KiB so that catch-up is needed`);
   const counters = new DispatchCounters(servers);
   const live = [1, 2, 3, 4].map((i) => new DemoClient(`live ${i}`, addresses));
   const slow = [1, 2, 3].map((i) => new DemoClient(`slow ${i}`, addresses));
@@ -100,7 +99,7 @@ async function demo({ brokers, servers }: LocalThroughline): Promise<number> {
   let victim = a;
   let restarting: Promise<void> = Promise.resolve();
   let mark = 0;
-  const publisher = new Publisher();
+  const publisher = new DemoPublisher();
   const events = flights();
   const shaking = earthquakes();
   const kills = [...KILLS_AT];
@@ -201,29 +200,4 @@ async function report(
   const passed = rows.every(([, , good]) => good) && clients.every(({ failure }) => !failure);
   say(passed ? "Every client received every event once, in order." : "The audit FAILED.");
   return passed ? 0 : 1;
-}
-
-/**
- * Publishes through the server that is not killed next: an unnamed publisher whose server dies cannot
- * know whether its last batch is in the log.
- */
-class Publisher {
-  quakes = 0;
-  readonly #clients = new Map<string, ThroughlineClient>();
-
-  async publish(server: LocalServer, topic: string, events: readonly NewEvent[]): Promise<void> {
-    if (events.length === 0) return;
-    let client = this.#clients.get(server.address);
-    if (!client) {
-      client = new ThroughlineClient([server.address]);
-      this.#clients.set(server.address, client);
-    }
-    for (const { result } of await client.publish(topic, events)) {
-      if (result?.$case === "error") throw new Error(`publish: ${result.value.message}`);
-    }
-  }
-
-  close(): void {
-    for (const client of this.#clients.values()) client.close();
-  }
 }
