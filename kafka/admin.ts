@@ -1,4 +1,9 @@
-/** Admin through the client's request encoders; Kafka's refusals come back with its own sentence. */
+/**
+ * Admin through the client's request encoders; Kafka's refusals come back with its own sentence.
+ *
+ * Any broker takes a step and the controller answers it, before the broker's own metadata shows it: a
+ * step that makes, grows or deletes a topic ends only when the next look will see it.
+ */
 import {
   ConfigResourceTypes,
   type Connection,
@@ -9,7 +14,7 @@ import {
   IncrementalAlterConfigOperationTypes,
   incrementalAlterConfigsV1,
 } from "@platformatic/kafka";
-import { type Cluster, dashed } from "./cluster.ts";
+import { type Cluster, dashed, type TopicView } from "./cluster.ts";
 import {
   failureOf,
   failureOfError,
@@ -29,6 +34,8 @@ import type {
 } from "./log.ts";
 
 const TIMEOUT_MS = 15_000;
+const VISIBLE_WITHIN_MS = 5000;
+const LOOK_AGAIN_MS = 20;
 /** DescribeConfigs: a value set on the topic itself. */
 const DYNAMIC_TOPIC_CONFIG = 1;
 
@@ -90,6 +97,9 @@ export class KafkaAdmin implements LogAdmin {
     if (made?.errorCode !== 0) return refusal(made);
     const { name, topicId, numPartitions, replicationFactor } = made;
     const id = topicId.replaceAll("-", "");
+    await this.#visible(name, (topic) => {
+      return topic?.id === id && topic.partitions.every(({ leaderId }) => leaderId >= 0);
+    });
     return {
       kind: "done",
       value: { name, id, partitions: numPartitions, replicas: replicationFactor },
@@ -101,7 +111,12 @@ export class KafkaAdmin implements LogAdmin {
     const answer = await this.#ask<ReturnType<typeof createPartitionsV3.parseResponse>>((c) =>
       createPartitionsV3.api.async(c, request, TIMEOUT_MS, false),
     );
-    return "kind" in answer ? answer : done(answer.results[0]);
+    if ("kind" in answer) return answer;
+    const outcome = done(answer.results[0]);
+    if (outcome.kind === "done") {
+      await this.#visible(name, (topic) => topic?.partitions.length === partitions);
+    }
+    return outcome;
   }
 
   async settings(name: string): Promise<AdminOutcome<TopicSettings>> {
@@ -140,7 +155,22 @@ export class KafkaAdmin implements LogAdmin {
     const answer = await this.#ask<ReturnType<typeof deleteTopicsV6.parseResponse>>((connection) =>
       deleteTopicsV6.api.async(connection, [{ name: null, topicId: dashed(id) }], TIMEOUT_MS),
     );
-    return "kind" in answer ? answer : done(answer.responses[0]);
+    if ("kind" in answer) return answer;
+    const outcome = done(answer.responses[0]);
+    const name = answer.responses[0]?.name;
+    if (outcome.kind === "done" && name) await this.#visible(name, (topic) => topic?.id !== id);
+    return outcome;
+  }
+
+  /** The step is done in any case; this only waits for it to be seen, for a while. */
+  async #visible(name: string, seen: (topic: TopicView | undefined) => boolean): Promise<void> {
+    const deadline = performance.now() + VISIBLE_WITHIN_MS;
+    while (performance.now() < deadline) {
+      const view = await this.#cluster.view([name]).catch(() => undefined);
+      const topic = view?.topics.get(name);
+      if (view && seen(topic?.errorCode === 0 ? topic : undefined)) return;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    }
   }
 
   /** The response also when it holds errors: the client throws those, and each result is looked at. */

@@ -7,6 +7,7 @@ import type { OffsetOutcome, OffsetSpec, TopicInfo } from "./log.ts";
 type ListOffsetsResponse = ReturnType<typeof listOffsetsV9.parseResponse>;
 
 const READ_COMMITTED = 1;
+const ATTEMPTS = 6;
 
 export async function listOffset(
   cluster: Cluster,
@@ -15,7 +16,9 @@ export async function listOffset(
   spec: OffsetSpec,
 ): Promise<OffsetOutcome> {
   let last: OffsetOutcome = { kind: "unavailable", reason: "Kafka: the partition has no leader" };
-  for (let attempt = 0; attempt < 3; attempt++) {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    // A leader that was just named answers for the partition a moment later.
+    if (attempt > 0) await new Promise((resolve) => setTimeout(resolve, 10 * 2 ** attempt));
     try {
       const asked = await ask(cluster, topic, partition, spec, attempt > 0);
       if (asked.kind === "offset" && asked.offset === -1) {

@@ -164,7 +164,10 @@ export class MemoryLog implements Log {
           if (this.#writers.get(transactionalId) !== epoch) return { kind: "fenced" } as const;
           if (this.#unavailable !== undefined)
             return { kind: "unavailable", reason: this.#unavailable } as const;
-          this.#partition(topic, 0).append(records);
+          const info = this.topics.info(topic);
+          const at = info && this.topics.partition(info, 0);
+          if (!at) return { kind: "unavailable", reason: `nobody leads ${topic}[0]` } as const;
+          at.append(records);
           return { kind: "done" } as const;
         }),
       close: async () => {},

@@ -1,0 +1,139 @@
+/** What only Kafka can judge, in its own words (P9, P10). The rest is in contract.test.ts. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { Kafka, logLevel } from "kafkajs";
+import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { Log, LogAdmin } from "../../kafka/log.ts";
+import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
+
+const SLOW_MS = 240_000;
+
+let directory: string;
+let kafka: EmbeddedKafka;
+let log: Log;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "throughline-admin-"));
+  const settings = { "default.replication.factor": "1", "num.partitions": "3" };
+  kafka = await startKafka({ directory, settings });
+  log = openKafkaLog({ brokers: kafka.brokers, clientId: "admin-test" });
+}, SLOW_MS);
+
+afterAll(async () => {
+  await log?.close();
+  await kafka?.stop();
+  await rm(directory, { recursive: true, force: true });
+}, SLOW_MS);
+
+function create(topic: Partial<Parameters<LogAdmin["createTopic"]>[0]> & { name: string }) {
+  return log.admin.createTopic({ partitions: 1, replicas: 1, settings: {}, ...topic });
+}
+
+test("replicas -1 means the broker's default", async () => {
+  expect(await create({ name: "default.replicas", replicas: -1 })).toMatchObject({
+    kind: "done",
+    value: { partitions: 1, replicas: 1 },
+  });
+});
+
+test.each([
+  [
+    "more replicas than brokers",
+    { replicas: 3 },
+    "INVALID_REPLICATION_FACTOR",
+    /replication factor/i,
+  ],
+  ["an unknown setting", { settings: { "no.such": "1" } }, "INVALID_CONFIG", /no\.such/],
+  ["a bad value", { settings: { "retention.ms": "x" } }, "INVALID_CONFIG", /retention\.ms/],
+  ["a name that Kafka does not take", { name: "a/b" }, "INVALID_TOPIC_EXCEPTION", /a\/b/],
+  ["no partitions", { partitions: 0 }, "INVALID_PARTITIONS", /partitions/],
+])(
+  "%s is refused by name and in Kafka's words, and nothing is made",
+  async (_, topic, error, words) => {
+    const refused = await create({ name: "refused", ...topic });
+    expect(refused).toMatchObject({ kind: "refused", error });
+    expect("reason" in refused && refused.reason).toMatch(words);
+    const listed = await log.admin.listTopics();
+    expect(listed.kind === "done" && listed.value).not.toContain("refused");
+  },
+);
+
+test("a refused change of settings changes nothing", async () => {
+  await create({ name: "settings", settings: { "retention.ms": "100000" } });
+  const refused = await log.admin.changeSettings(
+    "settings",
+    { "retention.ms": "200000", "segment.ms": "-7" },
+    [],
+  );
+  expect(refused).toMatchObject({ kind: "refused", error: "INVALID_CONFIG" });
+  expect(await log.admin.settings("settings")).toEqual({
+    kind: "done",
+    value: { "retention.ms": "100000" },
+  });
+});
+
+test(
+  "a setting that somebody else made stays when ours change",
+  async () => {
+    await create({ name: "shared" });
+    const theirs = await kafka.java("kafka.admin.ConfigCommand", [
+      ...["--bootstrap-server", kafka.brokers[0] as string, "--alter", "--entity-type", "topics"],
+      ...["--entity-name", "shared", "--add-config", "segment.bytes=2000000"],
+    ]);
+    expect(theirs).toMatchObject({ code: 0 });
+    await log.admin.changeSettings("shared", { "retention.ms": "100000" }, ["cleanup.policy"]);
+    expect(await log.admin.settings("shared")).toEqual({
+      kind: "done",
+      value: { "retention.ms": "100000", "segment.bytes": "2000000" },
+    });
+  },
+  SLOW_MS,
+);
+
+test("each step is seen by the next look: made, grown, deleted", async () => {
+  for (let i = 0; i < 20; i++) {
+    const made = await create({ name: `seen.${i}`, partitions: 2 });
+    if (made.kind !== "done") throw new Error(made.reason);
+    expect(await log.offset(made.value, 1, "latest")).toMatchObject({ kind: "offset", offset: 0 });
+    await log.admin.createPartitions(made.value.name, 5);
+    const grown = await log.admin.describeTopics([made.value.name]);
+    expect(grown.kind === "done" && grown.value.get(made.value.name)?.partitions).toBe(5);
+    expect(await log.admin.deleteTopic(made.value.id)).toEqual({ kind: "done", value: undefined });
+    const left = await log.admin.describeTopics([made.value.name]);
+    expect(left.kind === "done" && left.value.size).toBe(0);
+  }
+}, 60_000);
+
+test("a topic that another client made is described with its id and counts", async () => {
+  const witness = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
+  await witness.connect();
+  await witness.createTopics({
+    topics: [{ topic: "theirs", numPartitions: 4 }],
+    waitForLeaders: true,
+  });
+  await witness.disconnect();
+  const described = await log.admin.describeTopics(["theirs"]);
+  expect(described.kind === "done" && described.value.get("theirs")).toEqual({
+    name: "theirs",
+    id: expect.stringMatching(/^[0-9a-f]{32}$/),
+    partitions: 4,
+    replicas: 1,
+  });
+});
+
+test("Kafka out of reach is unavailable, not a refusal, and names the address", async () => {
+  const nowhere = openKafkaLog({ brokers: ["127.0.0.1:1"], clientId: "nowhere" });
+  const outcomes = [
+    await nowhere.admin.listTopics(),
+    await nowhere.admin.settings("t"),
+    await nowhere.admin.deleteTopic("0".repeat(32)),
+    await nowhere.admin.createTopic({ name: "t", partitions: 1, replicas: 1, settings: {} }),
+  ];
+  for (const outcome of outcomes) {
+    expect(outcome).toMatchObject({ kind: "unavailable" });
+    expect("reason" in outcome && outcome.reason).toContain("127.0.0.1:1");
+  }
+  await nowhere.close();
+}, 60_000);
