@@ -14,6 +14,7 @@ export class DemoClient {
   #client: ThroughlineClient;
   #abort = new AbortController();
   #lostAt: number | undefined;
+  #broken = false;
   #gate: Promise<void> = Promise.resolve();
   #open: (() => void) | undefined;
   #running: Promise<void> | undefined;
@@ -30,10 +31,12 @@ export class DemoClient {
   /** Its server was just killed. */
   serverLost(): void {
     this.#lostAt = performance.now();
+    this.#broken = false;
   }
 
   /** Takes nothing until `resume`: it falls behind. */
   pause(): void {
+    if (this.#open) return;
     this.#gate = new Promise((resolve) => {
       this.#open = resolve;
     });
@@ -41,6 +44,7 @@ export class DemoClient {
 
   resume(): void {
     this.#open?.();
+    this.#open = undefined;
   }
 
   async stop(): Promise<void> {
@@ -57,9 +61,13 @@ export class DemoClient {
         start: { $case: "earliest", value: {} },
         creditEvents,
         signal: this.#abort.signal,
+        onBreak: () => {
+          this.#broken = true;
+        },
       });
       for await (const { partition, events } of batches) {
-        if (this.#lostAt !== undefined) {
+        // Events that the lost server had sent before may still come: they are not the takeover.
+        if (this.#lostAt !== undefined && this.#broken) {
           this.takeoversMs.push(performance.now() - this.#lostAt);
           this.#lostAt = undefined;
         }

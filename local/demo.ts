@@ -23,7 +23,7 @@ const PAUSE_EVENTS = 1500;
 const LEAST_EVENTS_BETWEEN_KILLS = 100;
 /** Small tails, so that a demo of seconds needs catch-up where production needs minutes of absence. */
 const SERVER_FLAGS = ["--tail-partition-bytes", "64Ki"];
-const FINISH_MS = 60_000;
+const FINISH_MS = 30_000;
 
 const root = join(import.meta.dirname, "..");
 const directory = join(root, ".throughline", "demo");
@@ -80,7 +80,9 @@ process.exit();
 async function demo({ brokers, servers }: LocalThroughline): Promise<number> {
   const [a, b] = servers as [LocalServer, LocalServer];
   const addresses = [a.address, b.address];
-  say(`Server A at ${a.address}, server B at ${b.address}; tails of 64 KiB so that catch-up is needed`);
+  say(
+    `Server A at ${a.address}, server B at ${b.address}; tails of 64 KiB so that catch-up is needed`,
+  );
   const counters = new DispatchCounters(servers);
   const live = [1, 2, 3, 4].map((i) => new DemoClient(`live ${i}`, addresses));
   const slow = [1, 2, 3].map((i) => new DemoClient(`slow ${i}`, addresses));
@@ -106,12 +108,19 @@ async function demo({ brokers, servers }: LocalThroughline): Promise<number> {
   const begun = performance.now();
   for (let sent = 0; sent < events.length; sent += BATCH) {
     await publisher.publish(survivor, "flights", events.slice(sent, sent + BATCH));
-    const quakesDue = Math.ceil((shaking.length * (sent + BATCH)) / events.length);
-    await publisher.publish(survivor, "earthquakes", shaking.splice(0, quakesDue - publisher.quakes));
+    const quakesDue = Math.ceil((EARTHQUAKES * (sent + BATCH)) / events.length);
+    await publisher.publish(
+      survivor,
+      "earthquakes",
+      shaking.splice(0, quakesDue - publisher.quakes),
+    );
     publisher.quakes = quakesDue;
-    show(`published ${sent + BATCH} flights; ${clients.map((c) => `${c.name} ${c.seen.length}`).join(", ")}`);
+    show(
+      `published ${sent + BATCH} flights; ${clients.map((c) => `${c.name} ${c.seen.length}`).join(", ")}`,
+    );
     const next = kills[0];
-    if (next !== undefined && sent >= next - PAUSE_EVENTS) for (const client of slow) client.pause();
+    if (next !== undefined && sent >= next - PAUSE_EVENTS)
+      for (const client of slow) client.pause();
     if (next !== undefined && sent >= next) {
       kills.shift();
       await restarting;
@@ -137,7 +146,7 @@ async function demo({ brokers, servers }: LocalThroughline): Promise<number> {
   const deadline = performance.now() + FINISH_MS;
   const complete = (): boolean =>
     clients.every((client) => client.seen.length >= (client === quakes ? EARTHQUAKES : FLIGHTS));
-  while (!complete() && performance.now() < deadline) {
+  while (!complete() && !clients.some(({ failure }) => failure) && performance.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   between.push(Math.min(...live.map((client) => client.seen.length)) - mark);
@@ -174,7 +183,11 @@ async function report(
   const { made, shared, queued, merges } = counters.sum();
   const rows: [string, string | number, boolean][] = [
     ["flights in the log", `${flightLog.length} of ${FLIGHTS}`, flightLog.length === FLIGHTS],
-    ["earthquakes in the log", `${quakeLog.length} of ${EARTHQUAKES}`, quakeLog.length === EARTHQUAKES],
+    [
+      "earthquakes in the log",
+      `${quakeLog.length} of ${EARTHQUAKES}`,
+      quakeLog.length === EARTHQUAKES,
+    ],
     [`received by ${clients.length} clients`, total.received, true],
     ["missing", total.missing, total.missing === 0],
     ["repeated", total.repeated, total.repeated === 0],

@@ -13,6 +13,7 @@ import { type EmbeddedKafka, startKafka } from "./embedded-kafka.ts";
 import { TopicFiles } from "./topic-files.ts";
 
 const DEPLOYMENT_ID = "local";
+const READY_POLL_MS = 20;
 const root = join(import.meta.dirname, "..");
 
 export interface LocalOptions {
@@ -61,7 +62,9 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
       stateFile: join(options.directory, "topics.json"),
       reconciler: new Reconciler(log, catalog),
       onStatus: (name, { ready, reason, message, partitions }) => {
-        const line = ready ? `Topic ${name} is Ready (${partitions} partitions)` : `Topic ${name}: ${reason}: ${message}`;
+        const line = ready
+          ? `Topic ${name} is Ready (${partitions} partitions)`
+          : `Topic ${name}: ${reason}: ${message}`;
         if (told.get(name) !== line) options.onLine(line);
         told.set(name, line);
       },
@@ -84,7 +87,10 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
   }
 }
 
-async function kafkaOf(options: LocalOptions, stops: (() => Promise<void>)[]): Promise<readonly string[]> {
+async function kafkaOf(
+  options: LocalOptions,
+  stops: (() => Promise<void>)[],
+): Promise<readonly string[]> {
   if (options.kafkaBrokers) return options.kafkaBrokers;
   const kafka: EmbeddedKafka = await startKafka({
     directory: join(options.directory, "kafka"),
@@ -117,8 +123,24 @@ class ServerProcess implements LocalServer {
     ];
   }
 
-  /** Starts the process; resolves when it listens. */
-  restart(): Promise<void> {
+  /** Starts the process; resolves when it is ready to serve. */
+  async restart(): Promise<void> {
+    await this.#spawn();
+    for (;;) {
+      const ready = await fetch(`${this.status}/readyz`).then(
+        (answer) => answer.ok,
+        () => false,
+      );
+      if (ready || this.#ended) return;
+      await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
+    }
+  }
+
+  get #ended(): boolean {
+    return !this.#child || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  #spawn(): Promise<void> {
     const child = spawn(
       process.execPath,
       [
@@ -162,7 +184,7 @@ class ServerProcess implements LocalServer {
 
   #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+    if (!child || this.#ended) return Promise.resolve();
     return new Promise((resolve) => {
       const hard = setTimeout(() => child.kill("SIGKILL"), 5000);
       child.once("exit", () => {
@@ -174,7 +196,9 @@ class ServerProcess implements LocalServer {
   }
 }
 
-function parsed(line: string): { msg?: string; level?: number; listen?: string; health?: string } | undefined {
+function parsed(
+  line: string,
+): { msg?: string; level?: number; listen?: string; health?: string } | undefined {
   try {
     return JSON.parse(line) as { msg?: string };
   } catch {

@@ -7,7 +7,15 @@
  * refused over restarts too, and a file removed while nothing ran is a deletion.
  */
 import { createHash } from "node:crypto";
-import { existsSync, type FSWatcher, readdirSync, readFileSync, renameSync, watch, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  type FSWatcher,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  watch,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 import type { Reconciler, TopicStatus } from "../operator/reconcile.ts";
@@ -58,7 +66,6 @@ export class TopicFiles {
     clearTimeout(this.#timer);
     await this.#working;
   }
-
 
   #soon(ms: number): void {
     clearTimeout(this.#timer);
