@@ -4,7 +4,7 @@
  * A stream that breaks goes on with the token of the last batch that the app has taken, so that nothing
  * is missing and nothing repeats (P2, P3, P4).
  */
-import { credentials, type ClientDuplexStream, type ServiceError } from "@grpc/grpc-js";
+import { type ClientDuplexStream, credentials, type ServiceError } from "@grpc/grpc-js";
 import {
   type Batch,
   type Filter,
@@ -84,7 +84,8 @@ export class ThroughlineClient {
       }
       this.#turn++;
       // The first try elsewhere is at once; a herd that lost one server spreads out after that.
-      if (failures++ > 0) await pause(Math.min(MAX_BACKOFF_MS, 20 * 2 ** failures) * (0.5 + Math.random()));
+      if (failures++ > 0)
+        await pause(Math.min(MAX_BACKOFF_MS, 20 * 2 ** failures) * (0.5 + Math.random()));
     }
   }
 

@@ -59,14 +59,16 @@ export class CatalogWriter {
 
   async #read(log: Log, topic: TopicInfo): Promise<void> {
     const end = await log.offset(topic, 0, "latest");
-    if (end.kind !== "offset") throw new Error(end.kind === "gone" ? "the catalog is gone" : end.reason);
+    if (end.kind !== "offset")
+      throw new Error(end.kind === "gone" ? "the catalog is gone" : end.reason);
     const reader = log.openReader(topic, 0);
     try {
       let position: Position = { offset: 0, epoch: -1 };
       while (position.offset < end.offset) {
         const fetched = await reader.fetch(position, FETCH_BYTES, 500);
         if (fetched.kind === "loss") {
-          if (fetched.loss.kind !== "before-earliest") throw new Error(`the catalog: ${fetched.loss.kind}`);
+          if (fetched.loss.kind !== "before-earliest")
+            throw new Error(`the catalog: ${fetched.loss.kind}`);
           position = { offset: fetched.loss.earliest, epoch: -1 };
           continue;
         }

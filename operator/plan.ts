@@ -28,7 +28,11 @@ export interface Observed {
 export type Step =
   | { readonly do: "create"; readonly settings: TopicSettings }
   | { readonly do: "grow"; readonly partitions: number }
-  | { readonly do: "change-settings"; readonly set: TopicSettings; readonly unset: readonly string[] }
+  | {
+      readonly do: "change-settings";
+      readonly set: TopicSettings;
+      readonly unset: readonly string[];
+    }
   | { readonly do: "record"; readonly state: number };
 
 export interface Plan {
@@ -49,7 +53,10 @@ const CHECKS: readonly Check[] = [
     check: ({ holder, topic }) =>
       holder === undefined
         ? undefined
-        : stop("Conflict", `Kafka topic "${kafkaTopicOf(topic)}" is held by Topic ${holder}; choose another.`),
+        : stop(
+            "Conflict",
+            `Kafka topic "${kafkaTopicOf(topic)}" is held by Topic ${holder}; choose another.`,
+          ),
   },
   {
     name: "recorded data is still there",
@@ -82,7 +89,13 @@ const CHECKS: readonly Check[] = [
     check: ({ topic, kafka }) =>
       kafka
         ? undefined
-        : { steps: [{ do: "create", settings: settingsOf(topic) }, { do: "record", state: READY }], problem: undefined },
+        : {
+            steps: [
+              { do: "create", settings: settingsOf(topic) },
+              { do: "record", state: READY },
+            ],
+            problem: undefined,
+          },
   },
 ];
 
@@ -104,7 +117,9 @@ export function planTopic(observed: Observed): Plan {
     };
   }
   const wanted = settingsOf(topic);
-  const set = Object.fromEntries(Object.entries(wanted).filter(([key, value]) => settings[key] !== value));
+  const set = Object.fromEntries(
+    Object.entries(wanted).filter(([key, value]) => settings[key] !== value),
+  );
   const unset = Object.keys(settings).filter((key) => !(key in wanted));
   if (Object.keys(set).length + unset.length > 0) steps.push({ do: "change-settings", set, unset });
   steps.push({ do: "record", state: READY });

@@ -15,7 +15,10 @@ export interface TopicSpec {
   readonly config?: Readonly<Record<string, string>>;
   readonly deletionPolicy?: "Retain" | "Delete";
   readonly limits?: { readonly maxEventBytes?: string };
-  readonly access?: { readonly publish?: readonly string[]; readonly subscribe?: readonly string[] };
+  readonly access?: {
+    readonly publish?: readonly string[];
+    readonly subscribe?: readonly string[];
+  };
   readonly outbox?: string;
 }
 
@@ -54,9 +57,15 @@ export const TOPIC_SPEC_SCHEMA = {
       type: "integer",
       minimum: 1,
       maximum: 10000,
-      description: "May grow (ordering Key only; keys then move to other partitions), never shrink.",
+      description:
+        "May grow (ordering Key only; keys then move to other partitions), never shrink.",
     },
-    replicas: { type: "integer", minimum: 1, maximum: 32767, description: "Default: the broker's." },
+    replicas: {
+      type: "integer",
+      minimum: 1,
+      maximum: 32767,
+      description: "Default: the broker's.",
+    },
     retention: {
       type: "object",
       properties: {
@@ -102,11 +111,13 @@ export const TOPIC_RULES: readonly CelRule[] = [
   },
   {
     rule: "!has(self.config) || !('cleanup.policy' in self.config) || !self.config['cleanup.policy'].contains('compact')",
-    message: "spec.config: cleanup.policy compact removes events that clients count on; use retention.",
+    message:
+      "spec.config: cleanup.policy compact removes events that clients count on; use retention.",
   },
   {
     rule: "!has(self.config) || !('retention.ms' in self.config || 'retention.bytes' in self.config || 'max.message.bytes' in self.config)",
-    message: "spec.config: use spec.retention and spec.limits for retention.ms, retention.bytes and max.message.bytes.",
+    message:
+      "spec.config: use spec.retention and spec.limits for retention.ms, retention.bytes and max.message.bytes.",
   },
   {
     rule: "!has(self.ordering) || self.ordering == 'Key' || !has(self.partitions) || self.partitions == 1",

@@ -1,7 +1,13 @@
 /** The CRD's own rules, run here: structure by ajv, CEL by a CEL engine. Messages name the field. */
 import { evaluate } from "@marcbachmann/cel-js";
 import { Ajv, type ErrorObject } from "ajv";
-import { API_VERSION, isTransition, TOPIC_RULES, TOPIC_SPEC_SCHEMA, type TopicSpec } from "./topic-schema.ts";
+import {
+  API_VERSION,
+  isTransition,
+  TOPIC_RULES,
+  TOPIC_SPEC_SCHEMA,
+  type TopicSpec,
+} from "./topic-schema.ts";
 
 const NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 
@@ -81,7 +87,8 @@ function sentence(error: ErrorObject): string {
     allowedValue?: string;
     allowedValues?: string[];
   };
-  if (additionalProperty) return `${field}: unknown field "${additionalProperty}"; remove or correct it.`;
+  if (additionalProperty)
+    return `${field}: unknown field "${additionalProperty}"; remove or correct it.`;
   if (allowedValue) return `${field}: must be ${allowedValue}.`;
   if (allowedValues) return `${field}: must be one of ${allowedValues.join(", ")}.`;
   return `${field}: ${error.message}.`;

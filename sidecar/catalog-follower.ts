@@ -181,7 +181,8 @@ export class CatalogFollower implements Catalog {
       // A record that we cannot judge must not remove what is served.
       const known = fresh && this.#topics.get(name);
       if (known) fresh.set(name, known);
-      return this.#refuse(record, read.why);
+      this.#refuse(record, read.why);
+      return;
     }
     into.set(name, read.topic);
     if (!fresh) this.#changed(name);
