@@ -170,7 +170,10 @@ export class CatalogFollower implements Catalog {
   /** Takes one record into `fresh` while the topic is read whole, into what is served after that. */
   #take(record: KeyedRecord, fresh: Map<string, CatalogTopic> | undefined): void {
     const name = record.key?.toString("utf8");
-    if (!name) return this.#refuse(record, "it has no key");
+    if (!name) {
+      this.#refuse(record, "it has no key");
+      return;
+    }
     const into = fresh ?? this.#topics;
     if (record.value === null) {
       if (into.delete(name) && !fresh) this.#changed(name);
