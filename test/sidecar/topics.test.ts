@@ -8,7 +8,7 @@ function topic(name: string, over: Partial<CatalogTopic> = {}): CatalogTopic {
     name,
     namespace: name.split("/")[0] ?? "",
     kafkaTopic: name.replace("/", "."),
-    topicId: "0".repeat(31) + "1",
+    topicId: `${"0".repeat(31)}1`,
     partitions: 3,
     ordering: "Key",
     state: "Ready",
