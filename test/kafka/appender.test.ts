@@ -226,6 +226,38 @@ describe("P7 under broker trouble", () => {
     },
     SLOW_MS,
   );
+
+  test(
+    "a fenced writer goes on when the leader and its coordinator are killed; whole transactions, once",
+    async () => {
+      const topic = await newTopic(1);
+      const opening = await log.openFencedWriter(`writer-${topic.name}`);
+      if (opening.kind !== "done") throw new Error(opening.reason);
+      const acknowledged: string[] = [];
+      let n = 0;
+      const writeSome = async (count: number): Promise<void> => {
+        for (const until = acknowledged.length + count; acknowledged.length < until; n++) {
+          const values = [`0:${n}.1`, `0:${n}.2`];
+          const written = await opening.value.write(
+            topic.name,
+            values.map((value) => record(value)),
+          );
+          if (written.kind === "done") acknowledged.push(...values);
+        }
+      };
+      await writeSome(40);
+      for (const node of [1, 2, 3]) {
+        await kafka.kill(node);
+        await writeSome(20);
+        await kafka.startNode(node);
+      }
+      await opening.value.close();
+      const seen = (await readBack(topic)).map(({ value }) => value);
+      expect(new Set(seen).size).toBe(seen.length);
+      expect(seen.filter((value) => acknowledged.includes(value))).toEqual(acknowledged);
+    },
+    SLOW_MS,
+  );
 });
 
 describe("what is not in the log is said so", () => {
