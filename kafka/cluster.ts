@@ -6,6 +6,7 @@
 import type { ConnectionOptions as TlsOptions } from "node:tls";
 import { Connection, metadataV12, type SASLOptions } from "@platformatic/kafka";
 import { responseOf } from "./failures.ts";
+import { ReceiveBuffers } from "./receive-buffers.ts";
 
 export interface KafkaOptions {
   readonly brokers: readonly string[];
@@ -37,11 +38,13 @@ interface View {
   readonly topics: ReadonlyMap<string, TopicView>;
 }
 
-const CONNECT_TIMEOUT_MS = 5000;
+export const CONNECT_TIMEOUT_MS = 5000;
 export const REQUEST_TIMEOUT_MS = 30_000;
 
 export class Cluster {
   readonly options: KafkaOptions;
+  /** Shared by every reader. */
+  readonly receiveBuffers = new ReceiveBuffers();
   readonly #control = new Map<string, Promise<Connection>>();
   readonly #pending = new Map<string, Promise<View>>();
   readonly #leaders = new Map<string, Leader>();

@@ -51,6 +51,8 @@ export interface Fetched {
   /** One past the last committed record: a foreign open transaction holds it below highWatermark. */
   readonly lastStable: number;
   readonly logStart: number;
+  /** `records` are read, and their memory may be used again. Need not be called; at most once. */
+  release(): void;
 }
 
 export type FetchOutcome = Fetched | { readonly kind: "loss"; readonly loss: LogLoss } | LogFailure;

@@ -189,6 +189,7 @@ export class MemoryLog implements Log {
     return {
       kind: "fetched",
       records: Buffer.concat(batches.map((batch) => batch.bytes)),
+      release: () => {},
       aborted: at.abortedIn(batches),
       highWatermark: at.end,
       lastStable: at.end,

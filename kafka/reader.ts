@@ -7,8 +7,7 @@
  * - "past-end" only when the leader itself answers out of range and the position is not below the
  *   earliest; below it, retention removed it.
  */
-import type { Connection } from "@platformatic/kafka";
-import { type Cluster, closeConnection, dashed } from "./cluster.ts";
+import type { Cluster } from "./cluster.ts";
 import {
   failureOf,
   failureOfError,
@@ -16,12 +15,11 @@ import {
   UNKNOWN_TOPIC_ID,
   UNKNOWN_TOPIC_OR_PARTITION,
 } from "./failures.ts";
-import { rawFetch } from "./fetch.ts";
+import { FetchConnection } from "./fetch-connection.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { FetchOutcome, LogFailure, PartitionReader, Position, TopicInfo } from "./log.ts";
 
 const GONE_AFTER_MS = 3000;
-const READ_COMMITTED = 1;
 /** A broker that does not answer this long after the longest poll is taken for frozen. */
 const GRACE_MS = 5000;
 /** Longest a single call tries again by itself. */
@@ -31,7 +29,7 @@ export class KafkaReader implements PartitionReader {
   readonly #cluster: Cluster;
   readonly #topic: TopicInfo;
   readonly #partition: number;
-  #connection: Connection | undefined;
+  #connection: FetchConnection | undefined;
   #epoch = -1;
   #closed = false;
   #missingSinceMs: number | undefined;
@@ -73,38 +71,24 @@ export class KafkaReader implements PartitionReader {
       const connection = await this.#connected(fresh);
       if (connection === "again") return (await this.#goneNow()) ?? "again";
       if ("kind" in connection) return connection;
-      const answer = await rawFetch.async(
-        connection,
-        maxWaitMs,
-        1,
+      const asked = {
+        topicId: this.#topic.id,
+        partition: this.#partition,
+        leaderEpoch: this.#epoch,
+        offset: position.offset,
+        lastFetchedEpoch: position.epoch,
         maxBytes,
-        READ_COMMITTED,
-        0,
-        -1,
-        [
-          {
-            topicId: dashed(this.#topic.id),
-            partitions: [
-              {
-                partition: this.#partition,
-                currentLeaderEpoch: this.#epoch,
-                fetchOffset: BigInt(position.offset),
-                lastFetchedEpoch: position.epoch,
-                partitionMaxBytes: maxBytes,
-              },
-            ],
-          },
-        ],
-        [],
-        "",
-      );
+        maxWaitMs,
+      };
+      const answer = await connection.fetch(asked, maxWaitMs + GRACE_MS);
       const part = answer.partition;
       const error = answer.error || (part?.error ?? UNKNOWN_TOPIC_OR_PARTITION);
       if (error === 0 && part) {
         this.#missingSinceMs = undefined;
         if (part.diverging) return { kind: "loss", loss: { kind: "truncated", ...part.diverging } };
         const { records, aborted, highWatermark, lastStable, logStart } = part;
-        return { kind: "fetched", records, aborted, highWatermark, lastStable, logStart };
+        const { release } = answer;
+        return { kind: "fetched", records, aborted, highWatermark, lastStable, logStart, release };
       }
       return await this.#judge(error, position);
     } catch (error) {
@@ -142,27 +126,25 @@ export class KafkaReader implements PartitionReader {
     return performance.now() - this.#missingSinceMs > GONE_AFTER_MS ? gone : undefined;
   }
 
-  async #connected(fresh: boolean): Promise<Connection | LogFailure | "again"> {
-    if (this.#connection) return this.#connection;
+  async #connected(fresh: boolean): Promise<FetchConnection | LogFailure | "again"> {
+    if (this.#connection?.usable) return this.#connection;
+    this.#drop();
     const leader = await this.#cluster.leader(this.#topic.name, this.#partition, fresh);
     if (!leader) return "again";
-    const connection = await this.#cluster.connect(leader.broker, 5000 + GRACE_MS);
+    const { options, receiveBuffers } = this.#cluster;
+    const connection = await FetchConnection.open(options, leader.broker, receiveBuffers);
     if (this.#closed) {
-      closeConnection(connection);
+      connection.close();
       return { kind: "unavailable", reason: "the reader is closed" };
     }
-    connection.on("close", () => {
-      if (this.#connection === connection) this.#connection = undefined;
-    });
     this.#epoch = leader.epoch;
     this.#connection = connection;
     return connection;
   }
 
   #drop(): void {
-    const connection = this.#connection;
+    this.#connection?.close();
     this.#connection = undefined;
-    if (connection) closeConnection(connection);
   }
 }
 

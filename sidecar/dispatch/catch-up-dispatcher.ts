@@ -91,6 +91,7 @@ export class CatchUpDispatcher {
     }
     this.#host.metrics.logBytesRead(outcome.records.length, "catch-up");
     const encoded = this.#host.encoder.encode(outcome, position.offset);
+    outcome.release();
     if (encoded.kind === "corrupt") {
       this.#events.refused(this, encoded);
       return;

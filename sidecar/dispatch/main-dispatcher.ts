@@ -127,6 +127,7 @@ export class MainDispatcher {
       // Sent before this one is encoded, so that Kafka and we work at the same time.
       pending = this.#reader.fetch(from, limits.fetchBytes, limits.pollMs);
       const encoded = this.#host.encoder.encode(outcome, at);
+      outcome.release();
       if (encoded.kind === "corrupt") {
         this.#events.failed({ kind: "corrupt", reason: encoded.reason });
         return undefined;

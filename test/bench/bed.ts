@@ -1,0 +1,182 @@
+/**
+ * What every benchmark stands on: one real Kafka, Topics made by the product's own operator code, and
+ * servers as processes of their own, whose CPU time and memory the kernel tells (/proc, so Linux only).
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { Log, TopicInfo } from "../../kafka/log.ts";
+import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
+import { CatalogWriter } from "../../operator/catalog-writer.ts";
+import { Reconciler } from "../../operator/reconcile.ts";
+import type { TopicResource } from "../../operator/validate.ts";
+
+export const NAMESPACE = "bench";
+const DEPLOYMENT_ID = "bench";
+const TICKS_PER_SECOND = 100;
+const root = join(import.meta.dirname, "../..");
+
+export interface BenchServer {
+  readonly address: string;
+  readonly status: string;
+  readonly pid: number;
+  /** Milliseconds from the start of the process until it was ready to serve. */
+  readonly readyMs: number;
+  /** User and system CPU seconds so far. */
+  cpuSeconds(): number;
+  rssBytes(): number;
+  metric(name: string): Promise<number>;
+  stop(): Promise<void>;
+}
+
+export class Bed {
+  readonly kafka: EmbeddedKafka;
+  readonly log: Log;
+  readonly folder: string;
+  readonly #reconciler: Reconciler;
+  readonly #catalog: CatalogWriter;
+  readonly #servers = new Set<ChildProcess>();
+
+  private constructor(
+    folder: string,
+    kafka: EmbeddedKafka,
+    log: Log,
+    catalog: CatalogWriter,
+    reconciler: Reconciler,
+  ) {
+    this.folder = folder;
+    this.kafka = kafka;
+    this.log = log;
+    this.#catalog = catalog;
+    this.#reconciler = reconciler;
+  }
+
+  static async start(onProgress: (line: string) => void): Promise<Bed> {
+    if (!existsSync("/proc/self/stat")) {
+      throw new Error("Benchmarks read CPU time and memory from /proc: run them on Linux.");
+    }
+    const folder = mkdtempSync(join(tmpdir(), "throughline-bench-"));
+    const kafka = await startKafka({ directory: folder, onProgress });
+    const log = openKafkaLog({ brokers: kafka.brokers, clientId: "bench" });
+    const catalog = await CatalogWriter.open(log, DEPLOYMENT_ID, Date.now);
+    return new Bed(folder, kafka, log, catalog, new Reconciler(log, catalog));
+  }
+
+  /** Makes a Topic; the Kafka topic is `bench.<name>`. */
+  async topic(name: string, spec: TopicResource["spec"] = {}): Promise<TopicInfo> {
+    const resource = { metadata: { name, namespace: NAMESPACE }, spec };
+    const owner = { uid: name, generation: 1, clusterUid: "" };
+    const status = await this.#reconciler.apply(resource, owner);
+    if (!status.ready) throw new Error(status.message);
+    const found = await this.log.admin.describeTopics([status.kafkaTopic]);
+    const info = found.kind === "done" ? found.value.get(status.kafkaTopic) : undefined;
+    if (info === undefined) throw new Error(`${name} was made and is not there`);
+    return info;
+  }
+
+  /** The server as shipped: the bundle. */
+  async server(flags: readonly string[] = [], brokers = this.kafka.brokers): Promise<BenchServer> {
+    const started = performance.now();
+    const child = spawn(
+      process.execPath,
+      [
+        ...SERVER_COMMAND,
+        ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--shape", "gateway"],
+        ...["--kafka", brokers.join(","), "--deployment-id", DEPLOYMENT_ID],
+        ...["--namespace", NAMESPACE, "--log-level", "info", ...flags],
+      ],
+      { stdio: ["ignore", "pipe", "inherit"] },
+    );
+    this.#servers.add(child);
+    const endWithUs = (): void => void child.kill("SIGKILL");
+    process.once("exit", endWithUs);
+    child.once("exit", () => {
+      process.removeListener("exit", endWithUs);
+      this.#servers.delete(child);
+    });
+    const { listen, health } = await serving(child);
+    const status = `http://${health}`;
+    while (!(await fetch(`${status}/readyz`)).ok) await pause(2);
+    const readyMs = performance.now() - started;
+    const pid = child.pid as number;
+    return {
+      address: listen,
+      status,
+      pid,
+      readyMs,
+      cpuSeconds: () => cpuSeconds(pid),
+      rssBytes: () => rssBytes(pid),
+      metric: (name) => metric(status, name),
+      stop: () =>
+        new Promise((resolve) => {
+          child.once("exit", () => resolve());
+          child.kill("SIGKILL");
+        }),
+    };
+  }
+
+  async stop(): Promise<void> {
+    for (const server of this.#servers) server.kill("SIGKILL");
+    await this.#catalog.close();
+    await this.log.close();
+    await this.kafka.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** As the Dockerfile starts it; `BENCH_SOURCE=1` runs the sources, for profiling. */
+const SERVER_COMMAND = process.env["BENCH_SOURCE"]
+  ? [
+      ...(process.env["BENCH_NODE_FLAGS"]?.split(" ") ?? []),
+      "--disable-warning=ExperimentalWarning",
+      join(root, "sidecar/main.ts"),
+    ]
+  : [
+      ...(process.env["BENCH_NODE_FLAGS"]?.split(" ") ?? ["--max-semi-space-size=4"]),
+      join(root, "dist/sidecar.mjs"),
+    ];
+
+function serving(child: ChildProcess): Promise<{ listen: string; health: string }> {
+  return new Promise((resolve, reject) => {
+    if (!child.stdout) return;
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      if (!line.startsWith("{")) return;
+      const said = JSON.parse(line) as {
+        msg: string;
+        listen: string;
+        health: string;
+        level: number;
+      };
+      if (said.msg === "serving") resolve(said);
+      else if (said.level >= 40) console.error(line);
+    });
+    child.once("exit", (code) => reject(new Error(`the server ended with code ${code}`)));
+  });
+}
+
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+export function rssBytes(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024;
+}
+
+async function metric(status: string, name: string): Promise<number> {
+  const page = await (await fetch(`${status}/metrics`)).text();
+  let sum = 0;
+  for (const [, value] of page.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)`, "gm"))) {
+    sum += Number(value);
+  }
+  return sum;
+}
+
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
