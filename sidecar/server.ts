@@ -19,6 +19,7 @@ import { ServerMetrics } from "./metrics.ts";
 import { reflectionServices } from "./reflection.ts";
 import { SelfReliability } from "./reliability.ts";
 import type { Clock, ServerContext } from "./server-context.ts";
+import { ShortLivedMemory } from "./short-lived-memory.ts";
 import { openStatusPage } from "./status-page.ts";
 import { topicInfo } from "./topics.ts";
 
@@ -76,8 +77,9 @@ export async function startServer(
     metrics,
     reliability,
   };
-  const dispatch = makeDispatch(context);
-  const budget = new InFlightBudget(limits.inFlightBytes);
+  const memory = new ShortLivedMemory();
+  const dispatch = makeDispatch(context, memory);
+  const budget = new InFlightBudget(limits.inFlightBytes, memory);
   kafkaAnswers = async () => {
     const served = catalog.list().flatMap((topic) => {
       const partitions = dispatch.find(topic.topicId)?.partitionsServed ?? 0;
@@ -154,14 +156,14 @@ export async function startServer(
   }
 }
 
-function makeDispatch(context: ServerContext): Dispatch {
+function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatch {
   const { limits, metrics, reliability } = context;
   let tailBytes = 0;
   let catchUpBytes = 0;
   const dispatch: Dispatch = new Dispatch({
     log: context.log,
     clock: context.clock,
-    encoder: new SegmentEncoder(),
+    encoder: new SegmentEncoder(undefined, (bytes) => memory.allocated(bytes)),
     rules: RULES,
     limits: dispatchLimits(limits),
     metrics,

@@ -23,6 +23,7 @@ export type Encoded =
 
 export class SegmentEncoder {
   readonly #verify: ((bytes: Buffer, start: number, end: number) => number) | undefined;
+  readonly #allocated: (bytes: number) => void;
   #arena: Buffer;
   #view: DataView;
   #out = 0;
@@ -44,8 +45,13 @@ export class SegmentEncoder {
   #commitId = 0n;
   #commitTimeMs = 0n;
 
-  constructor(verify?: (bytes: Buffer, start: number, end: number) => number) {
+  /** @param allocated hears of memory that lives as long as its segment. */
+  constructor(
+    verify?: (bytes: Buffer, start: number, end: number) => number,
+    allocated: (bytes: number) => void = () => {},
+  ) {
     this.#verify = verify;
+    this.#allocated = allocated;
     this.#arena = Buffer.allocUnsafeSlow(3 << 20);
     this.#view = new DataView(this.#arena.buffer, this.#arena.byteOffset);
     this.#typeSource = this.#arena;
@@ -255,6 +261,7 @@ export class SegmentEncoder {
 
   #close(next: number, epoch: number): void {
     const bytes = Buffer.allocUnsafeSlow(this.#out - this.#segmentStart);
+    this.#allocated(bytes.length);
     this.#arena.copy(bytes, 0, this.#segmentStart, this.#out);
     this.#starts[this.#count] = bytes.length;
     this.#segments.push({
