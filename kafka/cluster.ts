@@ -3,6 +3,7 @@
  * request per connection at a time, so each purpose takes connections of its own: look-ups and admin
  * share the control connections here, readers and the appender open theirs.
  */
+import { isIP } from "node:net";
 import type { ConnectionOptions as TlsOptions } from "node:tls";
 import { Connection, metadataV12, type SASLOptions } from "@platformatic/kafka";
 import { responseOf } from "./failures.ts";
@@ -62,7 +63,7 @@ export class Cluster {
     const connection = new Connection(clientId, {
       connectTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: requestTimeoutMs,
-      ...(tls ? { tls, tlsServerName: true } : {}),
+      ...(tls && { tls, tlsServerName: !isIP(broker.host) }),
       ...(sasl ? { sasl } : {}),
     });
     // Failures reach the caller by its request; an unheard "error" event would end the process.

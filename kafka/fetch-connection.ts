@@ -6,7 +6,7 @@
  * Connecting, TLS and signing in are the library's and Node's own: SASL runs over `send`, the one method
  * that the library's requests ask of a connection.
  */
-import { connect as connectPlain, type Socket } from "node:net";
+import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import {
   type Connection,
@@ -104,7 +104,7 @@ export class FetchConnection {
       },
     };
     const socket = options.tls
-      ? connectTls({ host, port, servername: host, ...options.tls, onread } as object)
+      ? connectTls({ host, port, ...serverName(host), ...options.tls, onread } as object)
       : connectPlain({ host, port, onread });
     this.#socket = socket;
     socket.setNoDelay(true);
@@ -242,6 +242,11 @@ export class FetchConnection {
     clearTimeout(pending?.timer);
     pending?.reject(why);
   }
+}
+
+/** A name to be served by; an address is none (RFC 6066). */
+function serverName(host: string): { servername?: string } {
+  return isIP(host) ? {} : { servername: host };
 }
 
 /** The buffer that `take` gave, of which the response is the beginning. */

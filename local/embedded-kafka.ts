@@ -20,6 +20,8 @@ const JVM = ["-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData", "-Xms64m", 
 export interface EmbeddedKafka {
   /** host:port of each node. */
   readonly brokers: string[];
+  /** The same nodes at the listener of `secured`; empty without one. */
+  readonly securedBrokers: string[];
   stop(): Promise<void>;
   /** SIGKILL; resolves when the process is gone. Nodes count from 1. */
   kill(node: number): Promise<void>;
@@ -39,6 +41,8 @@ export interface EmbeddedKafkaOptions {
   /** Holds data and logs; kept between runs. */
   readonly directory: string;
   readonly nodes?: 1 | 3;
+  /** One more listener of each node: SSL, SASL_PLAINTEXT or SASL_SSL; its settings are in `settings`. */
+  readonly secured?: string;
   /** Broker settings beside or instead of ours. */
   readonly settings?: Readonly<Record<string, string>>;
   readonly onProgress?: (line: string) => void;
@@ -46,7 +50,7 @@ export interface EmbeddedKafkaOptions {
 
 /** @throws with the next step when Kafka cannot be had or does not start. */
 export async function startKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
-  const { directory, nodes = 1, settings = {}, onProgress = () => {} } = options;
+  const { directory, nodes = 1, secured, settings = {}, onProgress = () => {} } = options;
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
@@ -54,9 +58,10 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const log4j = join(directory, "log4j2.properties");
   writeFileSync(log4j, LOG4J);
   const base = [...JVM, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
-  const ports = await freePorts(nodes * 2);
+  const ports = await freePorts(nodes * 3);
   const listeners = ports.slice(0, nodes);
-  const controllers = ports.slice(nodes);
+  const controllers = ports.slice(nodes, nodes * 2);
+  const securedPorts = secured ? ports.slice(nodes * 2) : [];
   const running = new Map<number, ChildProcess>();
   const brokers = listeners.map((port) => `127.0.0.1:${port}`);
 
@@ -87,7 +92,10 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
       const file = join(home(node), "server.properties");
       writeFileSync(
         file,
-        brokerProperties({ node, listeners, controllers, directory: home(node), settings }),
+        brokerProperties({
+          ...{ node, listeners, controllers, directory: home(node), settings },
+          secured: secured ? { protocol: secured, ports: securedPorts } : undefined,
+        }),
       );
       if (existsSync(join(home(node), "data", "meta.properties"))) return;
       const made = await run("kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", file]);
@@ -105,6 +113,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   };
   return {
     brokers,
+    securedBrokers: securedPorts.map((port) => `127.0.0.1:${port}`),
     startNode,
     pid: (node) => childOf(node).pid as number,
     freeze: (node) => void childOf(node).kill("SIGSTOP"),

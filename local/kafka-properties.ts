@@ -15,20 +15,25 @@ export function brokerProperties(broker: {
   readonly listeners: readonly number[];
   readonly controllers: readonly number[];
   readonly directory: string;
+  /** One more listener, for clients that sign in or want TLS. */
+  readonly secured?: { readonly protocol: string; readonly ports: readonly number[] } | undefined;
   readonly settings: Readonly<Record<string, string>>;
 }): string {
-  const { node, listeners, controllers, directory, settings } = broker;
+  const { node, listeners, controllers, directory, secured, settings } = broker;
   const port = listeners[node - 1];
   const replicas = String(listeners.length);
   const inSync = listeners.length >= 3 ? "2" : "1";
   const voters = controllers.map((controller, i) => `${i + 1}@127.0.0.1:${controller}`).join(",");
+  const open = `PLAINTEXT://127.0.0.1:${port}`;
+  const clients = secured ? `${open},SECURED://127.0.0.1:${secured.ports[node - 1]}` : open;
+  const protocols = secured ? `,SECURED:${secured.protocol}` : "";
   const properties: Record<string, string> = {
     "process.roles": "broker,controller",
     "node.id": String(node),
     "controller.quorum.voters": voters,
-    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllers[node - 1]}`,
-    "advertised.listeners": `PLAINTEXT://127.0.0.1:${port}`,
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    listeners: `${clients},CONTROLLER://127.0.0.1:${controllers[node - 1]}`,
+    "advertised.listeners": clients,
+    "listener.security.protocol.map": `PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${protocols}`,
     "inter.broker.listener.name": "PLAINTEXT",
     "controller.listener.names": "CONTROLLER",
     "log.dirs": `${directory}/data`,

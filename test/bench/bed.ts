@@ -3,7 +3,7 @@
  * servers as processes of their own, whose CPU time and memory the kernel tells (/proc, so Linux only).
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -13,6 +13,7 @@ import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
+import { kafkaTlsSettings, loopbackCertificate } from "../certificate.ts";
 
 export const NAMESPACE = "bench";
 const DEPLOYMENT_ID = "bench";
@@ -36,18 +37,22 @@ export class Bed {
   readonly kafka: EmbeddedKafka;
   readonly log: Log;
   readonly folder: string;
+  /** The certificate of Kafka's secured listener, and of doors that are told to use it. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string; readonly ca: string };
   readonly #reconciler: Reconciler;
   readonly #catalog: CatalogWriter;
   readonly #servers = new Set<ChildProcess>();
 
   private constructor(
     folder: string,
+    tls: Bed["tls"],
     kafka: EmbeddedKafka,
     log: Log,
     catalog: CatalogWriter,
     reconciler: Reconciler,
   ) {
     this.folder = folder;
+    this.tls = tls;
     this.kafka = kafka;
     this.log = log;
     this.#catalog = catalog;
@@ -59,10 +64,16 @@ export class Bed {
       throw new Error("Benchmarks read CPU time and memory from /proc: run them on Linux.");
     }
     const folder = mkdtempSync(join(tmpdir(), "throughline-bench-"));
-    const kafka = await startKafka({ directory: folder, onProgress });
+    const made = await loopbackCertificate();
+    const tls = { certFile: join(folder, "cert"), keyFile: join(folder, "key"), ca: made.cert };
+    writeFileSync(tls.certFile, made.cert);
+    writeFileSync(tls.keyFile, made.key);
+    const kafka = await startKafka({
+      ...{ directory: folder, onProgress, secured: "SSL", settings: kafkaTlsSettings(made) },
+    });
     const log = openKafkaLog({ brokers: kafka.brokers, clientId: "bench" });
     const catalog = await CatalogWriter.open(log, DEPLOYMENT_ID, Date.now);
-    return new Bed(folder, kafka, log, catalog, new Reconciler(log, catalog));
+    return new Bed(folder, tls, kafka, log, catalog, new Reconciler(log, catalog));
   }
 
   /** Makes a Topic; the Kafka topic is `bench.<name>`. */

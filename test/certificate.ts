@@ -1,0 +1,32 @@
+/** A certificate for this machine's loopback, for tests of TLS. */
+import { generate } from "selfsigned";
+
+/** Certificate and private key (PKCS 8) in PEM; the certificate is its own authority. */
+export async function loopbackCertificate(): Promise<{ cert: string; key: string }> {
+  const made = await generate([{ name: "commonName", value: "localhost" }], {
+    keySize: 2048,
+    algorithm: "sha256",
+    extensions: [
+      { name: "basicConstraints", cA: true, critical: true },
+      {
+        name: "subjectAltName",
+        altNames: [
+          { type: 2, value: "localhost" },
+          { type: 7, ip: "127.0.0.1" },
+        ],
+      },
+    ],
+  });
+  return { cert: made.cert, key: made.private };
+}
+
+/** Settings of a Kafka listener that shows this certificate. */
+export function kafkaTlsSettings(made: { cert: string; key: string }): Record<string, string> {
+  // In a properties file a line break within a value is written.
+  const line = (pem: string): string => pem.trim().replaceAll(/\r?\n/g, "\\n");
+  return {
+    "ssl.keystore.type": "PEM",
+    "ssl.keystore.certificate.chain": line(made.cert),
+    "ssl.keystore.key": line(made.key),
+  };
+}

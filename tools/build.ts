@@ -1,0 +1,64 @@
+/**
+ * Bundles the server into dist/, as the image ships it: half the start-up time and two thirds of the
+ * memory of the sources with all that their packages load. Not minified: an uncaught error would print
+ * one line of a megabyte.
+ *
+ * What is left out of the Kafka client is what this project does not call: its schema registries, and
+ * the JSON schema compiler that checks its callers' options (our own code is the only caller).
+ */
+import { copyFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { build, type Plugin } from "esbuild";
+
+const root = join(import.meta.dirname, "..");
+const dist = join(root, "dist");
+const modules = join(root, "node_modules");
+
+const SCHEMA_COMPILER = `
+  const passes = () => Object.assign(() => true, { errors: null });
+  export class Ajv2020 {
+    addKeyword() { return this; }
+    compile() { return passes(); }
+    errorsText() { return ""; }
+  }`;
+
+const leaner: Plugin = {
+  name: "leaner",
+  setup(builder) {
+    builder.onLoad({ filter: /@platformatic\/kafka\/dist\/registries\/index\.js$/ }, () => ({
+      contents: "",
+    }));
+    builder.onLoad({ filter: /\/ajv\/dist\/2020\.js$/ }, () => ({ contents: SCHEMA_COMPILER }));
+    builder.onResolve({ filter: /^@platformatic\/kafka$/ }, async ({ path, ...how }) => {
+      if (how.pluginData === leaner) return undefined;
+      const { kind, resolveDir, importer } = how;
+      const found = await builder.resolve(path, {
+        kind,
+        resolveDir,
+        importer,
+        pluginData: leaner,
+      });
+      return { ...found, sideEffects: false };
+    });
+  },
+};
+
+rmSync(dist, { recursive: true, force: true });
+await build({
+  entryPoints: { sidecar: join(root, "sidecar/main.ts") },
+  outdir: dist,
+  outExtension: { ".js": ".mjs" },
+  bundle: true,
+  splitting: true,
+  platform: "node",
+  target: "node24",
+  format: "esm",
+  external: ["@node-rs/*", "protobufjs"],
+  // CommonJS packages ask for Node's own modules by require, which a module does not have.
+  banner: {
+    js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
+  },
+  plugins: [leaner],
+  logLevel: "warning",
+});
+copyFileSync(join(modules, "@platformatic/wasm-utils/dist/native.wasm"), join(dist, "native.wasm"));
