@@ -5,12 +5,7 @@
  * `walk` counts events and checks that every token is exactly the number of events further, without
  * decoding them; `decode` takes them through the TypeScript client.
  */
-import {
-  Client,
-  type ClientDuplexStream,
-  credentials,
-  type MethodDefinition,
-} from "@grpc/grpc-js";
+import { Client, type ClientDuplexStream, credentials, type MethodDefinition } from "@grpc/grpc-js";
 import { ThroughlineClient } from "../../client/client.ts";
 import { TokenBody } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import {
@@ -42,9 +37,6 @@ export interface Report {
   readonly clientCpuSeconds: number;
 }
 
-/** What the process tells its parent. */
-export type Said = { ready: true } | { report: Report } | { failure: string };
-
 const WINDOW_BYTES = 1 << 20;
 const HUGE_CREDIT = 1_000_000_000;
 
@@ -64,9 +56,7 @@ async function receive(order: Order): Promise<Report> {
   const slow = order.slow ?? 0;
   const stops: (() => void)[] = [];
   const all = tallies.map((tally, i) =>
-    order.mode === "walk"
-      ? walk(order, tally, i < slow, stops)
-      : decode(order, tally),
+    order.mode === "walk" ? walk(order, tally, i < slow, stops) : decode(order, tally),
   );
   await Promise.all(all.slice(slow));
   for (const stop of stops) stop();

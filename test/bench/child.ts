@@ -1,0 +1,33 @@
+/** A benchmark's client as a process of its own: one order, one report. */
+import { fork } from "node:child_process";
+import { join } from "node:path";
+
+/** What such a process tells its parent. */
+type Said<Report> = { ready: true } | { report: Report } | { failure: string };
+
+/** @param begin called when the process is up, just before it gets its order. */
+export async function ordered<Order extends object, Report>(
+  file: string,
+  order: Order,
+  begin: () => void = () => {},
+): Promise<Report> {
+  const child = fork(join(import.meta.dirname, file), {
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+  });
+  try {
+    return await new Promise<Report>((resolve, reject) => {
+      child.once("exit", (code) => reject(new Error(`${file} ended with code ${code}`)));
+      child.on("message", (said: Said<Report>) => {
+        if ("report" in said) resolve(said.report);
+        else if ("failure" in said) reject(new Error(said.failure));
+        else {
+          begin();
+          child.send(order);
+        }
+      });
+    });
+  } finally {
+    child.removeAllListeners("exit");
+    child.kill();
+  }
+}
