@@ -77,7 +77,7 @@ export async function startServer(
     metrics,
     reliability,
   };
-  const memory = new ShortLivedMemory();
+  const memory = new ShortLivedMemory(setTimer);
   const dispatch = makeDispatch(context, memory);
   const budget = new InFlightBudget(limits.inFlightBytes, memory);
   kafkaAnswers = async () => {
@@ -98,6 +98,7 @@ export async function startServer(
     () => dispatch.close(),
     () => catalog.close(),
     () => reliability.close(),
+    () => memory.close(),
   ];
   try {
     const statusPage =

@@ -146,7 +146,7 @@ const SERVER_COMMAND = process.env["BENCH_SOURCE"]
       join(root, "sidecar/main.ts"),
     ]
   : [
-      ...(process.env["BENCH_NODE_FLAGS"]?.split(" ") ?? ["--max-semi-space-size=4"]),
+      ...(process.env["BENCH_NODE_FLAGS"]?.split(" ") ?? ["--max-semi-space-size=1"]),
       join(root, "dist/sidecar.mjs"),
     ];
 

@@ -45,7 +45,7 @@ test("a frame of any records is byte for byte what the generated encoder makes o
       kind: "fetched" as const,
       records: encodeBatch(batch, { ...NO_PRODUCER, baseOffset, leaderEpoch: 3 }),
       aborted: [],
-    release: () => {},
+      release: () => {},
       highWatermark: 0,
       lastStable: 0,
       logStart: 0,

@@ -13,6 +13,7 @@ import type { Scale } from "./backlog.ts";
 const MIB = 1 << 20;
 const CONNECTIONS = 50;
 const STREAMS = 1000;
+const SETTLE_MS = 3000;
 
 export async function footprint(bed: Bed, { runs, share }: Scale): Promise<Figure[]> {
   const topic = await bed.topic("footprint");
@@ -20,17 +21,22 @@ export async function footprint(bed: Bed, { runs, share }: Scale): Promise<Figur
   const idle: number[] = [];
   const ready: number[] = [];
   const after: number[] = [];
+  const perConnection: number[] = [];
   const perStream: number[] = [];
   for (let i = 0; i < runs; i++) {
     const server = await bed.server();
     ready.push(server.readyMs);
     await pause(2000);
     idle.push(server.rssBytes() / MIB);
-    perStream.push(await bytesPerIdleStream(server));
-    await round(server, { topic: "footprint", events, clients: 1, mode: "walk" });
-    await pause(10_000);
-    after.push(server.rssBytes() / MIB);
+    const held = await idleStreams(server);
+    perConnection.push(held.kibPerConnection);
+    perStream.push(held.kibPerStream);
     await server.stop();
+    const busy = await bed.server();
+    await round(busy, { topic: "footprint", events, clients: 1, mode: "walk" });
+    await pause(10_000);
+    after.push(busy.rssBytes() / MIB);
+    await busy.stop();
   }
   return [
     { what: "idle server, resident", unit: "MiB", ours: idle, goal: { atMost: 85 } },
@@ -41,11 +47,13 @@ export async function footprint(bed: Bed, { runs, share }: Scale): Promise<Figur
       goal: { atMost: 110 },
     },
     { what: "ready after its start", unit: "ms", ours: ready, goal: { atMost: 500 } },
+    { what: "per connection without a stream", unit: "KiB", ours: perConnection },
     { what: "per idle stream", unit: "KiB", ours: perStream, goal: { atMost: 30 } },
   ];
 }
 
-async function bytesPerIdleStream(server: BenchServer): Promise<number> {
+async function idleStreams(server: BenchServer) {
+  const started = server.rssBytes();
   const clients = Array.from(
     { length: CONNECTIONS },
     () =>
@@ -53,14 +61,25 @@ async function bytesPerIdleStream(server: BenchServer): Promise<number> {
         "grpc.use_local_subchannel_pool": 1,
       }),
   );
+  await Promise.all(clients.map(connected));
+  await pause(SETTLE_MS);
   const before = server.rssBytes();
   await Promise.all(
     Array.from({ length: STREAMS }, (_, i) => opened(clients[i % CONNECTIONS] as Client)),
   );
-  await pause(3000);
+  await pause(SETTLE_MS);
   const grown = server.rssBytes() - before;
   for (const client of clients) client.close();
-  return grown / STREAMS / 1024;
+  return {
+    kibPerConnection: (before - started) / CONNECTIONS / 1024,
+    kibPerStream: grown / STREAMS / 1024,
+  };
+}
+
+function connected(client: Client): Promise<void> {
+  return new Promise((resolve, reject) =>
+    client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve())),
+  );
 }
 
 /** Opens a stream at the end of the topic; resolves at its first message. */
