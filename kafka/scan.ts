@@ -3,7 +3,9 @@
  *
  * - Control records and records of aborted transactions are never visited.
  * - What comes next is base offset + last offset delta + 1 of the last whole batch.
- * - Malformed bytes are a value (`corrupt`), never an exception or an endless loop.
+ * - Offsets rise: within a batch, and from one batch to the next (P1).
+ * - Malformed bytes are a value (`corrupt`), never an exception or an endless loop. Records that were
+ *   visited before the damage was found are not to be delivered.
  *
  * Format: https://kafka.apache.org/documentation/#recordbatch
  */
@@ -116,7 +118,11 @@ export function scan(
     if (end < p + HEADER_BYTES) return corrupt("its length is impossible");
     if (records[p + 16] !== 2) return corrupt(`message format ${records[p + 16]} is not 2`);
     const last = base + records.readInt32BE(p + 23);
-    if (last < base) return corrupt("its last offset is before its first");
+    if (base < 0 || last < base || last >= Number.MAX_SAFE_INTEGER) {
+      return corrupt("its offsets are impossible");
+    }
+    // The checksum does not cover the base offset.
+    if (next > from && base < next) return corrupt("it begins before the end of the one before it");
     if (last >= from) {
       if (verify && verify(records, p + 21, end) !== records.readUInt32BE(p + 17)) {
         return corrupt("checksum does not match");
@@ -150,6 +156,11 @@ export function scan(
     }
     p = end;
   }
+  // Kafka's first batch is whole and reaches the wanted offset; if a damaged length or offset says
+  // otherwise, the same fetch would be sent again without end.
+  if (next === from && records.length > 0) {
+    return { kind: "corrupt", offset: from, reason: `no whole batch reaches offset ${from}` };
+  }
   return { kind: "end", next, epoch };
 }
 
@@ -166,6 +177,7 @@ function visitBatch(
   const firstTime = records.readInt32BE(p + 27) * TWO_32 + records.readUInt32BE(p + 31);
   const maxTime = records.readInt32BE(p + 35) * TWO_32 + records.readUInt32BE(p + 39);
   const appendTime = (attributes & LOG_APPEND_TIME) !== 0;
+  const last = base + records.readInt32BE(p + 23);
   const count = records.readInt32BE(p + 57);
   const codec = attributes & CODEC_MASK;
   let bytes = records;
@@ -178,6 +190,7 @@ function visitBatch(
   }
   cursor.buf = bytes;
   const read = new VarintReader(bytes, at);
+  let previous = base - 1;
   for (let i = 0; i < count; i++) {
     const length = read.int();
     const recordEnd = read.at + length;
@@ -185,6 +198,8 @@ function visitBatch(
     read.at++;
     const timeDelta = read.long();
     const offset = base + read.int();
+    if (offset <= previous || offset > last) throw new Malformed(`record ${i} is out of order`);
+    previous = offset;
     if (offset >= from) {
       cursor.offset = offset;
       cursor.timeMs = appendTime ? maxTime : firstTime + timeDelta;
@@ -195,12 +210,16 @@ function visitBatch(
       cursor.valueStart = read.at;
       if (cursor.valueLength > 0) read.at += cursor.valueLength;
       if (read.at >= recordEnd) throw new Malformed(`record ${i} has a field that overruns it`);
+      if (bytes[read.at] === 0 && read.at + 1 < recordEnd) {
+        throw new Malformed(`record ${i} is longer than its fields`);
+      }
       cursor.headersStart = read.at;
       cursor.end = recordEnd;
       visit(cursor);
     }
     read.at = recordEnd;
   }
+  if (read.at !== end) throw new Malformed(`it does not end with record ${count - 1}`);
 }
 
 function inflated(codec: number, bytes: Buffer): Buffer {
@@ -218,6 +237,7 @@ export function forEachHeader(
 ): void {
   const read = new VarintReader(cursor.buf, cursor.headersStart);
   const count = read.int();
+  if (count < 0) throw new Malformed("a record has fewer than no headers");
   for (let i = 0; i < count; i++) {
     const keyLength = read.int();
     const keyStart = read.at;
@@ -228,6 +248,7 @@ export function forEachHeader(
     if (keyLength < 0 || read.at > cursor.end) throw new Malformed("a header overruns its record");
     visit(keyStart, keyLength, valueStart, valueLength);
   }
+  if (read.at !== cursor.end) throw new Malformed("a record is longer than its headers");
 }
 
 /** The position after the last whole batch, from headers alone, so that the next fetch can be sent. */
