@@ -4,8 +4,8 @@
  * - Control records and records of aborted transactions are never visited.
  * - What comes next is base offset + last offset delta + 1 of the last whole batch.
  * - Offsets rise: within a batch, and from one batch to the next (P1).
- * - Malformed bytes are a value (`corrupt`), never an exception or an endless loop. Records that were
- *   visited before the damage was found are not to be delivered.
+ * - Malformed bytes are a value (`corrupt`), never an exception or an endless loop. Of the records that
+ *   were visited, those at or past its `next` are of the damaged batch.
  *
  * Format: https://kafka.apache.org/documentation/#recordbatch
  */
@@ -47,7 +47,14 @@ export interface ScanOptions {
 
 export type ScanEnd =
   | { readonly kind: "end"; readonly next: number; readonly epoch: number }
-  | { readonly kind: "corrupt"; readonly offset: number; readonly reason: string };
+  /** `next` and `epoch` are those of the last batch before the damage. */
+  | {
+      readonly kind: "corrupt";
+      readonly offset: number;
+      readonly reason: string;
+      readonly next: number;
+      readonly epoch: number;
+    };
 
 class Malformed extends Error {}
 
@@ -114,6 +121,8 @@ export function scan(
       kind: "corrupt",
       offset: base,
       reason: `batch at offset ${base}: ${reason}`,
+      next,
+      epoch,
     });
     if (end < p + HEADER_BYTES) return corrupt("its length is impossible");
     if (records[p + 16] !== 2) return corrupt(`message format ${records[p + 16]} is not 2`);
@@ -141,10 +150,10 @@ export function scan(
         if (skip) open.delete(producer);
         else skip = open.has(producer);
       }
-      epoch = records.readInt32BE(p + 12);
+      const batchEpoch = records.readInt32BE(p + 12);
       if (!skip) {
         try {
-          cursor.epoch = epoch;
+          cursor.epoch = batchEpoch;
           visitBatch(records, p, end, base, from, attributes, cursor, visit);
         } catch (error) {
           if (error instanceof Malformed || error instanceof RangeError)
@@ -153,13 +162,15 @@ export function scan(
         }
       }
       next = last + 1;
+      epoch = batchEpoch;
     }
     p = end;
   }
   // Kafka's first batch is whole and reaches the wanted offset; if a damaged length or offset says
   // otherwise, the same fetch would be sent again without end.
   if (next === from && records.length > 0) {
-    return { kind: "corrupt", offset: from, reason: `no whole batch reaches offset ${from}` };
+    const reason = `no whole batch reaches offset ${from}`;
+    return { kind: "corrupt", offset: from, reason, next, epoch };
   }
   return { kind: "end", next, epoch };
 }

@@ -19,7 +19,13 @@ const EVENT_OVERHEAD = 96;
 
 export type Encoded =
   | { readonly kind: "segments"; readonly segments: readonly Segment[]; readonly next: number }
-  | { readonly kind: "corrupt"; readonly offset: number; readonly reason: string };
+  /** `segments` is what came before the damage: it is to be delivered (P2). */
+  | {
+      readonly kind: "corrupt";
+      readonly segments: readonly Segment[];
+      readonly offset: number;
+      readonly reason: string;
+    };
 
 export class SegmentEncoder {
   readonly #verify: ((bytes: Buffer, start: number, end: number) => number) | undefined;
@@ -72,7 +78,7 @@ export class SegmentEncoder {
         : { from, aborted: fetched.aborted },
       this.#visit,
     );
-    if (end.kind === "corrupt") return { ...end };
+    if (end.kind === "corrupt") this.#forgetFrom(end.next);
     if (this.#count > 0 && end.epoch !== this.#epoch)
       this.#close(this.#lastOffset + 1, this.#epoch);
     if (end.next > this.#from) this.#close(end.next, end.epoch);
@@ -81,7 +87,18 @@ export class SegmentEncoder {
     // A backlog of huge events must not leave a huge arena behind (P6).
     if (this.#arena.length > 16 << 20) this.#arena = Buffer.allocUnsafeSlow(3 << 20);
     this.#view = new DataView(this.#arena.buffer, this.#arena.byteOffset);
-    return { kind: "segments", segments, next: end.next };
+    return end.kind === "corrupt"
+      ? { kind: "corrupt", segments, offset: end.offset, reason: end.reason }
+      : { kind: "segments", segments, next: end.next };
+  }
+
+  /** Drops the events of a batch that began well and is damaged further on. */
+  #forgetFrom(offset: number): void {
+    const before = offset - this.#base;
+    while (this.#count > 0 && (this.#deltas[this.#count - 1] as number) >= before) {
+      this.#count--;
+      this.#out = this.#segmentStart + (this.#starts[this.#count] as number);
+    }
   }
 
   readonly #visit = (record: RecordCursor): void => {
@@ -208,21 +225,26 @@ export class SegmentEncoder {
   };
 
   #commitFields(): void {
-    if (this.#sequence !== 0n) {
-      this.#arena[this.#out++] = 0x38;
-      this.#bigVarint(Number(this.#sequence));
-    }
-    if (this.#commitId !== 0n) {
-      this.#arena[this.#out++] = 0x40;
-      let rest = BigInt.asUintN(64, this.#commitId);
-      for (; rest >= 128n; rest >>= 7n) this.#arena[this.#out++] = Number(rest & 127n) | 128;
-      this.#arena[this.#out++] = Number(rest);
-    }
+    this.#uint64(0x38, this.#sequence);
+    this.#uint64(0x40, this.#commitId);
     if (this.#commitTimeMs !== 0n) {
       this.#arena[this.#out++] = 0x49;
       this.#view.setBigInt64(this.#out, this.#commitTimeMs, true);
       this.#out += 8;
     }
+  }
+
+  /** Eight bytes of a header, which anyone may have written: every value must remain a field. */
+  #uint64(tag: number, value: bigint): void {
+    if (value === 0n) return;
+    this.#arena[this.#out++] = tag;
+    if (value > 0n && value <= Number.MAX_SAFE_INTEGER) {
+      this.#bigVarint(Number(value));
+      return;
+    }
+    let rest = BigInt.asUintN(64, value);
+    for (; rest >= 128n; rest >>= 7n) this.#arena[this.#out++] = Number(rest & 127n) | 128;
+    this.#arena[this.#out++] = Number(rest);
   }
 
   #copy(source: Buffer, start: number, length: number): void {

@@ -127,10 +127,6 @@ export class MainDispatcher {
       // Sent before this one is encoded, so that Kafka and we work at the same time.
       pending = this.#reader.fetch(from, limits.fetchBytes, limits.pollMs);
       const encoded = this.#host.encoder.encode(outcome, at);
-      if (encoded.kind === "corrupt") {
-        this.#events.failed({ kind: "corrupt", reason: encoded.reason });
-        return undefined;
-      }
       tail = this.tail as Tail;
       let events = 0;
       for (const segment of encoded.segments) {
@@ -141,6 +137,10 @@ export class MainDispatcher {
       }
       this.#trim(tail);
       if (encoded.segments.length > 0) this.#events.appended(events);
+      if (encoded.kind === "corrupt") {
+        this.#events.failed({ kind: "corrupt", reason: encoded.reason });
+        return undefined;
+      }
     }
   }
 

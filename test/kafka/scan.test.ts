@@ -165,8 +165,8 @@ describe("compression", () => {
   });
 });
 
-describe("what is wrong is corrupt, at the offset of its batch", () => {
-  const good = batchBytes(values("a", "b"), { base: 5 });
+describe("what is wrong is corrupt, at the offset of its batch and with the position before it", () => {
+  const good = batchBytes(values("a", "b"), { base: 5, epoch: 4 });
   const header = [[Buffer.from("name"), Buffer.from("value")]] as const;
   const never = Buffer.alloc(12, 0xff);
 
@@ -258,7 +258,7 @@ describe("what is wrong is corrupt, at the offset of its batch", () => {
 
   test.each(Object.entries(cases))("%s", (_name, [bytes, reason]) => {
     const some = read(Buffer.concat([good, bytes, next]), 5);
-    expect(some.end).toMatchObject({ kind: "corrupt", offset: 7 });
+    expect(some.end).toMatchObject({ kind: "corrupt", offset: 7, next: 7, epoch: 4 });
     expect(reasonOf(some.end)).toMatch(reason);
     expect(listed(some).slice(0, 2)).toEqual(["5:a", "6:b"]);
     for (const { value } of some.seen) expect(value ?? "").not.toMatch(/next/);
@@ -305,6 +305,8 @@ describe("what is wrong is corrupt, at the offset of its batch", () => {
         kind: "corrupt",
         offset: 5,
         reason: "no whole batch reaches offset 5",
+        next: 5,
+        epoch: -1,
       });
     }
     expect(read(good, 7).end).toMatchObject({ kind: "corrupt", offset: 7 });

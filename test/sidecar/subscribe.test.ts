@@ -3,7 +3,7 @@ import { credentials } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import { ThroughlineError } from "../../client/errors.ts";
-import type { TopicInfo } from "../../kafka/log.ts";
+import type { Fetched, PartitionReader, TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
@@ -165,6 +165,28 @@ test("a token past the end of the log is POSITION_LOST", async () => {
   expect(error.error).toBe("POSITION_LOST");
 });
 
+test("P2: what comes before a damaged batch is delivered, from the log and live; LOG_CORRUPT names its offset", async () => {
+  const openReader = log.openReader.bind(log);
+  log.openReader = (...of) => {
+    const reader = openReader(...of);
+    const fetch: PartitionReader["fetch"] = async (...asked) => {
+      const outcome = await reader.fetch(...asked);
+      return outcome.kind === "fetched" ? damagedAt(10, outcome) : outcome;
+    };
+    return { fetch, close: () => reader.close() };
+  };
+  for (let batch = 0; batch < 2; batch++) append(0, 4);
+  const live = deliveredUntilFailure();
+  await live.delivered(8);
+  append(0, 2);
+  append(0, 5);
+  expect(await live.failure).toMatchObject({ error: "LOG_CORRUPT" });
+  const late = deliveredUntilFailure();
+  expect((await late.failure).message).toContain("batch at offset 10");
+  const before = Array.from({ length: 10 }, (_, i) => i);
+  expect([live.offsets, late.offsets]).toEqual([before, before]);
+});
+
 test.each([
   ["no credit", { creditEvents: 0 }, "INVALID_REQUEST"],
   ["negative credit", { creditEvents: -1 }, "INVALID_REQUEST"],
@@ -185,6 +207,40 @@ test.each([
 
 function at(bytes: Buffer, after: EventPosition[] = []): NonNullable<Start["at"]> {
   return { $case: "token", value: { token: bytes, after } };
+}
+
+/** The batch with this base offset is of a message format that there is not. */
+function damagedAt(base: number, fetched: Fetched): Fetched {
+  const records = Buffer.from(fetched.records);
+  for (let at = 0; at < records.length; at += 12 + records.readInt32BE(at + 8)) {
+    if (records.readBigInt64BE(at) === BigInt(base)) records[at + 16] = 3;
+  }
+  return { ...fetched, records };
+}
+
+function deliveredUntilFailure() {
+  const offsets: number[] = [];
+  let reached = (): void => {};
+  const failure = (async () => {
+    try {
+      for await (const batch of client.subscribe({ topic: "orders", start: EARLIEST })) {
+        offsets.push(...batch.events.map(({ offset }) => Number(offset)));
+        reached();
+      }
+    } catch (error) {
+      if (error instanceof ThroughlineError) return error;
+      throw error;
+    }
+    throw new Error("the stream did not fail");
+  })();
+  const delivered = (count: number): Promise<void> =>
+    new Promise((resolve) => {
+      reached = () => {
+        if (offsets.length >= count) resolve();
+      };
+      reached();
+    });
+  return { offsets, failure, delivered };
 }
 
 function token(text: string): NonNullable<Start["at"]> {
