@@ -8,7 +8,10 @@
  *
  * Headers that became fields do not appear twice: ce_type is Event.type; tl-sequence, tl-commit-id and
  * tl-commit-time are the fields of Commit topics.
+ *
+ * Kafka lets anyone write any bytes into a header; a frame must be readable whatever they are.
  */
+import { isUtf8 } from "node:buffer";
 import type { Fetched } from "../../kafka/log.ts";
 import { forEachHeader, type RecordCursor, scan } from "../../kafka/scan.ts";
 import type { Segment } from "./segment.ts";
@@ -16,6 +19,7 @@ import type { Segment } from "./segment.ts";
 const TWO_32 = 4294967296;
 /** Tags, lengths and numbers of one event beside its key, value and headers. */
 const EVENT_OVERHEAD = 96;
+const MAX_DELTA = 0xffffffff;
 
 export type Encoded =
   | { readonly kind: "segments"; readonly segments: readonly Segment[]; readonly next: number }
@@ -102,7 +106,7 @@ export class SegmentEncoder {
   }
 
   readonly #visit = (record: RecordCursor): void => {
-    if (record.epoch !== this.#epoch) {
+    if (record.epoch !== this.#epoch || record.offset - this.#base > MAX_DELTA) {
       if (this.#count > 0) this.#close(this.#lastOffset + 1, this.#epoch);
       this.#epoch = record.epoch;
     }
@@ -193,9 +197,10 @@ export class SegmentEncoder {
   ): void => {
     const source = this.#headerSource;
     if (keyLength === 7 && source.toString("latin1", keyStart, keyStart + 7) === "ce_type") {
-      this.#typeSource = source;
-      this.#typeStart = valueStart;
-      this.#typeLength = Math.max(0, valueLength);
+      const mended = mendedText(source, valueStart, valueLength);
+      this.#typeSource = mended ?? source;
+      this.#typeStart = mended ? 0 : valueStart;
+      this.#typeLength = mended?.length ?? Math.max(0, valueLength);
       return;
     }
     if (valueLength === 8 && source[keyStart] === 0x74 && source[keyStart + 2] === 0x2d) {
@@ -206,16 +211,18 @@ export class SegmentEncoder {
       else if (name === "tl-commit-time") this.#commitTimeMs = number();
       if (name === "tl-sequence" || name === "tl-commit-id" || name === "tl-commit-time") return;
     }
+    const mended = mendedText(source, keyStart, keyLength);
+    const nameLength = mended?.length ?? keyLength;
     const value = Math.max(0, valueLength);
     let length = 0;
-    if (keyLength > 0) length += 1 + varintLength(keyLength) + keyLength;
+    if (nameLength > 0) length += 1 + varintLength(nameLength) + nameLength;
     if (value > 0) length += 1 + varintLength(value) + value;
     this.#arena[this.#out++] = 0x2a;
     this.#varint(length);
-    if (keyLength > 0) {
+    if (nameLength > 0) {
       this.#arena[this.#out++] = 0x0a;
-      this.#varint(keyLength);
-      this.#copy(source, keyStart, keyLength);
+      this.#varint(nameLength);
+      this.#copy(mended ?? source, mended ? 0 : keyStart, nameLength);
     }
     if (value > 0) {
       this.#arena[this.#out++] = 0x12;
@@ -317,6 +324,18 @@ export class SegmentEncoder {
     this.#arena = grown;
     this.#view = new DataView(grown.buffer, grown.byteOffset);
   }
+}
+
+/**
+ * A string field of bytes that are no UTF-8 would make strict clients (Go, Java, Python) refuse the whole
+ * frame, so what is wrong becomes U+FFFD. @returns undefined when nothing is wrong.
+ */
+function mendedText(source: Buffer, start: number, length: number): Buffer | undefined {
+  let bits = 0;
+  for (let i = start; i < start + length; i++) bits |= source[i] as number;
+  if (bits < 128) return undefined;
+  const text = source.subarray(start, start + length);
+  return isUtf8(text) ? undefined : Buffer.from(text.toString("utf8"));
 }
 
 function doubled(old: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {

@@ -100,12 +100,17 @@ export function varint(value: number): Buffer {
   return Buffer.from([...bytes, Number(rest)]);
 }
 
-/** Castagnoli, bit by bit. */
+/** What one byte does to a CRC-32C (Castagnoli). */
+const CRC_OF_BYTE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+  return crc;
+});
+
 export function crc32c(bytes: Buffer, start: number, end: number): number {
   let crc = 0xffffffff;
   for (let i = start; i < end; i++) {
-    crc ^= bytes[i] as number;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+    crc = (crc >>> 8) ^ (CRC_OF_BYTE[(crc ^ (bytes[i] as number)) & 255] as number);
   }
   return (crc ^ 0xffffffff) >>> 0;
 }
