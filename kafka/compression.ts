@@ -6,7 +6,7 @@ import { lz4Decoded, snappyDecoded } from "./lz-decoders.ts";
  * What one batch may become (P6). Producers fill batches of 16 KiB to a few MiB; a batch that is small
  * on the wire and gigabytes in memory is damaged or hostile.
  */
-export const MAX_BATCH_BYTES = 64 << 20;
+const MAX_BATCH_BYTES = 64 << 20;
 
 /** @throws when the bytes are not what the codec says, become too many, or the codec is unknown. */
 export function decompress(codec: number, bytes: Buffer): Buffer {

@@ -34,7 +34,7 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-export const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
+const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
 /** For judging delays: the wall clock may be set while the server runs. */
 const STEADY_CLOCK: Clock = { now: () => performance.now(), setTimer };
 
