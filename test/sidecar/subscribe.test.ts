@@ -3,7 +3,7 @@ import { credentials } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import { ThroughlineError } from "../../client/errors.ts";
-import type { Fetched, PartitionReader, TopicInfo } from "../../kafka/log.ts";
+import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
@@ -14,6 +14,7 @@ import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
 import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 import { encodeToken } from "../../sidecar/token.ts";
+import { damageBatchAt } from "../kafka/damaged-log.ts";
 
 const CONFIG: Config = {
   listen: "127.0.0.1:0",
@@ -166,15 +167,7 @@ test("a token past the end of the log is POSITION_LOST", async () => {
 });
 
 test("P2: what comes before a damaged batch is delivered, from the log and live; LOG_CORRUPT names its offset", async () => {
-  const openReader = log.openReader.bind(log);
-  log.openReader = (...of) => {
-    const reader = openReader(...of);
-    const fetch: PartitionReader["fetch"] = async (...asked) => {
-      const outcome = await reader.fetch(...asked);
-      return outcome.kind === "fetched" ? damagedAt(10, outcome) : outcome;
-    };
-    return { fetch, close: () => reader.close() };
-  };
+  damageBatchAt(log, 10);
   for (let batch = 0; batch < 2; batch++) append(0, 4);
   const live = deliveredUntilFailure();
   await live.delivered(8);
@@ -207,15 +200,6 @@ test.each([
 
 function at(bytes: Buffer, after: EventPosition[] = []): NonNullable<Start["at"]> {
   return { $case: "token", value: { token: bytes, after } };
-}
-
-/** The batch with this base offset is of a message format that there is not. */
-function damagedAt(base: number, fetched: Fetched): Fetched {
-  const records = Buffer.from(fetched.records);
-  for (let at = 0; at < records.length; at += 12 + records.readInt32BE(at + 8)) {
-    if (records.readBigInt64BE(at) === BigInt(base)) records[at + 16] = 3;
-  }
-  return { ...fetched, records };
 }
 
 function deliveredUntilFailure() {
