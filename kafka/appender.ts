@@ -1,6 +1,6 @@
 /**
  * Appends to all partitions: chooses the partition, bounds what waits (P6), and shares one sender per
- * broker between the partitions that it leads. What happens within a partition is in
+ * broker between the partitions that it leads. What happens within a partition (P1, P7) is in
  * `partition-appender.ts`.
  */
 import { BrokerSender } from "./broker-sender.ts";

@@ -40,7 +40,7 @@ interface View {
 }
 
 export const CONNECT_TIMEOUT_MS = 5000;
-export const REQUEST_TIMEOUT_MS = 30_000;
+const REQUEST_TIMEOUT_MS = 30_000;
 
 export class Cluster {
   readonly options: KafkaOptions;
@@ -204,7 +204,7 @@ export function closeConnection(connection: Connection): void {
   connection.close().catch(() => {});
 }
 
-export function parseBroker(address: string): Broker {
+function parseBroker(address: string): Broker {
   const colon = address.lastIndexOf(":");
   const port = Number(address.slice(colon + 1));
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port };

@@ -1,18 +1,24 @@
-/** The compressions of record batches; snappy and lz4 by the Kafka client's codecs, gzip and zstd by Node. */
+/** The compressions of record batches: gzip and zstd by Node, Snappy and LZ4 in lz-decoders.ts. */
 import { gunzipSync, zstdDecompressSync } from "node:zlib";
-import { compressionsAlgorithms } from "@platformatic/kafka";
+import { lz4Decoded, snappyDecoded } from "./lz-decoders.ts";
 
-/** @throws when the bytes are not what the codec says, or the codec is unknown. */
+/**
+ * What one batch may become (P6). Producers fill batches of 16 KiB to a few MiB; a batch that is small
+ * on the wire and gigabytes in memory is damaged or hostile.
+ */
+const MAX_BATCH_BYTES = 64 << 20;
+
+/** @throws when the bytes are not what the codec says, become too many, or the codec is unknown. */
 export function decompress(codec: number, bytes: Buffer): Buffer {
   switch (codec) {
     case 1:
-      return gunzipSync(bytes);
+      return gunzipSync(bytes, { maxOutputLength: MAX_BATCH_BYTES });
     case 2:
-      return compressionsAlgorithms.snappy.decompressSync(bytes);
+      return snappyDecoded(bytes, MAX_BATCH_BYTES);
     case 3:
-      return compressionsAlgorithms.lz4.decompressSync(bytes);
+      return lz4Decoded(bytes, MAX_BATCH_BYTES);
     case 4:
-      return zstdDecompressSync(bytes);
+      return zstdDecompressSync(bytes, { maxOutputLength: MAX_BATCH_BYTES });
     default:
       throw new Error(`codec ${codec} is unknown`);
   }

@@ -2,11 +2,15 @@
 import type { Fetched, KeyedRecord } from "./log.ts";
 import { scan } from "./scan.ts";
 
-/** @throws when the bytes are corrupt. */
-export function recordsOf(
-  fetched: Pick<Fetched, "records" | "aborted">,
-  from: number,
-): { records: KeyedRecord[]; next: number; epoch: number } {
+export interface Records {
+  readonly records: readonly KeyedRecord[];
+  readonly next: number;
+  readonly epoch: number;
+  /** What is wrong with the batch at `next`; undefined when all could be read. */
+  readonly damage: string | undefined;
+}
+
+export function recordsOf(fetched: Pick<Fetched, "records" | "aborted">, from: number): Records {
   const found: KeyedRecord[] = [];
   const end = scan(fetched.records, { from, aborted: fetched.aborted }, (cursor) => {
     const { buf, keyStart, keyLength, valueStart, valueLength } = cursor;
@@ -17,6 +21,8 @@ export function recordsOf(
       offset: cursor.offset,
     });
   });
-  if (end.kind === "corrupt") throw new Error(end.reason);
-  return { records: found, next: end.next, epoch: end.epoch };
+  const { next, epoch } = end;
+  return end.kind === "corrupt"
+    ? { records: found.filter(({ offset }) => offset < next), next, epoch, damage: end.reason }
+    : { records: found, next, epoch, damage: undefined };
 }

@@ -3,10 +3,13 @@
  *
  * - Control records and records of aborted transactions are never visited.
  * - What comes next is base offset + last offset delta + 1 of the last whole batch.
- * - Malformed bytes are a value (`corrupt`), never an exception or an endless loop.
+ * - Offsets rise: within a batch, and from one batch to the next (P1).
+ * - Malformed bytes are a value (`corrupt`), never an exception or an endless loop. Of the records that
+ *   were visited, those at or past its `next` are of the damaged batch.
  *
  * Format: https://kafka.apache.org/documentation/#recordbatch
  */
+import { crc32c } from "@platformatic/kafka";
 import { decompress } from "./compression.ts";
 import type { AbortedTransaction } from "./log.ts";
 
@@ -39,13 +42,20 @@ export interface ScanOptions {
   /** First offset wanted: batches may begin before it. */
   readonly from: number;
   readonly aborted: readonly AbortedTransaction[];
-  /** CRC-32C of bytes[start, end); without it checksums are not verified. */
-  readonly verify?: (bytes: Buffer, start: number, end: number) => number;
+  /** False passes over checksums: what lies beneath is then judged by its form alone (tests). */
+  readonly checksums?: boolean;
 }
 
 export type ScanEnd =
   | { readonly kind: "end"; readonly next: number; readonly epoch: number }
-  | { readonly kind: "corrupt"; readonly offset: number; readonly reason: string };
+  /** `next` and `epoch` are those of the last batch before the damage. */
+  | {
+      readonly kind: "corrupt";
+      readonly offset: number;
+      readonly reason: string;
+      readonly next: number;
+      readonly epoch: number;
+    };
 
 class Malformed extends Error {}
 
@@ -96,7 +106,7 @@ export function scan(
   options: ScanOptions,
   visit: (cursor: RecordCursor) => void,
 ): ScanEnd {
-  const { from, verify } = options;
+  const { from, checksums = true } = options;
   const aborted = [...options.aborted].sort((a, b) => a.firstOffset - b.firstOffset);
   const open = new Set<bigint>();
   const cursor = new RecordCursor();
@@ -112,13 +122,19 @@ export function scan(
       kind: "corrupt",
       offset: base,
       reason: `batch at offset ${base}: ${reason}`,
+      next,
+      epoch,
     });
     if (end < p + HEADER_BYTES) return corrupt("its length is impossible");
     if (records[p + 16] !== 2) return corrupt(`message format ${records[p + 16]} is not 2`);
     const last = base + records.readInt32BE(p + 23);
-    if (last < base) return corrupt("its last offset is before its first");
+    if (base < 0 || last < base || last >= Number.MAX_SAFE_INTEGER) {
+      return corrupt("its offsets are impossible");
+    }
+    // The checksum does not cover the base offset.
+    if (next > from && base < next) return corrupt("it begins before the end of the one before it");
     if (last >= from) {
-      if (verify && verify(records, p + 21, end) !== records.readUInt32BE(p + 17)) {
+      if (checksums && crc32c(records.subarray(p + 21, end)) !== records.readUInt32BE(p + 17)) {
         return corrupt("checksum does not match");
       }
       const attributes = records.readInt16BE(p + 21);
@@ -135,10 +151,10 @@ export function scan(
         if (skip) open.delete(producer);
         else skip = open.has(producer);
       }
-      epoch = records.readInt32BE(p + 12);
+      const batchEpoch = records.readInt32BE(p + 12);
       if (!skip) {
         try {
-          cursor.epoch = epoch;
+          cursor.epoch = batchEpoch;
           visitBatch(records, p, end, base, from, attributes, cursor, visit);
         } catch (error) {
           if (error instanceof Malformed || error instanceof RangeError)
@@ -147,8 +163,15 @@ export function scan(
         }
       }
       next = last + 1;
+      epoch = batchEpoch;
     }
     p = end;
+  }
+  // Kafka's first batch is whole and reaches the wanted offset; if a damaged length or offset says
+  // otherwise, the same fetch would be sent again without end.
+  if (next === from && records.length > 0) {
+    const reason = `no whole batch reaches offset ${from}`;
+    return { kind: "corrupt", offset: from, reason, next, epoch };
   }
   return { kind: "end", next, epoch };
 }
@@ -166,6 +189,7 @@ function visitBatch(
   const firstTime = records.readInt32BE(p + 27) * TWO_32 + records.readUInt32BE(p + 31);
   const maxTime = records.readInt32BE(p + 35) * TWO_32 + records.readUInt32BE(p + 39);
   const appendTime = (attributes & LOG_APPEND_TIME) !== 0;
+  const last = base + records.readInt32BE(p + 23);
   const count = records.readInt32BE(p + 57);
   const codec = attributes & CODEC_MASK;
   let bytes = records;
@@ -178,6 +202,7 @@ function visitBatch(
   }
   cursor.buf = bytes;
   const read = new VarintReader(bytes, at);
+  let previous = base - 1;
   for (let i = 0; i < count; i++) {
     const length = read.int();
     const recordEnd = read.at + length;
@@ -185,6 +210,8 @@ function visitBatch(
     read.at++;
     const timeDelta = read.long();
     const offset = base + read.int();
+    if (offset <= previous || offset > last) throw new Malformed(`record ${i} is out of order`);
+    previous = offset;
     if (offset >= from) {
       cursor.offset = offset;
       cursor.timeMs = appendTime ? maxTime : firstTime + timeDelta;
@@ -195,12 +222,16 @@ function visitBatch(
       cursor.valueStart = read.at;
       if (cursor.valueLength > 0) read.at += cursor.valueLength;
       if (read.at >= recordEnd) throw new Malformed(`record ${i} has a field that overruns it`);
+      if (bytes[read.at] === 0 && read.at + 1 < recordEnd) {
+        throw new Malformed(`record ${i} is longer than its fields`);
+      }
       cursor.headersStart = read.at;
       cursor.end = recordEnd;
       visit(cursor);
     }
     read.at = recordEnd;
   }
+  if (read.at !== end) throw new Malformed(`it does not end with record ${count - 1}`);
 }
 
 function inflated(codec: number, bytes: Buffer): Buffer {
@@ -218,6 +249,7 @@ export function forEachHeader(
 ): void {
   const read = new VarintReader(cursor.buf, cursor.headersStart);
   const count = read.int();
+  if (count < 0) throw new Malformed("a record has fewer than no headers");
   for (let i = 0; i < count; i++) {
     const keyLength = read.int();
     const keyStart = read.at;
@@ -228,6 +260,7 @@ export function forEachHeader(
     if (keyLength < 0 || read.at > cursor.end) throw new Malformed("a header overruns its record");
     visit(keyStart, keyLength, valueStart, valueLength);
   }
+  if (read.at !== cursor.end) throw new Malformed("a record is longer than its headers");
 }
 
 /** The position after the last whole batch, from headers alone, so that the next fetch can be sent. */

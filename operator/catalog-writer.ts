@@ -73,7 +73,8 @@ export class CatalogWriter {
           continue;
         }
         if (fetched.kind !== "fetched") throw new Error((fetched satisfies LogFailure).reason);
-        const { records, next, epoch } = recordsOf(fetched, position.offset);
+        const { records, next, epoch, damage } = recordsOf(fetched, position.offset);
+        if (damage) throw new Error(`the catalog: ${damage}`);
         for (const { key, value } of records) {
           if (key === null) continue;
           if (value === null) this.records.delete(key.toString());

@@ -7,7 +7,7 @@ import type { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts
 import { bytesOf, millisecondsOf } from "./quantities.ts";
 import type { TopicResource } from "./validate.ts";
 
-export const ACCEPT_LOSS = "throughline.dev/accept-loss";
+const ACCEPT_LOSS = "throughline.dev/accept-loss";
 const READY = 1;
 const DATA_LOST = 2;
 const DEFAULT_MAX_EVENT_BYTES = 1 << 20;

@@ -3,7 +3,7 @@
  * `validate.ts` runs here, and the TypeScript type of what they admit.
  */
 
-export const GROUP = "throughline.dev";
+const GROUP = "throughline.dev";
 export const API_VERSION = `${GROUP}/v1alpha1`;
 
 export interface TopicSpec {

@@ -1,6 +1,6 @@
 /**
  * The catalog as one server sees it: the topic `_throughline.<deploymentId>.catalog`, read whole from its
- * start and followed. It keeps the last state while Kafka is away.
+ * start and followed. It keeps the last state while Kafka is away or the topic is damaged.
  *
  * Until it was read whole once, `get` and `list` throw KAFKA_UNAVAILABLE: "not found" would be a lie (P10).
  * A record that cannot be taken (another cluster's, a newer format) is refused with one log line; what was
@@ -150,10 +150,15 @@ export class CatalogFollower implements Catalog {
           await this.#delay(RETRY_MS);
           continue;
         }
-        this.#goesOn();
-        const { records, next, epoch } = recordsOf(outcome, position.offset);
+        const { records, next, epoch, damage } = recordsOf(outcome, position.offset);
         for (const record of records) this.#take(record, fresh);
         position = { offset: next, epoch: epoch >= 0 ? epoch : position.epoch };
+        if (damage) {
+          this.#wait("corrupt", damage);
+          await this.#delay(RETRY_MS);
+          continue;
+        }
+        this.#goesOn();
         // A catalog that was made anew and is still empty says nothing: its operator is about to write it,
         // and taking it at its word would end every stream.
         const says = position.offset > 0 || this.#topics.size === 0;

@@ -144,7 +144,7 @@ function readAfter(
 }
 
 /** Looks up one place in every partition. @throws Failure */
-export function lookUp(log: Log, info: TopicInfo, spec: OffsetSpec): Promise<Position[]> {
+function lookUp(log: Log, info: TopicInfo, spec: OffsetSpec): Promise<Position[]> {
   return Promise.all(
     Array.from({ length: info.partitions }, (_, partition) =>
       lookUpOne(log, info, partition, spec),

@@ -35,7 +35,7 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-export const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
+const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
 /** For judging delays: the wall clock may be set while the server runs. */
 const STEADY_CLOCK: Clock = { now: () => performance.now(), setTimer };
 
@@ -164,7 +164,7 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
   const dispatch: Dispatch = new Dispatch({
     log: context.log,
     clock: context.clock,
-    encoder: new SegmentEncoder(undefined, (bytes) => memory.allocated(bytes)),
+    encoder: new SegmentEncoder((bytes) => memory.allocated(bytes)),
     rules: RULES,
     limits: dispatchLimits(limits),
     metrics,

@@ -209,7 +209,7 @@ export class Subscription implements TopicUser {
   #catalogChanged(name: string): void {
     if (name !== this.#topicName) return;
     const now = this.#server.catalog.get(name);
-    if (!now || now.state !== "Ready" || now.topicId !== this.#info.id) {
+    if (now?.state !== "Ready" || now.topicId !== this.#info.id) {
       this.#stream.options.dispatch.gone();
       return;
     }

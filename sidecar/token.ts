@@ -4,7 +4,7 @@
  * A token is one byte format version, a TokenBody (proto/throughline/stored/v1/stored.proto) and the
  * CRC-32 of both. It grants nothing, so it is not signed: rights are checked at every open.
  *
- * Invariant: what cannot be read exactly is INVALID_TOKEN, never a replay of everything.
+ * Invariant: what cannot be read exactly is INVALID_TOKEN, never a replay of everything (P3).
  */
 import { crc32 } from "node:zlib";
 import type { Position, TopicId } from "../kafka/log.ts";

@@ -47,7 +47,7 @@ export function resolveTopic(
   return topic;
 }
 
-export function mayUse(topic: CatalogTopic, callerNamespace: string, right: Right): boolean {
+function mayUse(topic: CatalogTopic, callerNamespace: string, right: Right): boolean {
   if (topic.namespace === callerNamespace) return true;
   const others = right === "publish" ? topic.publishNamespaces : topic.subscribeNamespaces;
   return others.includes(callerNamespace);

@@ -92,7 +92,8 @@ export class CatchUpDispatcher {
     this.#host.metrics.logBytesRead(outcome.records.length, "catch-up");
     const encoded = this.#host.encoder.encode(outcome, position.offset);
     outcome.release();
-    if (encoded.kind === "corrupt") {
+    // With something before the damage, the next fetch begins at the damage itself.
+    if (encoded.kind === "corrupt" && encoded.segments.length === 0) {
       this.#events.refused(this, encoded);
       return;
     }

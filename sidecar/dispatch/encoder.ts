@@ -8,7 +8,10 @@
  *
  * Headers that became fields do not appear twice: ce_type is Event.type; tl-sequence, tl-commit-id and
  * tl-commit-time are the fields of Commit topics.
+ *
+ * Kafka lets anyone write any bytes into a header; a frame must be readable whatever they are.
  */
+import { isUtf8 } from "node:buffer";
 import type { Fetched } from "../../kafka/log.ts";
 import { forEachHeader, type RecordCursor, scan } from "../../kafka/scan.ts";
 import type { Segment } from "./segment.ts";
@@ -16,13 +19,19 @@ import type { Segment } from "./segment.ts";
 const TWO_32 = 4294967296;
 /** Tags, lengths and numbers of one event beside its key, value and headers. */
 const EVENT_OVERHEAD = 96;
+const MAX_DELTA = 0xffffffff;
 
 export type Encoded =
   | { readonly kind: "segments"; readonly segments: readonly Segment[]; readonly next: number }
-  | { readonly kind: "corrupt"; readonly offset: number; readonly reason: string };
+  /** `segments` is what came before the damage: it is to be delivered (P2). */
+  | {
+      readonly kind: "corrupt";
+      readonly segments: readonly Segment[];
+      readonly offset: number;
+      readonly reason: string;
+    };
 
 export class SegmentEncoder {
-  readonly #verify: ((bytes: Buffer, start: number, end: number) => number) | undefined;
   readonly #allocated: (bytes: number) => void;
   #arena: Buffer;
   #view: DataView;
@@ -46,11 +55,7 @@ export class SegmentEncoder {
   #commitTimeMs = 0n;
 
   /** @param allocated hears of memory that lives as long as its segment. */
-  constructor(
-    verify?: (bytes: Buffer, start: number, end: number) => number,
-    allocated: (bytes: number) => void = () => {},
-  ) {
-    this.#verify = verify;
+  constructor(allocated: (bytes: number) => void = () => {}) {
     this.#allocated = allocated;
     this.#arena = Buffer.allocUnsafeSlow(3 << 20);
     this.#view = new DataView(this.#arena.buffer, this.#arena.byteOffset);
@@ -71,14 +76,8 @@ export class SegmentEncoder {
     this.#from = from;
     this.#segments = [];
     this.#epoch = -1;
-    const end = scan(
-      source,
-      this.#verify
-        ? { from, aborted: fetched.aborted, verify: this.#verify }
-        : { from, aborted: fetched.aborted },
-      this.#visit,
-    );
-    if (end.kind === "corrupt") return { ...end };
+    const end = scan(source, { from, aborted: fetched.aborted }, this.#visit);
+    if (end.kind === "corrupt") this.#forgetFrom(end.next);
     if (this.#count > 0 && end.epoch !== this.#epoch)
       this.#close(this.#lastOffset + 1, this.#epoch);
     if (end.next > this.#from) this.#close(end.next, end.epoch);
@@ -87,11 +86,22 @@ export class SegmentEncoder {
     // A backlog of huge events must not leave a huge arena behind (P6).
     if (this.#arena.length > 16 << 20) this.#arena = Buffer.allocUnsafeSlow(3 << 20);
     this.#view = new DataView(this.#arena.buffer, this.#arena.byteOffset);
-    return { kind: "segments", segments, next: end.next };
+    return end.kind === "corrupt"
+      ? { kind: "corrupt", segments, offset: end.offset, reason: end.reason }
+      : { kind: "segments", segments, next: end.next };
+  }
+
+  /** Drops the events of a batch that began well and is damaged further on. */
+  #forgetFrom(offset: number): void {
+    const before = offset - this.#base;
+    while (this.#count > 0 && (this.#deltas[this.#count - 1] as number) >= before) {
+      this.#count--;
+      this.#out = this.#segmentStart + (this.#starts[this.#count] as number);
+    }
   }
 
   readonly #visit = (record: RecordCursor): void => {
-    if (record.epoch !== this.#epoch) {
+    if (record.epoch !== this.#epoch || record.offset - this.#base > MAX_DELTA) {
       if (this.#count > 0) this.#close(this.#lastOffset + 1, this.#epoch);
       this.#epoch = record.epoch;
     }
@@ -182,9 +192,10 @@ export class SegmentEncoder {
   ): void => {
     const source = this.#headerSource;
     if (keyLength === 7 && source.toString("latin1", keyStart, keyStart + 7) === "ce_type") {
-      this.#typeSource = source;
-      this.#typeStart = valueStart;
-      this.#typeLength = Math.max(0, valueLength);
+      const mended = mendedText(source, valueStart, valueLength);
+      this.#typeSource = mended ?? source;
+      this.#typeStart = mended ? 0 : valueStart;
+      this.#typeLength = mended?.length ?? Math.max(0, valueLength);
       return;
     }
     if (valueLength === 8 && source[keyStart] === 0x74 && source[keyStart + 2] === 0x2d) {
@@ -195,16 +206,18 @@ export class SegmentEncoder {
       else if (name === "tl-commit-time") this.#commitTimeMs = number();
       if (name === "tl-sequence" || name === "tl-commit-id" || name === "tl-commit-time") return;
     }
+    const mended = mendedText(source, keyStart, keyLength);
+    const nameLength = mended?.length ?? keyLength;
     const value = Math.max(0, valueLength);
     let length = 0;
-    if (keyLength > 0) length += 1 + varintLength(keyLength) + keyLength;
+    if (nameLength > 0) length += 1 + varintLength(nameLength) + nameLength;
     if (value > 0) length += 1 + varintLength(value) + value;
     this.#arena[this.#out++] = 0x2a;
     this.#varint(length);
-    if (keyLength > 0) {
+    if (nameLength > 0) {
       this.#arena[this.#out++] = 0x0a;
-      this.#varint(keyLength);
-      this.#copy(source, keyStart, keyLength);
+      this.#varint(nameLength);
+      this.#copy(mended ?? source, mended ? 0 : keyStart, nameLength);
     }
     if (value > 0) {
       this.#arena[this.#out++] = 0x12;
@@ -214,21 +227,26 @@ export class SegmentEncoder {
   };
 
   #commitFields(): void {
-    if (this.#sequence !== 0n) {
-      this.#arena[this.#out++] = 0x38;
-      this.#bigVarint(Number(this.#sequence));
-    }
-    if (this.#commitId !== 0n) {
-      this.#arena[this.#out++] = 0x40;
-      let rest = BigInt.asUintN(64, this.#commitId);
-      for (; rest >= 128n; rest >>= 7n) this.#arena[this.#out++] = Number(rest & 127n) | 128;
-      this.#arena[this.#out++] = Number(rest);
-    }
+    this.#uint64(0x38, this.#sequence);
+    this.#uint64(0x40, this.#commitId);
     if (this.#commitTimeMs !== 0n) {
       this.#arena[this.#out++] = 0x49;
       this.#view.setBigInt64(this.#out, this.#commitTimeMs, true);
       this.#out += 8;
     }
+  }
+
+  /** Eight bytes of a header, which anyone may have written: every value must remain a field. */
+  #uint64(tag: number, value: bigint): void {
+    if (value === 0n) return;
+    this.#arena[this.#out++] = tag;
+    if (value > 0n && value <= Number.MAX_SAFE_INTEGER) {
+      this.#bigVarint(Number(value));
+      return;
+    }
+    let rest = BigInt.asUintN(64, value);
+    for (; rest >= 128n; rest >>= 7n) this.#arena[this.#out++] = Number(rest & 127n) | 128;
+    this.#arena[this.#out++] = Number(rest);
   }
 
   #copy(source: Buffer, start: number, length: number): void {
@@ -302,6 +320,18 @@ export class SegmentEncoder {
     this.#arena = grown;
     this.#view = new DataView(grown.buffer, grown.byteOffset);
   }
+}
+
+/**
+ * A string field of bytes that are no UTF-8 would make strict clients (Go, Java, Python) refuse the whole
+ * frame, so what is wrong becomes U+FFFD. @returns undefined when nothing is wrong.
+ */
+function mendedText(source: Buffer, start: number, length: number): Buffer | undefined {
+  let bits = 0;
+  for (let i = start; i < start + length; i++) bits |= source[i] as number;
+  if (bits < 128) return undefined;
+  const text = source.subarray(start, start + length);
+  return isUtf8(text) ? undefined : Buffer.from(text.toString("utf8"));
 }
 
 function doubled(old: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {

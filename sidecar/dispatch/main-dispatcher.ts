@@ -128,10 +128,6 @@ export class MainDispatcher {
       pending = this.#reader.fetch(from, limits.fetchBytes, limits.pollMs);
       const encoded = this.#host.encoder.encode(outcome, at);
       outcome.release();
-      if (encoded.kind === "corrupt") {
-        this.#events.failed({ kind: "corrupt", reason: encoded.reason });
-        return undefined;
-      }
       tail = this.tail as Tail;
       let events = 0;
       for (const segment of encoded.segments) {
@@ -142,6 +138,10 @@ export class MainDispatcher {
       }
       this.#trim(tail);
       if (encoded.segments.length > 0) this.#events.appended(events);
+      if (encoded.kind === "corrupt") {
+        this.#events.failed({ kind: "corrupt", reason: encoded.reason });
+        return undefined;
+      }
     }
   }
 

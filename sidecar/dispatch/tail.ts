@@ -1,6 +1,7 @@
 /**
  * A byte-capped run of segments of one partition, without a hole: each segment's `from` is the `next`
- * of the one before (T1). Contiguity is proved by these fetch positions, never by offset arithmetic.
+ * of the one before (T1), so what is served from it is in log order (P1). Contiguity is proved by these
+ * fetch positions, never by offset arithmetic.
  * Main dispatchers keep their newest events in one, catch-up dispatchers what their members still need.
  */
 import { type Segment, sizeOf } from "./segment.ts";

@@ -15,7 +15,7 @@ import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import { kafkaTlsSettings, loopbackCertificate } from "../certificate.ts";
 
-export const NAMESPACE = "bench";
+const NAMESPACE = "bench";
 const DEPLOYMENT_ID = "bench";
 const TICKS_PER_SECOND = 100;
 const root = join(import.meta.dirname, "../..");
@@ -168,13 +168,13 @@ function serving(child: ChildProcess): Promise<{ listen: string; health: string 
   });
 }
 
-export function cpuSeconds(pid: number): number {
+function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-export function rssBytes(pid: number): number {
+function rssBytes(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024;
 }

@@ -14,7 +14,7 @@ export interface Figure {
     | { readonly ratioAtLeast: number };
 }
 
-export function median(values: readonly number[]): number {
+function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[sorted.length >> 1] ?? Number.NaN;
 }

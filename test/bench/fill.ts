@@ -7,7 +7,7 @@ import type { NewRecord, TopicInfo } from "../../kafka/log.ts";
 import { encodeBatch, NO_PRODUCER } from "../../kafka/record-batch.ts";
 
 /** About what Kafka's own producer makes of 100-byte records with its default batch of 16 KiB. */
-export const EVENTS_PER_BATCH = 140;
+const EVENTS_PER_BATCH = 140;
 const DISTINCT_BATCHES = 64;
 /** A request takes one batch per partition, so several connections work at once. */
 const CONNECTIONS = 8;

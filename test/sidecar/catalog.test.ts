@@ -9,6 +9,7 @@ import {
   readCatalogRecord,
 } from "../../sidecar/catalog-follower.ts";
 import { makeLogger } from "../../sidecar/logger.ts";
+import { damageBatchAt } from "../kafka/damaged-log.ts";
 
 const NAME = catalogTopicName("local");
 
@@ -219,6 +220,25 @@ test("a catalog topic made anew is read anew, and what it lacks is gone", async 
   expect(catalog.list()).toHaveLength(2);
   await write(anew, "shop/orders", record("shop/orders", { partitions: 5 }));
   await until(() => catalog.get("shop/orders")?.partitions === 5 && catalog.list().length === 1);
+});
+
+test("a damaged catalog is said and stays what it was; once mended it is followed again", async () => {
+  const topic = await makeCatalog();
+  await write(topic, "shop/orders", record("shop/orders"));
+  const heal = damageBatchAt(log, 2);
+  const catalog = follow();
+  await until(() => told(() => catalog.get("shop/orders")) !== "KAFKA_UNAVAILABLE");
+  await write(topic, "shop/before", record("shop/before"));
+  await write(topic, "shop/orders", record("shop/orders", { partitions: 9 }));
+  await until(() => lines.includes("waiting for the catalog") && delays > 3);
+  expect(catalog.get("shop/before")?.partitions).toBe(2);
+  expect(catalog.get("shop/orders")?.partitions).toBe(2);
+  heal();
+  await until(() => catalog.get("shop/orders")?.partitions === 9);
+  expect(lines.filter((line) => /waiting|again/.test(line))).toEqual([
+    "waiting for the catalog",
+    "the catalog is followed again",
+  ]);
 });
 
 test.each<[Partial<CatalogRecord>, string]>([

@@ -14,6 +14,7 @@ import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
 import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 import { encodeToken } from "../../sidecar/token.ts";
+import { damageBatchAt } from "../kafka/damaged-log.ts";
 
 const CONFIG: Config = {
   listen: "127.0.0.1:0",
@@ -165,6 +166,20 @@ test("a token past the end of the log is POSITION_LOST", async () => {
   expect(error.error).toBe("POSITION_LOST");
 });
 
+test("P2: what comes before a damaged batch is delivered, from the log and live; LOG_CORRUPT names its offset", async () => {
+  damageBatchAt(log, 10);
+  for (let batch = 0; batch < 2; batch++) append(0, 4);
+  const live = deliveredUntilFailure();
+  await live.delivered(8);
+  append(0, 2);
+  append(0, 5);
+  expect(await live.failure).toMatchObject({ error: "LOG_CORRUPT" });
+  const late = deliveredUntilFailure();
+  expect((await late.failure).message).toContain("batch at offset 10");
+  const before = Array.from({ length: 10 }, (_, i) => i);
+  expect([live.offsets, late.offsets]).toEqual([before, before]);
+});
+
 test.each([
   ["no credit", { creditEvents: 0 }, "INVALID_REQUEST"],
   ["negative credit", { creditEvents: -1 }, "INVALID_REQUEST"],
@@ -185,6 +200,31 @@ test.each([
 
 function at(bytes: Buffer, after: EventPosition[] = []): NonNullable<Start["at"]> {
   return { $case: "token", value: { token: bytes, after } };
+}
+
+function deliveredUntilFailure() {
+  const offsets: number[] = [];
+  let reached = (): void => {};
+  const failure = (async () => {
+    try {
+      for await (const batch of client.subscribe({ topic: "orders", start: EARLIEST })) {
+        offsets.push(...batch.events.map(({ offset }) => Number(offset)));
+        reached();
+      }
+    } catch (error) {
+      if (error instanceof ThroughlineError) return error;
+      throw error;
+    }
+    throw new Error("the stream did not fail");
+  })();
+  const delivered = (count: number): Promise<void> =>
+    new Promise((resolve) => {
+      reached = () => {
+        if (offsets.length >= count) resolve();
+      };
+      reached();
+    });
+  return { offsets, failure, delivered };
 }
 
 function token(text: string): NonNullable<Start["at"]> {
