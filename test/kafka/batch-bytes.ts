@@ -107,7 +107,7 @@ const CRC_OF_BYTE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-export function crc32c(bytes: Buffer, start: number, end: number): number {
+function crc32c(bytes: Buffer, start: number, end: number): number {
   let crc = 0xffffffff;
   for (let i = start; i < end; i++) {
     crc = (crc >>> 8) ^ (CRC_OF_BYTE[(crc ^ (bytes[i] as number)) & 255] as number);
