@@ -19,7 +19,7 @@ import {
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 import type { Reconciler, TopicStatus } from "../operator/reconcile.ts";
-import { nameOf } from "../operator/reconcile.ts";
+import { nameOf } from "../operator/topic-spec.ts";
 import { type TopicResource, TopicValidator } from "../operator/validate.ts";
 
 const SETTLE_MS = 100;
