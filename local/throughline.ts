@@ -60,7 +60,9 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     const files = new TopicFiles({
       directory: options.topicsDirectory,
       stateFile: join(options.directory, "topics.json"),
-      reconciler: new Reconciler(log, catalog),
+      clusterUid: "local",
+      reconciler: new Reconciler(log, catalog, () => true),
+      onDeleted: (name) => options.onLine(`Topic ${name} is deleted`),
       onStatus: (name, { ready, reason, message, partitions }) => {
         const line = ready
           ? `Topic ${name} is Ready (${partitions} partitions)`

@@ -50,7 +50,12 @@ export class TopicValidator {
 
   /** @returns what is wrong, each naming field and fix; or the Topic. */
   validate(value: unknown, old?: TopicSpec): { errors: string[] } | { topic: TopicResource } {
-    if (!this.#check(value)) return { errors: (this.#check.errors ?? []).map(sentence) };
+    if (!this.#check(value)) {
+      const found = this.#check.errors ?? [];
+      // Of what is no Topic at all, the rest of the schema has nothing to say.
+      const other = found.filter(({ instancePath }) => /^\/(apiVersion|kind)$/.test(instancePath));
+      return { errors: (other.length > 0 ? other : found).map(sentence) };
+    }
     const topic = { spec: {}, ...(value as object) } as TopicResource;
     const self = numbersToBigInt(topic.spec);
     const errors = TOPIC_RULES.filter((rule) => {
