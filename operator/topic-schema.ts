@@ -84,11 +84,13 @@ export const TOPIC_SPEC_SCHEMA = {
         time: {
           type: "string",
           pattern: DURATION,
+          maxLength: 20,
           description: "A whole number of s, m, h or d, such as 7d.",
         },
         size: {
           type: "string",
           pattern: QUANTITY,
+          maxLength: 20,
           description:
             "Bytes per partition: a whole number, or one of Ki, Mi, Gi or Ti, such as 10Gi.",
         },
@@ -114,6 +116,7 @@ export const TOPIC_SPEC_SCHEMA = {
         maxEventBytes: {
           type: "string",
           pattern: EVENT_QUANTITY,
+          maxLength: 20,
           description:
             "Largest payload: a whole number of bytes, or of Ki or Mi, less than 1000Mi, such as 512Ki. Default: 1Mi.",
         },
