@@ -5,7 +5,15 @@
  * ids, makes sure that they are its own brokers, and ends them first.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
@@ -42,11 +50,16 @@ export interface EmbeddedKafkaOptions {
   /** Broker settings beside or instead of ours. */
   readonly settings?: Readonly<Record<string, string>>;
   readonly onProgress?: (line: string) => void;
+  /** Ctrl-C at the terminal does not reach the nodes: this process stops them, in its order. */
+  readonly ownGroup?: boolean;
+  /** A node ended that was neither killed here nor stopped: by signal or exit code. */
+  readonly onUnexpectedEnd?: (node: number, how: string) => void;
 }
 
 /** @throws with the next step when Kafka cannot be had or does not start. */
 export async function startKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
   const { directory, nodes = 1, settings = {}, onProgress = () => {} } = options;
+  const { onUnexpectedEnd = () => {}, ownGroup = false } = options;
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
@@ -58,6 +71,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const listeners = ports.slice(0, nodes);
   const controllers = ports.slice(nodes);
   const running = new Map<number, ChildProcess>();
+  const served = new WeakSet<ChildProcess>();
+  const expected = new WeakSet<ChildProcess>();
   const brokers = listeners.map((port) => `127.0.0.1:${port}`);
 
   const home = (node: number): string => join(directory, `node-${node}`);
@@ -65,11 +80,18 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     const log = openSync(join(home(node), "log"), "a");
     const child = spawn(java, [...base, "kafka.Kafka", join(home(node), "server.properties")], {
       stdio: ["ignore", log, log],
+      detached: ownGroup,
     });
+    closeSync(log);
     running.set(node, child);
     writeFileSync(join(home(node), "pid"), String(child.pid));
-    child.once("exit", () => running.delete(node));
+    child.once("exit", (code, signal) => {
+      running.delete(node);
+      if (served.has(child) && !expected.has(child))
+        onUnexpectedEnd(node, signal ?? `exit code ${code}`);
+    });
     await reachable(listeners[node - 1] as number, () => running.get(node) === child, home(node));
+    served.add(child);
   };
   const endAll = (): void => {
     for (const child of running.values()) child.kill("SIGKILL");
@@ -98,6 +120,10 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   await Promise.all(listeners.map((_port, i) => startNode(i + 1)));
   await allListed(run, brokers);
 
+  const end = (child: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
+    expected.add(child);
+    return ended(child, signal);
+  };
   const childOf = (node: number): ChildProcess => {
     const child = running.get(node);
     if (!child) throw new Error(`node ${node} does not run`);
@@ -109,10 +135,10 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     pid: (node) => childOf(node).pid as number,
     freeze: (node) => void childOf(node).kill("SIGSTOP"),
     thaw: (node) => void childOf(node).kill("SIGCONT"),
-    kill: (node) => ended(childOf(node), "SIGKILL"),
+    kill: (node) => end(childOf(node), "SIGKILL"),
     stop: async () => {
+      await Promise.all([...running.values()].map((child) => end(child, "SIGTERM")));
       process.removeListener("exit", endAll);
-      await Promise.all([...running.values()].map((child) => ended(child, "SIGTERM")));
       for (let node = 1; node <= nodes; node++) rmSync(join(home(node), "pid"), { force: true });
     },
     java: run,
