@@ -63,7 +63,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
-  endLeftOver(directory);
+  await endLeftOver(directory);
   const log4j = join(directory, "log4j2.properties");
   writeFileSync(log4j, LOG4J);
   const base = [...JVM, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
@@ -156,19 +156,25 @@ function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   });
 }
 
-/** Brokers of an earlier run in this directory whose parent was killed. */
-function endLeftOver(directory: string): void {
+/** Ends brokers of an earlier run in this directory whose parent was killed; resolves when they are gone. */
+export async function endLeftOver(directory: string): Promise<void> {
   for (const node of [1, 2, 3]) {
-    const file = join(directory, `node-${node}`, "pid");
+    const home = join(directory, `node-${node}`);
+    const file = join(home, "pid");
     if (!existsSync(file)) continue;
     const pid = Number(readFileSync(file, "utf8"));
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      if (command.includes(join(directory, `node-${node}`))) process.kill(pid, "SIGKILL");
-    } catch {
-      // No such process, or no /proc: nothing of ours to end.
-    }
+    if (isBroker(pid, home)) process.kill(pid, "SIGKILL");
+    while (isBroker(pid, home)) await new Promise((resolve) => setTimeout(resolve, 20));
     rmSync(file, { force: true });
+  }
+}
+
+/** Not just any process that has the number now. Without /proc nothing is known to be ours. */
+function isBroker(pid: number, home: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(join(home, "server.properties"));
+  } catch {
+    return false;
   }
 }
 

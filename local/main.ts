@@ -100,8 +100,8 @@ try {
     signal: giveUp.signal,
   });
   throughline = started;
-  for (const { name, address, status } of started.servers) {
-    console.log(`Server ${name}: ${address}, metrics at ${status}/metrics`);
+  for (const { name, address, status, pid } of started.servers) {
+    console.log(`Server ${name}: ${address}, process ${pid}, metrics at ${status}/metrics`);
   }
   console.log(`Kafka: ${started.brokers.join(",")}`);
   console.log(`Topic files: ${flags.topics}; add, edit or remove one`);

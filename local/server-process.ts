@@ -40,6 +40,10 @@ export class ServerProcess {
     this.#revive = restarting(`Server ${this.name}`, () => this.restart(), options.onLine);
   }
 
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
   /** Starts the process; resolves when it is ready to serve. @throws with its own words. */
   async restart(): Promise<void> {
     if (this.#stopped) return;

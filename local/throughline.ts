@@ -10,7 +10,7 @@ import type { Log } from "../kafka/log.ts";
 import { CatalogWriter } from "../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
 import { claimDirectory } from "./data-directory.ts";
-import { startKafka } from "./embedded-kafka.ts";
+import { endLeftOver, startKafka } from "./embedded-kafka.ts";
 import { restarting } from "./restarts.ts";
 import { ServerProcess } from "./server-process.ts";
 import { TopicFiles } from "./topic-files.ts";
@@ -61,6 +61,8 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
         onLine(`Waiting for ${holder} to leave ${directory}`),
       ),
     );
+    // First, or its broker would go on without its files.
+    await endLeftOver(join(directory, "kafka"));
     // Not the whole directory: it may hold what is not ours.
     for (const name of options.fresh ? ["kafka", STATE_FILE] : []) {
       rmSync(join(directory, name), { recursive: true, force: true });
