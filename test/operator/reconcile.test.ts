@@ -161,6 +161,23 @@ test("an operator that dies between making and recording a topic finds it as its
   expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "NotOurs" });
 });
 
+test("a Topic that is deleted before its topic was recorded leaves no claim on the name", async () => {
+  await catalog.begin("shop/orders", "shop.orders");
+  await reconciler.delete("shop/orders", "Delete");
+  log.createTopicNow("shop.orders", 1);
+  await nextOperator();
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "NotOurs" });
+});
+
+test("a mark is for the name that it names, also when the spec has another by then", async () => {
+  await catalog.begin("shop/orders", "shop.orders");
+  log.createTopicNow("shop.theirs", 1);
+  await nextOperator();
+  expect(await reconciler.apply(topic({ kafkaTopic: "shop.theirs" }), owner)).toMatchObject({
+    reason: "NotOurs",
+  });
+});
+
 test("a topic that somebody else made at the same moment is not taken, then or later", async () => {
   const create = log.topics.createTopic.bind(log.topics);
   log.topics.createTopic = (wanted) => {
@@ -353,6 +370,11 @@ describe("the catalog", () => {
     await CatalogWriter.open(log, "auto", () => 1);
     const settings = await log.admin.settings("_throughline.auto.catalog");
     expect(settings.kind === "done" && settings.value["cleanup.policy"]).toBe("compact");
+  });
+
+  test("goes with its deployment, by id", async () => {
+    await catalog.delete();
+    expect(await infoOf("_throughline.test.catalog")).toBeUndefined();
   });
 
   test("with several partitions is refused", async () => {
