@@ -256,6 +256,8 @@ describe("on an embedded Kafka", () => {
       client.close();
       client = new ThroughlineClient([`127.0.0.1:${port}`]);
 
+      // Frozen, so that it does not end by itself when its files go.
+      process.kill(kafkaPid(), "SIGSTOP");
       const fresh = start("--fresh");
       await fresh.said("Ctrl-C ends it");
       expect(await isOpen(kafkaPortOf(again))).toBe(false);
