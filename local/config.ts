@@ -3,11 +3,29 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 
 export const environment = {
-  /** A running Kafka to use instead of the embedded one: host:port, comma-separated. */
-  kafkaBrokers: process.env["KAFKA_BROKERS"]?.split(",").filter(Boolean),
+  /** A running Kafka to use instead of the embedded one: host:port, comma-separated. @throws */
+  kafkaBrokers: (): readonly string[] | undefined => brokersIn(process.env["KAFKA_BROKERS"]),
   mavenRepository: (
     process.env["MAVEN_REPOSITORY"] ?? "https://repo.maven.apache.org/maven2"
   ).replace(/\/+$/, ""),
   javaHome: process.env["JAVA_HOME"],
   cache: join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "throughline"),
 };
+
+function brokersIn(text: string | undefined): readonly string[] | undefined {
+  const brokers = (text ?? "")
+    .split(",")
+    .map((broker) => broker.trim())
+    .filter(Boolean);
+  for (const broker of brokers) {
+    const port = Number(
+      /^[^\s:/]+:(\d{1,5})$|^\[[0-9a-fA-F:]+\]:(\d{1,5})$/.exec(broker)?.slice(1).join(""),
+    );
+    if (!(port >= 1 && port <= 65_535)) {
+      throw new Error(
+        `KAFKA_BROKERS has "${broker}"; each must be host:port, with commas between.`,
+      );
+    }
+  }
+  return brokers.length > 0 ? brokers : undefined;
+}

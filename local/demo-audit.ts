@@ -18,6 +18,8 @@ export interface Verdict {
   outOfOrder: number;
   /** Same position, other content. */
   different: number;
+  /** The first event that is missing, by partition and offset. */
+  firstMissing: string | undefined;
 }
 
 /** The whole topic by partition and offset. */
@@ -26,10 +28,10 @@ export async function readTopic(brokers: readonly string[], topic: string): Prom
   const admin = kafka.admin();
   await admin.connect();
   const ends = await admin.fetchTopicOffsets(topic);
-  await admin.disconnect();
   let left = ends.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
   const seen: Seen[] = [];
-  const consumer = kafka.consumer({ groupId: `demo-audit-${process.pid}-${Date.now()}` });
+  const groupId = `demo-audit-${process.pid}-${Date.now()}`;
+  const consumer = kafka.consumer({ groupId });
   await consumer.connect();
   await consumer.subscribe({ topic, fromBeginning: true });
   await new Promise<void>((resolve) => {
@@ -43,6 +45,8 @@ export async function readTopic(brokers: readonly string[], topic: string): Prom
     });
   });
   await consumer.disconnect();
+  await admin.deleteGroups([groupId]);
+  await admin.disconnect();
   return seen;
 }
 
@@ -51,7 +55,10 @@ export function judge(log: readonly Seen[], client: readonly Seen[]): Verdict {
   const wanted = new Map(log.map((event) => [`${event.partition}/${event.offset}`, event.value]));
   const had = new Set<string>();
   const last = new Map<number, number>();
-  const verdict = { received: client.length, missing: 0, repeated: 0, outOfOrder: 0, different: 0 };
+  const verdict: Verdict = {
+    ...{ received: client.length, missing: 0, repeated: 0, outOfOrder: 0, different: 0 },
+    firstMissing: undefined,
+  };
   for (const { partition, offset, value } of client) {
     const key = `${partition}/${offset}`;
     if (had.has(key)) verdict.repeated++;
@@ -60,6 +67,10 @@ export function judge(log: readonly Seen[], client: readonly Seen[]): Verdict {
     if (offset < (last.get(partition) ?? -1)) verdict.outOfOrder++;
     last.set(partition, offset);
   }
-  for (const key of wanted.keys()) if (!had.has(key)) verdict.missing++;
+  for (const key of wanted.keys()) {
+    if (had.has(key)) continue;
+    verdict.missing++;
+    verdict.firstMissing ??= key;
+  }
   return verdict;
 }

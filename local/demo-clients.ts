@@ -1,37 +1,56 @@
-/** The demo's subscribers: each writes down what it received, and when it went on after a lost server. */
+/**
+ * The demo's subscribers: each writes down what it received, where it was when a server was killed, and
+ * how long it then took to its first event elsewhere.
+ */
 import { ThroughlineClient } from "../client/client.ts";
 import type { Seen } from "./demo-audit.ts";
 
-const LAGGARD_CREDIT = 400;
-const LIVE_CREDIT = 5000;
+const SLOW_CREDIT_EVENTS = 400;
+const LIVE_CREDIT_EVENTS = 5000;
+
+/** One kill of the server that the client was on. */
+export interface Takeover {
+  /** What the client had received by then. */
+  readonly seenBefore: number;
+  /** From the kill to its first event from another server; undefined while there is none. */
+  ms: number | undefined;
+}
 
 export class DemoClient {
   readonly name: string;
+  readonly topic: string;
+  readonly slow: boolean;
   readonly seen: Seen[] = [];
-  /** Milliseconds from the loss of its server to its first event elsewhere. */
-  readonly takeoversMs: number[] = [];
+  readonly takeovers: Takeover[] = [];
   failure: Error | undefined;
   #client: ThroughlineClient;
   #abort = new AbortController();
-  #lostAt: number | undefined;
+  #killedAtMs = 0;
   #broken = false;
   #gate: Promise<void> = Promise.resolve();
   #open: (() => void) | undefined;
   #running: Promise<void> | undefined;
 
-  constructor(name: string, addresses: readonly string[]) {
+  constructor(name: string, topic: string, slow: boolean, addresses: readonly string[]) {
     this.name = name;
+    this.topic = topic;
+    this.slow = slow;
     this.#client = new ThroughlineClient(addresses);
   }
 
-  start(topic: string, laggard: boolean): void {
-    this.#running = this.#run(topic, laggard ? LAGGARD_CREDIT : LIVE_CREDIT);
+  start(): void {
+    this.#running = this.#run();
   }
 
-  /** Its server was just killed. */
-  serverLost(): void {
-    this.#lostAt = performance.now();
+  /** Its server is being killed. */
+  serverKilled(): void {
+    this.#killedAtMs = performance.now();
     this.#broken = false;
+    this.takeovers.push({ seenBefore: this.seen.length, ms: undefined });
+  }
+
+  get paused(): boolean {
+    return this.#open !== undefined;
   }
 
   /** Takes nothing until `resume`: it falls behind. */
@@ -54,22 +73,22 @@ export class DemoClient {
     this.#client.close();
   }
 
-  async #run(topic: string, creditEvents: number): Promise<void> {
+  async #run(): Promise<void> {
     try {
       const batches = this.#client.subscribe({
-        topic,
+        topic: this.topic,
         start: { $case: "earliest", value: {} },
-        creditEvents,
+        creditEvents: this.slow ? SLOW_CREDIT_EVENTS : LIVE_CREDIT_EVENTS,
         signal: this.#abort.signal,
         onBreak: () => {
           this.#broken = true;
         },
       });
       for await (const { partition, events } of batches) {
-        // Events that the lost server had sent before may still come: they are not the takeover.
-        if (this.#lostAt !== undefined && this.#broken) {
-          this.takeoversMs.push(performance.now() - this.#lostAt);
-          this.#lostAt = undefined;
+        // Events that the killed server had sent before may still come: they are not the takeover.
+        const takeover = this.takeovers.at(-1);
+        if (takeover && takeover.ms === undefined && this.#broken) {
+          takeover.ms = performance.now() - this.#killedAtMs;
         }
         for (const { offset, payload } of events) {
           this.seen.push({ partition, offset: Number(offset), value: payload?.toString() ?? "" });

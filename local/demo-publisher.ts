@@ -1,4 +1,4 @@
-/** The demo's publisher. */
+/** The demo's publisher: counts what was acknowledged. */
 import { ThroughlineClient } from "../client/client.ts";
 import type { NewEvent } from "../proto/gen/throughline/v1/throughline.ts";
 import type { LocalServer } from "./throughline.ts";
@@ -8,7 +8,8 @@ import type { LocalServer } from "./throughline.ts";
  * know whether its last batch is in the log.
  */
 export class DemoPublisher {
-  quakes = 0;
+  /** Acknowledged events by topic. */
+  readonly acknowledged = new Map<string, number>();
   readonly #clients = new Map<string, ThroughlineClient>();
 
   async publish(server: LocalServer, topic: string, events: readonly NewEvent[]): Promise<void> {
@@ -21,6 +22,11 @@ export class DemoPublisher {
     for (const { result } of await client.publish(topic, events)) {
       if (result?.$case === "error") throw new Error(`publish: ${result.value.message}`);
     }
+    this.acknowledged.set(topic, this.count(topic) + events.length);
+  }
+
+  count(topic: string): number {
+    return this.acknowledged.get(topic) ?? 0;
   }
 
   close(): void {

@@ -5,7 +5,15 @@
  * ids, makes sure that they are its own brokers, and ends them first.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
@@ -46,15 +54,20 @@ export interface EmbeddedKafkaOptions {
   /** Broker settings beside or instead of ours. */
   readonly settings?: Readonly<Record<string, string>>;
   readonly onProgress?: (line: string) => void;
+  /** Ctrl-C at the terminal does not reach the nodes: this process stops them, in its order. */
+  readonly ownGroup?: boolean;
+  /** A node ended that was neither killed here nor stopped: by signal or exit code. */
+  readonly onUnexpectedEnd?: (node: number, how: string) => void;
 }
 
 /** @throws with the next step when Kafka cannot be had or does not start. */
 export async function startKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
   const { directory, nodes = 1, secured, settings = {}, onProgress = () => {} } = options;
+  const { onUnexpectedEnd = () => {}, ownGroup = false } = options;
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
-  endLeftOver(directory);
+  await endLeftOver(directory);
   const log4j = join(directory, "log4j2.properties");
   writeFileSync(log4j, LOG4J);
   const base = [...JVM, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
@@ -63,6 +76,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const controllers = ports.slice(nodes, nodes * 2);
   const securedPorts = secured ? ports.slice(nodes * 2) : [];
   const running = new Map<number, ChildProcess>();
+  const served = new WeakSet<ChildProcess>();
+  const expected = new WeakSet<ChildProcess>();
   const brokers = listeners.map((port) => `127.0.0.1:${port}`);
 
   const home = (node: number): string => join(directory, `node-${node}`);
@@ -70,11 +85,18 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     const log = openSync(join(home(node), "log"), "a");
     const child = spawn(java, [...base, "kafka.Kafka", join(home(node), "server.properties")], {
       stdio: ["ignore", log, log],
+      detached: ownGroup,
     });
+    closeSync(log);
     running.set(node, child);
     writeFileSync(join(home(node), "pid"), String(child.pid));
-    child.once("exit", () => running.delete(node));
+    child.once("exit", (code, signal) => {
+      running.delete(node);
+      if (served.has(child) && !expected.has(child))
+        onUnexpectedEnd(node, signal ?? `exit code ${code}`);
+    });
     await reachable(listeners[node - 1] as number, () => running.get(node) === child, home(node));
+    served.add(child);
   };
   const endAll = (): void => {
     for (const child of running.values()) child.kill("SIGKILL");
@@ -106,6 +128,10 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   await Promise.all(listeners.map((_port, i) => startNode(i + 1)));
   await allListed(run, brokers);
 
+  const end = (child: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
+    expected.add(child);
+    return ended(child, signal);
+  };
   const childOf = (node: number): ChildProcess => {
     const child = running.get(node);
     if (!child) throw new Error(`node ${node} does not run`);
@@ -118,10 +144,10 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     pid: (node) => childOf(node).pid as number,
     freeze: (node) => void childOf(node).kill("SIGSTOP"),
     thaw: (node) => void childOf(node).kill("SIGCONT"),
-    kill: (node) => ended(childOf(node), "SIGKILL"),
+    kill: (node) => end(childOf(node), "SIGKILL"),
     stop: async () => {
+      await Promise.all([...running.values()].map((child) => end(child, "SIGTERM")));
       process.removeListener("exit", endAll);
-      await Promise.all([...running.values()].map((child) => ended(child, "SIGTERM")));
       for (let node = 1; node <= nodes; node++) rmSync(join(home(node), "pid"), { force: true });
     },
     java: run,
@@ -139,19 +165,25 @@ function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   });
 }
 
-/** Brokers of an earlier run in this directory whose parent was killed. */
-function endLeftOver(directory: string): void {
+/** Ends brokers of an earlier run in this directory whose parent was killed; resolves when they are gone. */
+export async function endLeftOver(directory: string): Promise<void> {
   for (const node of [1, 2, 3]) {
-    const file = join(directory, `node-${node}`, "pid");
+    const home = join(directory, `node-${node}`);
+    const file = join(home, "pid");
     if (!existsSync(file)) continue;
     const pid = Number(readFileSync(file, "utf8"));
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      if (command.includes(join(directory, `node-${node}`))) process.kill(pid, "SIGKILL");
-    } catch {
-      // No such process, or no /proc: nothing of ours to end.
-    }
+    if (isBroker(pid, home)) process.kill(pid, "SIGKILL");
+    while (isBroker(pid, home)) await new Promise((resolve) => setTimeout(resolve, 20));
     rmSync(file, { force: true });
+  }
+}
+
+/** Not just any process that has the number now. Without /proc nothing is known to be ours. */
+function isBroker(pid: number, home: string): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(join(home, "server.properties"));
+  } catch {
+    return false;
   }
 }
 

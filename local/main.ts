@@ -1,9 +1,9 @@
 /** `npm start`: Throughline on this machine in the foreground, until Ctrl-C. */
-import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
+import { type ParseArgsConfig, parseArgs } from "node:util";
 import { environment } from "./config.ts";
-import { startThroughline } from "./throughline.ts";
+import { onStopSignal } from "./stop-signals.ts";
+import { type LocalThroughline, startThroughline } from "./throughline.ts";
 
 const HELP = `npm start -- [flags]: Kafka, the operator over Topic files, and servers on this machine, until Ctrl-C.
 
@@ -12,11 +12,13 @@ const HELP = `npm start -- [flags]: Kafka, the operator over Topic files, and se
   --topics <dir>    Topic files, followed while it runs (default local/topics)
   --data <dir>      where data stays between runs (default .throughline/start)
   --namespace <ns>  the namespace that the servers speak for (default demo)
-  --fresh           forget the data of earlier runs first
+  --fresh           forget the data of earlier runs first (of the embedded Kafka, not of KAFKA_BROKERS)
   --help
 
 Environment: KAFKA_BROKERS (use a running Kafka), MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.`;
 
+const DEPLOYMENT_ID = "local";
+const EARLIER_RUN_ENDS_MS = 3000;
 const root = join(import.meta.dirname, "..");
 
 interface Flags {
@@ -28,9 +30,17 @@ interface Flags {
   readonly fresh: boolean;
 }
 
+function parse<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    throw new Error(`${(error as Error).message}. npm start -- --help lists the flags.`);
+  }
+}
+
 /** @throws naming the flag. */
 function readFlags(): Flags | undefined {
-  const { values } = parseArgs({
+  const { values } = parse({
     options: {
       servers: { type: "string", default: "2" },
       port: { type: "string", default: "7070" },
@@ -46,6 +56,11 @@ function readFlags(): Flags | undefined {
   if (!Number.isInteger(servers) || servers < 1 || servers > 26) {
     throw new Error(`--servers is ${values.servers}; it must be 1 to 26.`);
   }
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(values.namespace)) {
+    throw new Error(
+      `--namespace is "${values.namespace}"; it must be a Kubernetes namespace name.`,
+    );
+  }
   const port = Number(values.port);
   if (!Number.isInteger(port) || port < 1 || port + servers > 65_535) {
     throw new Error(`--port is ${values.port}; it must be 1 to ${65_535 - servers}.`);
@@ -53,43 +68,55 @@ function readFlags(): Flags | undefined {
   return { ...values, servers, port, topics: resolve(values.topics), data: resolve(values.data) };
 }
 
+/** Stops what runs, or gives up the start; the start then stops what it had started. */
+const giveUp = new AbortController();
+let throughline: LocalThroughline | undefined;
+onStopSignal(() => {
+  giveUp.abort();
+  console.log("Stopping");
+  if (throughline) void throughline.stop().finally(() => process.exit(0));
+});
+
 try {
   const flags = readFlags();
   if (flags === undefined) {
     console.log(HELP);
     process.exit(0);
   }
-  if (flags.fresh) rmSync(flags.data, { recursive: true, force: true });
-  const throughline = await startThroughline({
+  const started = await startThroughline({
     directory: flags.data,
+    fresh: flags.fresh,
+    waitMs: EARLIER_RUN_ENDS_MS,
     topicsDirectory: flags.topics,
     servers: Array.from({ length: flags.servers }, (_, i) => ({
       name: String.fromCharCode(65 + i),
       port: flags.port + i,
     })),
     namespace: flags.namespace,
-    kafkaBrokers: environment.kafkaBrokers,
+    deploymentId: DEPLOYMENT_ID,
+    clusterUid: DEPLOYMENT_ID,
+    kafkaBrokers: environment.kafkaBrokers(),
     onLine: (line) => console.log(line),
+    signal: giveUp.signal,
   });
-  for (const { name, address, status } of throughline.servers) {
-    console.log(`Server ${name}: ${address}, metrics at ${status}/metrics`);
+  throughline = started;
+  for (const { name, address, status, pid } of started.servers) {
+    console.log(`Server ${name}: ${address}, process ${pid}, metrics at ${status}/metrics`);
   }
-  console.log(`Kafka: ${throughline.brokers.join(",")}; Topic files: ${flags.topics}`);
-  const [first] = throughline.servers;
-  console.log("Try:");
-  console.log(
-    `  grpcurl -plaintext -d '{"open":{"topic":"flights","start":{"earliest":{}},"credit":{"events":"10"}}}' ${first?.address} throughline.v1.ThroughlineService/Subscribe`,
-  );
+  console.log(`Kafka: ${started.brokers.join(",")}`);
+  console.log(`Topic files: ${flags.topics}; add, edit or remove one`);
+  const address = started.servers[0]?.address ?? "";
+  const grpcurl = (data: string, method: string): string =>
+    `grpcurl -plaintext -d ${data} ${address} throughline.v1.ThroughlineService/${method}`;
+  console.log("Try, to publish and to read on until Ctrl-C:");
+  const event = '{"topic":"flights","events":[{"key":"U0ZP","payload":"aGVsbG8="}]}';
+  console.log(`  ${grpcurl(`'${event}'`, "Publish")}`);
+  // grpcurl ends the stream with its input, and the server ends it then: cat keeps the input open.
+  const open = '{"open":{"topic":"flights","start":{"earliest":{}},"credit":{"events":"10"}}}';
+  console.log(`  { echo '${open}'; cat; } | ${grpcurl("@", "Subscribe")}`);
   console.log("Ctrl-C ends it; data stays for the next run.");
-  let stopping = false;
-  const stop = (): void => {
-    if (stopping) process.exit(130);
-    stopping = true;
-    void throughline.stop().finally(() => process.exit(0));
-  };
-  process.on("SIGINT", stop);
-  process.on("SIGTERM", stop);
 } catch (error) {
+  if (giveUp.signal.aborted) process.exit(0);
   console.error(`npm start: ${(error as Error).message}`);
   process.exit(1);
 }

@@ -2,206 +2,181 @@
  * Throughline on one machine: Kafka (embedded, or a running one), the operator over Topic files, and
  * servers as processes of their own. `npm start` and the demo stand on it.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
+import type { Log } from "../kafka/log.ts";
 import { CatalogWriter } from "../operator/catalog-writer.ts";
-import { Reconciler } from "../operator/reconcile.ts";
-import { type EmbeddedKafka, startKafka } from "./embedded-kafka.ts";
+import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
+import { claimDirectory } from "./data-directory.ts";
+import { endLeftOver, startKafka } from "./embedded-kafka.ts";
+import { restarting } from "./restarts.ts";
+import { ServerProcess } from "./server-process.ts";
 import { TopicFiles } from "./topic-files.ts";
 
-const DEPLOYMENT_ID = "local";
-const READY_POLL_MS = 20;
-const root = join(import.meta.dirname, "..");
+const STATE_FILE = "topics.json";
 
 export interface LocalOptions {
   readonly directory: string;
+  /** Forget what earlier runs left in the directory. */
+  readonly fresh: boolean;
+  /** How long an earlier process in the directory may take to end. */
+  readonly waitMs: number;
   readonly topicsDirectory: string;
   readonly servers: readonly { readonly name: string; readonly port: number }[];
   readonly namespace: string;
+  readonly deploymentId: string;
+  readonly clusterUid: string;
   readonly kafkaBrokers: readonly string[] | undefined;
+  /** Topics, events and catalog of this deployment go at the start and at the end. */
+  readonly temporary?: boolean;
   readonly serverFlags?: readonly string[];
   readonly onLine: (line: string) => void;
+  /** Gives up the start. */
+  readonly signal?: AbortSignal;
 }
 
-export interface LocalServer {
-  readonly name: string;
-  /** host:port for clients; the same after a restart. */
-  readonly address: string;
-  /** http://host:port of /metrics. */
-  readonly status: string;
-  /** SIGKILL; resolves when the process is gone. */
-  kill(): Promise<void>;
-  restart(): Promise<void>;
-}
+export type LocalServer = ServerProcess;
 
 export interface LocalThroughline {
   readonly brokers: readonly string[];
   readonly servers: readonly LocalServer[];
+  /** Topics by `<namespace>/<name>`, as the operator last saw them. */
+  readonly topics: ReadonlyMap<string, TopicStatus>;
   stop(): Promise<void>;
 }
 
 /** @throws with the next step; what was started is stopped again. */
 export async function startThroughline(options: LocalOptions): Promise<LocalThroughline> {
-  mkdirSync(options.directory, { recursive: true });
-  const stops: (() => Promise<void>)[] = [];
+  const { directory, topicsDirectory, deploymentId, clusterUid, onLine, signal } = options;
+  const stops: (() => unknown)[] = [];
   const stop = async (): Promise<void> => {
     for (const end of stops.splice(0).reverse()) await end();
   };
   try {
-    const brokers = await kafkaOf(options, stops);
+    for (const { port } of options.servers) await assertFree(port);
+    stops.push(
+      await claimDirectory(directory, options.waitMs, (holder) =>
+        onLine(`Waiting for ${holder} to leave ${directory}`),
+      ),
+    );
+    // First, or its broker would go on without its files.
+    await endLeftOver(join(directory, "kafka"));
+    // Not the whole directory: it may hold what is not ours.
+    for (const name of options.fresh ? ["kafka", STATE_FILE] : []) {
+      rmSync(join(directory, name), { recursive: true, force: true });
+    }
+    mkdirSync(directory, { recursive: true });
+    signal?.throwIfAborted();
+    const brokers = options.kafkaBrokers ?? (await embedded(options, stops));
+    signal?.throwIfAborted();
     const log = openKafkaLog({ brokers, clientId: "throughline-operator" });
     stops.push(() => log.close());
-    const catalog = await CatalogWriter.open(log, DEPLOYMENT_ID, Date.now);
+    await assertReachable(log, options.kafkaBrokers);
+    const catalog = await CatalogWriter.open(log, deploymentId, Date.now, clusterUid);
     stops.push(() => catalog.close());
-    const told = new Map<string, string>();
+    // On one machine who writes the files is the operator's owner: every name is allowed.
+    const reconciler = new Reconciler(log, catalog, () => true);
+    if (options.temporary) {
+      await deleteAll(catalog, reconciler);
+      stops.push(async () => {
+        await deleteAll(catalog, reconciler);
+        await catalog.delete();
+      });
+    }
+    const topics = new Map<string, TopicStatus>();
     const files = new TopicFiles({
-      directory: options.topicsDirectory,
-      stateFile: join(options.directory, "topics.json"),
-      reconciler: new Reconciler(log, catalog),
-      onStatus: (name, { ready, reason, message, partitions }) => {
-        const line = ready
-          ? `Topic ${name} is Ready (${partitions} partitions)`
-          : `Topic ${name}: ${reason}: ${message}`;
-        if (told.get(name) !== line) options.onLine(line);
-        told.set(name, line);
-      },
-      onError: options.onLine,
+      directory: topicsDirectory,
+      stateFile: join(directory, STATE_FILE),
+      clusterUid,
+      reconciler,
+      ...telling(topics, onLine),
     });
-    await files.start();
     stops.push(() => files.close());
+    await files.start();
     const servers = await Promise.all(
       options.servers.map(async (server) => {
-        const running = new ServerProcess(server, brokers, options);
+        const { namespace, serverFlags: flags = [] } = options;
+        const running = new ServerProcess({
+          ...{ ...server, brokers, deploymentId, namespace, flags, onLine },
+        });
         stops.push(() => running.stop());
         await running.restart();
         return running;
       }),
     );
-    return { brokers, servers, stop };
+    signal?.throwIfAborted();
+    return { brokers, servers, topics, stop };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-async function kafkaOf(
-  options: LocalOptions,
-  stops: (() => Promise<void>)[],
-): Promise<readonly string[]> {
-  if (options.kafkaBrokers) return options.kafkaBrokers;
-  const kafka: EmbeddedKafka = await startKafka({
-    directory: join(options.directory, "kafka"),
-    onProgress: options.onLine,
+async function embedded(options: LocalOptions, stops: (() => unknown)[]): Promise<string[]> {
+  const { directory, onLine } = options;
+  const kafka = await startKafka({
+    directory: join(directory, "kafka"),
+    onProgress: onLine,
+    ownGroup: true,
+    onUnexpectedEnd: (_node, how) => void revive(how),
   });
+  const revive = restarting("Kafka", () => kafka.startNode(1), onLine);
   stops.push(() => kafka.stop());
   return kafka.brokers;
 }
 
-class ServerProcess implements LocalServer {
-  readonly name: string;
-  address: string;
-  status = "";
-  readonly #flags: readonly string[];
-  readonly #onLine: (line: string) => void;
-  #child: ChildProcess | undefined;
-
-  constructor(
-    server: { name: string; port: number },
-    brokers: readonly string[],
-    options: LocalOptions,
-  ) {
-    this.name = server.name;
-    this.address = `127.0.0.1:${server.port}`;
-    this.#onLine = options.onLine;
-    this.#flags = [
-      ...["--shape", "gateway", "--kafka", brokers.join(","), "--deployment-id", DEPLOYMENT_ID],
-      ...["--namespace", options.namespace, "--server-name", server.name],
-      ...["--health-listen", "127.0.0.1:0", ...(options.serverFlags ?? [])],
-    ];
-  }
-
-  /** Starts the process; resolves when it is ready to serve. */
-  async restart(): Promise<void> {
-    await this.#spawn();
-    for (;;) {
-      const ready = await fetch(`${this.status}/readyz`).then(
-        (answer) => answer.ok,
-        () => false,
-      );
-      if (ready || this.#ended) return;
-      await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
-    }
-  }
-
-  get #ended(): boolean {
-    return !this.#child || this.#child.exitCode !== null || this.#child.signalCode !== null;
-  }
-
-  #spawn(): Promise<void> {
-    const child = spawn(
-      process.execPath,
-      [
-        "--disable-warning=ExperimentalWarning",
-        join(root, "sidecar/main.ts"),
-        ...["--listen", this.address, ...this.#flags],
-      ],
-      { stdio: ["ignore", "pipe", "pipe"] },
-    );
-    this.#child = child;
-    const endWithUs = (): void => void child.kill("SIGKILL");
-    process.once("exit", endWithUs);
-    child.once("exit", () => process.removeListener("exit", endWithUs));
-    return new Promise((resolve, reject) => {
-      const lines: string[] = [];
-      const hear = (line: string): void => {
-        lines.push(line);
-        if (lines.length > 20) lines.shift();
-        const said = parsed(line);
-        if (said?.msg === "serving") {
-          this.address = said.listen ?? this.address;
-          if (said.health) this.status = `http://${said.health}`;
-          resolve();
-        } else if ((said?.level ?? 0) >= 50) this.#onLine(`server ${this.name}: ${said?.msg}`);
-      };
-      if (child.stdout) createInterface({ input: child.stdout }).on("line", hear);
-      if (child.stderr) createInterface({ input: child.stderr }).on("line", hear);
-      child.once("exit", () =>
-        reject(new Error(`server ${this.name} ended before it listened:\n${lines.join("\n")}`)),
+/** Before anything is started: Kafka takes seconds, and this is known at once. */
+function assertFree(port: number): Promise<void> {
+  if (port === 0) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once("error", (error: NodeJS.ErrnoException) => {
+      const why = error.code === "EADDRINUSE" ? "is in use" : `cannot be used (${error.code})`;
+      reject(
+        new Error(
+          `Port ${port} of 127.0.0.1 ${why}: stop the process that listens there, or choose others with --port.`,
+        ),
       );
     });
-  }
-
-  kill(): Promise<void> {
-    return this.#end("SIGKILL");
-  }
-
-  stop(): Promise<void> {
-    return this.#end("SIGTERM");
-  }
-
-  #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#child;
-    if (!child || this.#ended) return Promise.resolve();
-    return new Promise((resolve) => {
-      const hard = setTimeout(() => child.kill("SIGKILL"), 5000);
-      child.once("exit", () => {
-        clearTimeout(hard);
-        resolve();
-      });
-      child.kill(signal);
-    });
-  }
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve()));
+  });
 }
 
-function parsed(
-  line: string,
-): { msg?: string; level?: number; listen?: string; health?: string } | undefined {
-  try {
-    return JSON.parse(line) as { msg?: string };
-  } catch {
-    return undefined;
-  }
+async function assertReachable(log: Log, given: readonly string[] | undefined): Promise<void> {
+  const found = await log.admin.listTopics();
+  if (found.kind === "done") return;
+  throw new Error(
+    given
+      ? `${found.reason}. KAFKA_BROKERS names ${given.join(",")}: start that Kafka, correct the name, or unset it for the embedded one.`
+      : `The embedded Kafka does not answer: ${found.reason}`,
+  );
+}
+
+async function deleteAll(catalog: CatalogWriter, reconciler: Reconciler): Promise<void> {
+  for (const name of [...catalog.records.keys()]) await reconciler.delete(name, "Delete");
+}
+
+function telling(topics: Map<string, TopicStatus>, onLine: (line: string) => void) {
+  const told = new Map<string, string>();
+  return {
+    onStatus: (name: string, status: TopicStatus, changed: boolean): void => {
+      topics.set(name, status);
+      const { ready, reason, message, partitions, kafkaTopic } = status;
+      const count = `${partitions} partition${partitions === 1 ? "" : "s"}`;
+      const line = ready
+        ? `Topic ${name} is Ready: Kafka topic ${kafkaTopic}, ${count}`
+        : `Topic ${name}: ${reason}: ${message}`;
+      if (changed || told.get(name) !== line) onLine(line);
+      told.set(name, line);
+    },
+    onDeleted: (name: string, policy: "Retain" | "Delete"): void => {
+      topics.delete(name);
+      told.delete(name);
+      const kept = policy === "Retain" ? "its Kafka topic and events stay" : "and its Kafka topic";
+      onLine(`Topic ${name} is deleted${policy === "Retain" ? "; " : ", "}${kept} (${policy})`);
+    },
+    onError: onLine,
+  };
 }

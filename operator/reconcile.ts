@@ -2,31 +2,27 @@
  * Reconciles one Topic: observe (gather), plan (decide), apply (act), record in the catalog. Used by the
  * local mode now and by the cluster's operator later, through the same functions.
  */
-import type { AdminOutcome, Log, TopicInfo } from "../kafka/log.ts";
-import type { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts";
-import type { CatalogWriter } from "./catalog-writer.ts";
-import {
-  kafkaTopicOf,
-  maxEventBytesOf,
-  type Observed,
-  partitionsOf,
-  planTopic,
-  type Step,
-} from "./plan.ts";
+import type { AdminOutcome, Log, TopicInfo, TopicSettings } from "../kafka/log.ts";
+import { CatalogState } from "../proto/gen/throughline/stored/v1/stored.ts";
+import { type CatalogWriter, Superseded } from "./catalog-writer.ts";
+import { type Observed, planTopic, type Step } from "./plan.ts";
+import { kafkaTopicOf, maxEventBytesOf, nameOf, partitionsOf } from "./topic-spec.ts";
 import type { TopicResource } from "./validate.ts";
 
-const RETAINED = 3;
 const ORDERINGS = { Key: 1, Total: 2, Commit: 3 } as const;
 
-/** The Ready condition of a Topic. */
+/** The Ready condition of a Topic, and what it has in Kafka. */
 export interface TopicStatus {
   readonly ready: boolean;
   /** Stable word for programs. */
   readonly reason: string;
   readonly message: string;
   readonly kafkaTopic: string;
+  /** Id of the Kafka topic that this Topic owns, also when that is lost; empty when it owns none. */
   readonly topicId: string;
+  /** As Kafka has them; 0 when it has no such topic. */
   readonly partitions: number;
+  readonly replicas: number;
 }
 
 export interface Owner {
@@ -38,37 +34,60 @@ export interface Owner {
 export class Reconciler {
   readonly #log: Log;
   readonly #catalog: CatalogWriter;
+  readonly #allows: (kafkaTopic: string) => boolean;
 
-  constructor(log: Log, catalog: CatalogWriter) {
+  /** @param allows Kafka names that a Topic may have outside `<namespace>.…`; default none. */
+  constructor(
+    log: Log,
+    catalog: CatalogWriter,
+    allows: (kafkaTopic: string) => boolean = () => false,
+  ) {
     this.#log = log;
     this.#catalog = catalog;
+    this.#allows = allows;
   }
 
   /** Makes Kafka and the catalog what the Topic says. Never rejects for what Kafka refuses. */
   async apply(topic: TopicResource, owner: Owner): Promise<TopicStatus> {
-    const kafkaTopic = kafkaTopicOf(topic);
+    let kafka: TopicInfo | undefined;
+    let outcome: Pick<TopicStatus, "ready" | "reason" | "message">;
     try {
       const observed = await this.#observe(topic);
-      const plan = planTopic(observed);
-      let kafka = observed.kafka;
-      for (const step of plan.steps) kafka = await this.#step(step, topic, owner, kafka);
-      const status = { kafkaTopic, topicId: kafka?.id ?? "", partitions: kafka?.partitions ?? 0 };
-      return plan.problem
-        ? { ready: false, ...plan.problem, ...status }
-        : { ready: true, reason: "Ready", message: "The stream is served.", ...status };
+      kafka = observed.kafka;
+      const { steps, problem } = planTopic(observed);
+      for (const step of steps) kafka = await this.#step(step, topic, owner, kafka);
+      outcome = problem
+        ? { ready: false, ...problem }
+        : { ready: true, reason: "Ready", message: "The stream is served." };
     } catch (error) {
-      const reason = error instanceof Refused ? error.reason : "KafkaUnavailable";
-      const message = (error as Error).message;
-      return { ready: false, reason, message, kafkaTopic, topicId: "", partitions: 0 };
+      const reason =
+        error instanceof Refused
+          ? error.reason
+          : error instanceof Superseded
+            ? "Superseded"
+            : "KafkaUnavailable";
+      outcome = { ready: false, reason, message: (error as Error).message };
     }
+    const record = this.#catalog.records.get(nameOf(topic));
+    return {
+      ...outcome,
+      kafkaTopic: kafkaTopicOf(topic),
+      topicId: record?.topicId.toString("hex") ?? "",
+      partitions: kafka?.partitions ?? 0,
+      replicas: kafka?.replicas ?? 0,
+    };
   }
 
   /** The Topic is no more: its Kafka topic goes only by policy, and by recorded id (P9). */
   async delete(name: string, policy: "Retain" | "Delete"): Promise<void> {
     const record = this.#catalog.records.get(name);
-    if (!record) return;
+    // Made and never recorded: it stays, as nobody can say that it is ours.
+    if (!record) return this.#catalog.abandon(name);
     if (policy === "Retain") {
-      await this.#catalog.put(name, { ...record, state: RETAINED });
+      await this.#catalog.put(name, {
+        ...record,
+        state: CatalogState.CATALOG_STATE_RETAINED,
+      });
       return;
     }
     const deleted = await this.#log.admin.deleteTopic(record.topicId.toString("hex"));
@@ -81,12 +100,14 @@ export class Reconciler {
     const name = nameOf(topic);
     const kafkaTopic = kafkaTopicOf(topic);
     const record = this.#catalog.records.get(name);
-    const holder = [...this.#catalog.records].find(
-      ([other, held]) => other !== name && held.kafkaTopic === kafkaTopic,
-    )?.[0];
+    const begun = this.#catalog.begun.get(name);
+    const holders = [...this.#catalog.records].flatMap(([other, its]) =>
+      other !== name && its.kafkaTopic === kafkaTopic ? [{ name: other, record: its }] : [],
+    );
+    const allowed = this.#allows(kafkaTopic);
     const kafka = done(await this.#log.admin.describeTopics([kafkaTopic])).get(kafkaTopic);
     const settings = kafka ? done(await this.#log.admin.settings(kafkaTopic)) : {};
-    return { topic, record, holder, kafka, settings };
+    return { topic, record, begun, holders, allowed, kafka, settings };
   }
 
   async #step(
@@ -99,14 +120,7 @@ export class Reconciler {
     const name = kafkaTopicOf(topic);
     switch (step.do) {
       case "create":
-        return done(
-          await admin.createTopic({
-            name,
-            partitions: partitionsOf(topic),
-            replicas: topic.spec.replicas ?? -1,
-            settings: step.settings,
-          }),
-        );
+        return this.#create(topic, step.settings);
       case "grow":
         done(await admin.createPartitions(name, step.partitions));
         return kafka && { ...kafka, partitions: step.partitions };
@@ -119,16 +133,32 @@ export class Reconciler {
     }
   }
 
+  /** Says so before it makes it: who dies in between finds his own topic, not a stranger's. */
+  async #create(topic: TopicResource, settings: TopicSettings): Promise<TopicInfo> {
+    const name = nameOf(topic);
+    await this.#catalog.begin(name, kafkaTopicOf(topic));
+    const made = await this.#log.admin.createTopic({
+      name: kafkaTopicOf(topic),
+      partitions: partitionsOf(topic),
+      replicas: topic.spec.replicas ?? -1,
+      settings,
+    });
+    // A refusal is certain: nothing of ours is there. Anything else may have made it.
+    if (made.kind === "refused") await this.#catalog.abandon(name);
+    return done(made);
+  }
+
   async #record(
     topic: TopicResource,
     owner: Owner,
-    state: number,
+    state: CatalogState,
     kafka: TopicInfo | undefined,
   ): Promise<void> {
     const name = nameOf(topic);
     const before = this.#catalog.records.get(name);
     // Of a topic whose data is lost, the record keeps the identity that was lost.
-    const id = state === 1 && kafka ? Buffer.from(kafka.id, "hex") : before?.topicId;
+    const ready = state === CatalogState.CATALOG_STATE_READY;
+    const id = ready && kafka ? Buffer.from(kafka.id, "hex") : before?.topicId;
     if (id === undefined) return;
     const { spec, metadata } = topic;
     await this.#catalog.put(name, {
@@ -137,7 +167,7 @@ export class Reconciler {
       name: metadata.name,
       ownerUid: owner.uid,
       ownerGeneration: BigInt(owner.generation),
-      state: state as CatalogRecord["state"],
+      state,
       kafkaTopic: kafkaTopicOf(topic),
       topicId: id,
       partitions: kafka?.partitions ?? before?.partitions ?? partitionsOf(topic),
@@ -149,10 +179,6 @@ export class Reconciler {
       clusterUid: owner.clusterUid,
     });
   }
-}
-
-export function nameOf(topic: TopicResource): string {
-  return `${topic.metadata.namespace}/${topic.metadata.name}`;
 }
 
 /** Kafka said no: its error name becomes the condition's reason, its sentence the message. */

@@ -3,7 +3,7 @@
  * `validate.ts` runs here, and the TypeScript type of what they admit.
  */
 
-const GROUP = "throughline.dev";
+export const GROUP = "throughline.dev";
 export const API_VERSION = `${GROUP}/v1alpha1`;
 
 export interface TopicSpec {
@@ -22,14 +22,24 @@ export interface TopicSpec {
   readonly outbox?: string;
 }
 
-/** A CEL rule over `self`; with `oldSelf` it is checked on changes only. */
+/** A CEL rule over the spec (`self`); with `oldSelf` it is checked on changes only. */
 export interface CelRule {
+  /** The field of the spec that the rule is about. */
+  readonly field: keyof TopicSpec;
   readonly rule: string;
   readonly message: string;
 }
 
+/** Kafka's names are Topic names with the namespace before them, and end at 249 characters. */
+export const MAX_NAME_LENGTH = 180;
+
 const KAFKA_NAME = "^[a-zA-Z0-9._-]+$";
-const QUANTITY = "^[1-9][0-9]*(Ki|Mi|Gi|Ti)?$";
+/** Digits are bounded so that every quantity is exact as a number and fits where Kafka keeps it. */
+const DURATION = "^[1-9][0-9]{0,7}(s|m|h|d)$";
+const QUANTITY =
+  "^([1-9][0-9]{0,14}|[1-9][0-9]{0,11}Ki|[1-9][0-9]{0,8}Mi|[1-9][0-9]{0,5}Gi|[1-9][0-9]{0,2}Ti)$";
+/** Below 1 Gi: Kafka's max.message.bytes is an int32. */
+const EVENT_QUANTITY = "^([1-9][0-9]{0,8}|[1-9][0-9]{0,5}Ki|[1-9][0-9]{0,2}Mi)$";
 const namespaces = {
   type: "array",
   maxItems: 100,
@@ -42,7 +52,8 @@ export const TOPIC_SPEC_SCHEMA = {
   properties: {
     kafkaTopic: {
       type: "string",
-      description: 'Kafka topic; immutable. Default: "<namespace>.<name>".',
+      description:
+        'Name of the Kafka topic: letters, digits, ".", "_" and "-". Default: "<namespace>.<name>"; a name that does not begin with "<namespace>." needs the operator\'s allow-list. Immutable.',
       pattern: KAFKA_NAME,
       minLength: 1,
       maxLength: 249,
@@ -51,97 +62,135 @@ export const TOPIC_SPEC_SCHEMA = {
       type: "string",
       enum: ["Key", "Total", "Commit"],
       description:
-        "Key: events of one key in order. Total: one partition, all in order. Commit: one partition, written by a sequencer in commit order. Immutable.",
+        "Key (default): events of one key in order. Total: one partition, all events in order. Commit: one partition, written by a sequencer in the order of database commits. Immutable.",
     },
     partitions: {
       type: "integer",
       minimum: 1,
       maximum: 10000,
       description:
-        "May grow (ordering Key only; keys then move to other partitions), never shrink.",
+        "Default: 1. May grow where ordering is Key (keys then move to other partitions, so that order per key holds from there on), never shrink.",
     },
     replicas: {
       type: "integer",
       minimum: 1,
       maximum: 32767,
-      description: "Default: the broker's.",
+      description: "Copies of each partition. Default: the broker's. Used when the topic is made.",
     },
     retention: {
       type: "object",
+      description: "How long events are kept; whichever ends first. Default: the broker's.",
       properties: {
-        time: { type: "string", pattern: "^[1-9][0-9]*(s|m|h|d)$", description: "Such as 7d." },
-        size: { type: "string", pattern: QUANTITY, description: "Per partition, such as 10Gi." },
+        time: {
+          type: "string",
+          pattern: DURATION,
+          maxLength: 20,
+          description: "A whole number of s, m, h or d, such as 7d.",
+        },
+        size: {
+          type: "string",
+          pattern: QUANTITY,
+          maxLength: 20,
+          description:
+            "Bytes per partition: a whole number, or one of Ki, Mi, Gi or Ti, such as 10Gi.",
+        },
       },
     },
     config: {
       type: "object",
-      description: "Kafka topic settings; a setting removed here returns to the broker's default.",
+      description:
+        "Kafka topic settings, values in quotes. A setting that is not here, nor made by another field, returns to the broker's default.",
       maxProperties: 50,
       additionalProperties: { type: "string", maxLength: 10000 },
     },
     deletionPolicy: {
       type: "string",
       enum: ["Retain", "Delete"],
-      description: "What happens to the Kafka topic when this Topic is deleted. Default: Retain.",
+      description:
+        "What happens to the Kafka topic and its events when this Topic is deleted. Default: Retain.",
     },
     limits: {
       type: "object",
+      description: "Limits of a single event.",
       properties: {
-        maxEventBytes: { type: "string", pattern: QUANTITY, description: "Default: 1Mi." },
+        maxEventBytes: {
+          type: "string",
+          pattern: EVENT_QUANTITY,
+          maxLength: 20,
+          description:
+            "Largest payload: a whole number of bytes, or of Ki or Mi, less than 1000Mi, such as 512Ki. Default: 1Mi.",
+        },
       },
     },
     access: {
       type: "object",
       description: "Other namespaces that may use this Topic; its own always may.",
-      properties: { publish: namespaces, subscribe: namespaces },
+      properties: {
+        publish: { ...namespaces, description: "Namespaces that may publish." },
+        subscribe: { ...namespaces, description: "Namespaces that may subscribe." },
+      },
     },
     outbox: {
       type: "string",
       minLength: 1,
       maxLength: 253,
-      description: "Outbox that feeds this Topic; ordering Commit only. Immutable.",
+      description:
+        "Name of the Outbox that feeds this Topic; with ordering Commit, and only there. Immutable.",
     },
   },
 } as const;
 
 export const TOPIC_RULES: readonly CelRule[] = [
   {
+    field: "kafkaTopic",
     rule: "!has(self.kafkaTopic) || !self.kafkaTopic.startsWith('_')",
-    message: "spec.kafkaTopic: names that start with _ are internal; choose another.",
+    message: "names that start with _ are internal; choose another.",
   },
   {
+    field: "kafkaTopic",
+    rule: "!has(self.kafkaTopic) || (self.kafkaTopic != '.' && self.kafkaTopic != '..')",
+    message: "Kafka does not take . and .. as names; choose another.",
+  },
+  {
+    field: "config",
     rule: "!has(self.config) || !('cleanup.policy' in self.config) || !self.config['cleanup.policy'].contains('compact')",
-    message:
-      "spec.config: cleanup.policy compact removes events that clients count on; use retention.",
+    message: "cleanup.policy compact removes events that clients count on; use retention.",
   },
   {
+    field: "config",
     rule: "!has(self.config) || !('retention.ms' in self.config || 'retention.bytes' in self.config || 'max.message.bytes' in self.config)",
     message:
-      "spec.config: use spec.retention and spec.limits for retention.ms, retention.bytes and max.message.bytes.",
+      "use spec.retention and spec.limits for retention.ms, retention.bytes and max.message.bytes.",
   },
   {
+    field: "partitions",
     rule: "!has(self.ordering) || self.ordering == 'Key' || !has(self.partitions) || self.partitions == 1",
-    message: "spec.partitions: ordering Total and Commit have exactly one partition.",
+    message: "ordering Total and Commit have exactly one partition.",
   },
   {
+    field: "outbox",
     rule: "(has(self.ordering) && self.ordering == 'Commit') == has(self.outbox)",
-    message: "spec.outbox: ordering Commit needs an outbox, and only ordering Commit has one.",
+    message: "ordering Commit needs an outbox, and only ordering Commit has one.",
   },
   {
+    field: "kafkaTopic",
     rule: "(has(self.kafkaTopic) ? self.kafkaTopic : '') == (has(oldSelf.kafkaTopic) ? oldSelf.kafkaTopic : '')",
-    message: "spec.kafkaTopic: is immutable; make a new Topic instead.",
+    message: "is immutable; make a new Topic instead.",
   },
   {
+    field: "ordering",
     rule: "(has(self.ordering) ? self.ordering : 'Key') == (has(oldSelf.ordering) ? oldSelf.ordering : 'Key')",
-    message: "spec.ordering: is immutable; make a new Topic instead.",
+    message: "is immutable; make a new Topic instead.",
   },
   {
+    field: "outbox",
     rule: "(has(self.outbox) ? self.outbox : '') == (has(oldSelf.outbox) ? oldSelf.outbox : '')",
-    message: "spec.outbox: is immutable; make a new Topic instead.",
+    message: "is immutable; make a new Topic instead.",
   },
   {
+    field: "partitions",
     rule: "(has(self.partitions) ? self.partitions : 1) >= (has(oldSelf.partitions) ? oldSelf.partitions : 1)",
-    message: "spec.partitions: may grow, never shrink; Kafka cannot remove partitions.",
+    message: "may grow, never shrink; Kafka cannot remove partitions.",
   },
 ];
 

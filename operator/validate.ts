@@ -4,12 +4,14 @@ import { Ajv, type ErrorObject } from "ajv";
 import {
   API_VERSION,
   isTransition,
+  MAX_NAME_LENGTH,
   TOPIC_RULES,
   TOPIC_SPEC_SCHEMA,
   type TopicSpec,
 } from "./topic-schema.ts";
 
-const NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/** As Kubernetes has it: a DNS subdomain. */
+const NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
 /** A Topic as an API server or a file gives it. */
 export interface TopicResource {
@@ -31,7 +33,7 @@ const RESOURCE_SCHEMA = closed({
       type: "object",
       required: ["name", "namespace"],
       properties: {
-        name: { type: "string", pattern: NAME, maxLength: 180 },
+        name: { type: "string", pattern: NAME, maxLength: MAX_NAME_LENGTH },
         namespace: { type: "string", pattern: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", maxLength: 63 },
         annotations: { type: "object", additionalProperties: { type: "string" } },
         labels: { type: "object", additionalProperties: { type: "string" } },
@@ -42,11 +44,18 @@ const RESOURCE_SCHEMA = closed({
 });
 
 export class TopicValidator {
-  readonly #check = new Ajv({ allErrors: true, strict: false }).compile(RESOURCE_SCHEMA);
+  readonly #check = new Ajv({ allErrors: true, strict: false, verbose: true }).compile(
+    RESOURCE_SCHEMA,
+  );
 
   /** @returns what is wrong, each naming field and fix; or the Topic. */
   validate(value: unknown, old?: TopicSpec): { errors: string[] } | { topic: TopicResource } {
-    if (!this.#check(value)) return { errors: (this.#check.errors ?? []).map(sentence) };
+    if (!this.#check(value)) {
+      const found = this.#check.errors ?? [];
+      // Of what is no Topic at all, the rest of the schema has nothing to say.
+      const other = found.filter(({ instancePath }) => /^\/(apiVersion|kind)$/.test(instancePath));
+      return { errors: (other.length > 0 ? other : found).map(sentence) };
+    }
     const topic = { spec: {}, ...(value as object) } as TopicResource;
     const self = numbersToBigInt(topic.spec);
     const errors = TOPIC_RULES.filter((rule) => {
@@ -54,7 +63,7 @@ export class TopicValidator {
         return old !== undefined && !evaluate(rule.rule, { self, oldSelf: numbersToBigInt(old) });
       }
       return !evaluate(rule.rule, { self });
-    }).map((rule) => rule.message);
+    }).map(({ field, message }) => `spec.${field}: ${message}`);
     return errors.length > 0 ? { errors } : { topic };
   }
 }
@@ -91,7 +100,21 @@ function sentence(error: ErrorObject): string {
     return `${field}: unknown field "${additionalProperty}"; remove or correct it.`;
   if (allowedValue) return `${field}: must be ${allowedValue}.`;
   if (allowedValues) return `${field}: must be one of ${allowedValues.join(", ")}.`;
-  return `${field}: ${error.message}.`;
+  if (error.keyword === "pattern") {
+    const { description, pattern } = error.parentSchema as {
+      description?: string;
+      pattern?: string;
+    };
+    return `${field}: "${short(error.data)}" does not fit. ${description ?? `It must match ${pattern}.`}`;
+  }
+  // YAML takes 2 for a number and true for a truth value.
+  const quotes = error.params["type"] === "string" && typeof error.data !== "object";
+  return `${field}: ${error.message}${quotes ? "; put it in quotes" : ""}.`;
+}
+
+function short(data: unknown): string {
+  const text = String(data);
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }
 
 /** CEL integers are 64 bits; the engine takes them as bigint. */

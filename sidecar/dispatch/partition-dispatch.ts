@@ -167,7 +167,13 @@ export class PartitionDispatch {
         cursor.owner.ready(cursor);
       }
     }
-    for (const catchUp of this.#catchUps) catchUp.poke();
+    for (const catchUp of [...this.#catchUps]) {
+      // It may have read past the main dispatcher: who waited at its end is met only now.
+      for (const member of [...catchUp.members]) {
+        if (member.next >= catchUp.tail.next) member.owner.ready(member);
+      }
+      catchUp.poke();
+    }
     if (this.#waiting.size > 0) this.#planSoon();
   }
 

@@ -1,6 +1,8 @@
 /** Bad Topics: one clear error that names the field and the fix. */
 import { expect, test } from "@jest/globals";
+import { bytesOf, millisecondsOf } from "../../operator/quantities.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
+import { settingsOf } from "../../operator/topic-spec.ts";
 import { TopicValidator } from "../../operator/validate.ts";
 
 const validator = new TopicValidator();
@@ -38,7 +40,29 @@ test("a full and an empty spec are accepted", () => {
 test.each<[string, object, RegExp]>([
   ["an unknown field", { partitionz: 3 }, /unknown field "partitionz"/],
   ["partitions of zero", { partitions: 0 }, /spec\.partitions/],
-  ["a bad quantity", { retention: { time: "seven" } }, /spec\.retention\.time/],
+  [
+    "a bad quantity",
+    { retention: { time: "seven" } },
+    /spec\.retention\.time: "seven" .* such as 7d/,
+  ],
+  [
+    "a time past what Kafka keeps",
+    { retention: { time: "999999999999d" } },
+    /spec\.retention\.time/,
+  ],
+  ["a size past what Kafka keeps", { retention: { size: "99999999Ti" } }, /spec\.retention\.size/],
+  [
+    "an event larger than Kafka's int32",
+    { limits: { maxEventBytes: "2Gi" } },
+    /maxEventBytes: "2Gi"/,
+  ],
+  [
+    "a number where Kafka has text",
+    { config: { "flush.ms": 5 } },
+    /flush\.ms: must be string; put/,
+  ],
+  ["a name of two dots", { kafkaTopic: ".." }, /does not take/],
+  ["a setting that has a field", { config: { "retention.ms": "5" } }, /use spec\.retention/],
   ["an internal name", { kafkaTopic: "_throughline.x" }, /internal/],
   ["an illegal name", { kafkaTopic: "a b" }, /spec\.kafkaTopic/],
   ["compaction", { config: { "cleanup.policy": "compact" } }, /compact/],
@@ -59,4 +83,51 @@ test.each<[string, TopicSpec, TopicSpec, RegExp]>([
 
 test("more partitions are accepted", () => {
   expect(errorsOf({ partitions: 9 }, { partitions: 6 })).toEqual([]);
+});
+
+test.each([
+  ["10Gi", 10 * 2 ** 30],
+  ["999Ti", 999 * 2 ** 40],
+  ["999999999999999", 999_999_999_999_999],
+])("the size %s is exact", (size, bytes) => {
+  expect(errorsOf({ retention: { size } })).toEqual([]);
+  expect(bytesOf(size)).toBe(bytes);
+  expect(String(bytes)).toMatch(/^\d+$/);
+});
+
+test("the longest time fits into Kafka's 64 bits, written in digits", () => {
+  const time = "99999999d";
+  expect(errorsOf({ retention: { time } })).toEqual([]);
+  expect(String(millisecondsOf(time))).toMatch(/^\d{1,18}$/);
+});
+
+test("the largest event fits into Kafka's int32 with its room", () => {
+  for (const maxEventBytes of ["999Mi", "999999Ki", "999999999"]) {
+    expect(errorsOf({ limits: { maxEventBytes } })).toEqual([]);
+    const topic = { metadata: { name: "a", namespace: "b" }, spec: { limits: { maxEventBytes } } };
+    expect(Number(settingsOf(topic)["max.message.bytes"])).toBeLessThan(2 ** 31);
+  }
+});
+
+test.each([
+  ["a scalar", "orders", /the document: must be object/],
+  ["a list", [], /the document: must be object/],
+  ["another kind", { apiVersion: "v1", kind: "ConfigMap", metadata: {} }, /kind: must be Topic/],
+  [
+    "no namespace",
+    { apiVersion: "throughline.dev/v1alpha1", kind: "Topic", metadata: { name: "orders" } },
+    /metadata: must have required property 'namespace'/,
+  ],
+  [
+    "a name that is none",
+    {
+      apiVersion: "throughline.dev/v1alpha1",
+      kind: "Topic",
+      metadata: { name: "Orders!", namespace: "shop" },
+    },
+    /metadata\.name: "Orders!"/,
+  ],
+])("%s is refused", (_what, document, message) => {
+  const result = validator.validate(document);
+  expect("errors" in result && result.errors.join("\n")).toMatch(message);
 });

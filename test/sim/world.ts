@@ -69,7 +69,9 @@ export class World {
     this.#clock = new VirtualClock(this.#random);
     this.#log = new MemoryLog({
       schedule: (deliver) => {
-        this.#clock.setTimer(this.#random.int(0, 3), deliver);
+        // Now and then one answer is late: a catch-up may then be ahead of its main dispatcher.
+        const late = this.#random.chance(0.03);
+        this.#clock.setTimer(late ? this.#random.int(10, 60) : this.#random.int(0, 3), deliver);
       },
       setTimer: this.#clock.setTimer,
     });

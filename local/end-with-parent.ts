@@ -1,0 +1,2 @@
+/** Loaded before a child process's own program: it ends when its parent is gone, also by SIGKILL. */
+process.once("disconnect", () => process.exit(0));
