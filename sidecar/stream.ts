@@ -34,6 +34,8 @@ export interface StreamWire {
   write(frame: Frame, taken: () => void): void;
   /** The stream ends with this failure. Called once. */
   end(failure: Failure): void;
+  /** All the credit there will ever be is used up, and what it brought is taken. Called once. */
+  spent(): void;
   /** A position was lost: recover or end. */
   lost(cursor: Cursor, loss: LogLoss): void;
 }
@@ -63,6 +65,7 @@ export class SubscriberStream implements CursorOwner {
   #bytesUnderWay = 0;
   #pumping = false;
   #open = true;
+  #lastCredit = false;
   /** Frames written so far; heartbeats go out when it stands still. */
   framesSent = 0;
 
@@ -106,6 +109,12 @@ export class SubscriberStream implements CursorOwner {
       this.#ready.add(cursor);
     }
     this.#pumping = false;
+    this.#endWhenSpent();
+  }
+
+  noMoreCredit(): void {
+    this.#lastCredit = true;
+    this.#endWhenSpent();
   }
 
   start(): void {
@@ -197,6 +206,13 @@ export class SubscriberStream implements CursorOwner {
     if (bytes <= FIRST_FRAME_BYTES || this.options.budget.free >= bytes) return true;
     this.options.budget.whenGiven(this.#budgetFreed);
     return false;
+  }
+
+  #endWhenSpent(): void {
+    if (!this.#lastCredit || !this.#open) return;
+    if (!this.options.credit.none || this.#framesUnderWay > 0) return;
+    this.close();
+    this.options.wire.spent();
   }
 
   readonly #budgetFreed = (): void => {

@@ -59,6 +59,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
   let subscription: Subscription | undefined;
   let opened = false;
   let over = false;
+  let noMoreCredit = false;
   const early: { events: bigint; bytes: bigint }[] = [];
   const finish = (): void => {
     if (over) return;
@@ -78,8 +79,9 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
   call.on("close", finish);
   call.on("end", () => {
     if (over) return;
-    finish();
-    call.end();
+    if (!opened) fail(new Failure("INVALID_REQUEST", "The stream ended before it was opened."));
+    noMoreCredit = true;
+    subscription?.noMoreCredit();
   });
   call.on("data", (request: SubscribeRequest) => {
     if (over) return;
@@ -160,10 +162,15 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
           call.write(frame, taken);
         },
         end: fail,
+        spent: () => {
+          finish();
+          call.end();
+        },
       },
     );
     subscription = made;
     await made.start(resolved);
     for (const credit of early.splice(0)) made.addCredit(credit);
+    if (noMoreCredit) made.noMoreCredit();
   }
 }

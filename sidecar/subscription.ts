@@ -59,6 +59,10 @@ export class Subscription implements TopicUser {
           this.close();
           wire.end(failure);
         },
+        spent: () => {
+          this.close();
+          wire.spent();
+        },
         lost: (cursor, loss) => void this.#lost(cursor, loss),
       },
     });
@@ -103,6 +107,11 @@ export class Subscription implements TopicUser {
     } catch (error) {
       this.#stream.fail(toFailure(error));
     }
+  }
+
+  /** The client has closed its side: the stream ends when its credit is used up. */
+  noMoreCredit(): void {
+    this.#stream.noMoreCredit();
   }
 
   fail(failure: Failure): void {

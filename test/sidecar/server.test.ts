@@ -277,3 +277,32 @@ test("a Unix socket serves, and one left behind by a killed server is no obstacl
     await rm(folder, { recursive: true });
   }
 });
+
+test("a client that closes its side is served until its credit is used up", async () => {
+  const { client } = await start();
+  const { call, down, until, failure } = await subscribe(client);
+  let ended = false;
+  call.on("end", () => {
+    ended = true;
+  });
+  call.end();
+  await publish(
+    client,
+    "orders",
+    Array.from({ length: 12 }, (_, i) => `${i}`),
+  );
+  await new Promise<void>((resolve) => call.once("status", () => resolve()));
+  await until(() => ended);
+  const events = down.flatMap(({ kind }) => (kind?.$case === "batch" ? kind.value.events : []));
+  expect(events).toHaveLength(10);
+  expect(failure()).toBeUndefined();
+});
+
+test("a client that closes its side without an open hears what is missing", async () => {
+  const { client } = await start();
+  const call = client.subscribe(new Metadata());
+  call.on("data", () => {});
+  const failed = new Promise<ServiceError>((resolve) => call.once("error", resolve));
+  call.end();
+  expect(infoOf(await failed).name).toBe("INVALID_REQUEST");
+});

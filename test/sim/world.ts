@@ -151,6 +151,7 @@ export class World {
       wire: {
         write: (frame, taken) => this.#receive(client, stream, frame, taken),
         end: (failure) => this.#fail(`stream ended: ${failure.message}`),
+        spent: () => this.#fail("a stream with credit to come ended as spent"),
         lost: (_cursor, loss) => this.#fail(`lost: ${loss.kind}`),
       },
     });

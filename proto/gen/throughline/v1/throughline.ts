@@ -3820,7 +3820,9 @@ export const ThroughlineServiceService = {
   /**
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
-   * come down. To go on after a break, open again, on any server, with the last token received.
+   * come down. Closing the sending side means that no more credit will come: the stream then ends when
+   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
+   * server, with the last token received.
    */
   subscribe: {
     path: "/throughline.v1.ThroughlineService/Subscribe" as const,
@@ -3899,7 +3901,9 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   /**
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
-   * come down. To go on after a break, open again, on any server, with the last token received.
+   * come down. Closing the sending side means that no more credit will come: the stream then ends when
+   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
+   * server, with the last token received.
    */
   subscribe: handleBidiStreamingCall<SubscribeRequest, SubscribeResponse>;
   /** GetTopic says what the catalog and the log know of one topic. */
@@ -3948,7 +3952,9 @@ export interface ThroughlineServiceClient extends Client {
   /**
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
-   * come down. To go on after a break, open again, on any server, with the last token received.
+   * come down. Closing the sending side means that no more credit will come: the stream then ends when
+   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
+   * server, with the last token received.
    */
   subscribe(): ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
   subscribe(options: Partial<CallOptions>): ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
