@@ -1,15 +1,15 @@
-# The server (pod door or gateway). Flags and environment: docker run <image> --help
-FROM node:24-slim AS install
+# The server (pod door or gateway), bundled. Flags and environment: docker run <image> --help
+FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --omit=dev --omit=optional
+RUN npm ci
+COPY . .
+RUN node tools/build.ts
 
 FROM node:24-slim
 WORKDIR /app
-COPY --from=install /app/node_modules node_modules
-COPY package.json ./
-COPY kafka kafka
-COPY proto proto
-COPY sidecar sidecar
+COPY --from=build /app/dist dist
+# One malloc arena: idle streams cost a quarter less memory.
+ENV MALLOC_ARENA_MAX=1
 USER 65534
-ENTRYPOINT ["node", "sidecar/main.ts"]
+ENTRYPOINT ["node", "--max-semi-space-size=1", "dist/sidecar.mjs"]

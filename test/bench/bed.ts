@@ -85,21 +85,27 @@ export class Bed {
     const found = await this.log.admin.describeTopics([status.kafkaTopic]);
     const info = found.kind === "done" ? found.value.get(status.kafkaTopic) : undefined;
     if (info === undefined) throw new Error(`${name} was made and is not there`);
+    // A partition answers once its leader has taken it over.
+    for (let i = 0; i < info.partitions; i++) await this.log.offset(info, i, "latest");
     return info;
   }
 
   /** The server as shipped: the bundle. */
   async server(flags: readonly string[] = [], brokers = this.kafka.brokers): Promise<BenchServer> {
+    const { command, environment } = shipped();
     const started = performance.now();
     const child = spawn(
       process.execPath,
       [
-        ...SERVER_COMMAND,
+        ...command,
         ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--shape", "gateway"],
         ...["--kafka", brokers.join(","), "--deployment-id", DEPLOYMENT_ID],
         ...["--namespace", NAMESPACE, "--log-level", "info", ...flags],
       ],
-      { stdio: ["ignore", "pipe", "inherit"] },
+      {
+        ...{ cwd: root, env: { ...process.env, ...environment } },
+        stdio: ["ignore", "pipe", "inherit"],
+      },
     );
     this.#servers.add(child);
     const endWithUs = (): void => void child.kill("SIGKILL");
@@ -138,17 +144,16 @@ export class Bed {
   }
 }
 
-/** As the Dockerfile starts it; `BENCH_SOURCE=1` runs the sources, for profiling. */
-const SERVER_COMMAND = process.env["BENCH_SOURCE"]
-  ? [
-      ...(process.env["BENCH_NODE_FLAGS"]?.split(" ") ?? []),
-      "--disable-warning=ExperimentalWarning",
-      join(root, "sidecar/main.ts"),
-    ]
-  : [
-      ...(process.env["BENCH_NODE_FLAGS"]?.split(" ") ?? ["--max-semi-space-size=1"]),
-      join(root, "dist/sidecar.mjs"),
-    ];
+/** What the image runs, read from the Dockerfile: flags of Node and the bundle, and its environment. */
+function shipped(): { command: string[]; environment: Record<string, string> } {
+  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
+  const entry = /^ENTRYPOINT (.*)$/m.exec(dockerfile)?.[1] ?? "[]";
+  const set = [...dockerfile.matchAll(/^ENV (\w+)=(\S+)$/gm)];
+  return {
+    command: (JSON.parse(entry) as string[]).slice(1),
+    environment: Object.fromEntries(set.map(([, name, value]) => [name, value])),
+  };
+}
 
 function serving(child: ChildProcess): Promise<{ listen: string; health: string }> {
   return new Promise((resolve, reject) => {
