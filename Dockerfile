@@ -9,7 +9,8 @@ RUN node tools/build.ts
 FROM node:24-slim
 WORKDIR /app
 COPY --from=build /app/dist dist
-# One malloc arena: idle streams cost a quarter less memory.
+# One arena, and large buffers given back to the system at once: a quarter less memory.
 ENV MALLOC_ARENA_MAX=1
+ENV MALLOC_MMAP_THRESHOLD_=131072
 USER 65534
 ENTRYPOINT ["node", "--max-semi-space-size=1", "dist/sidecar.mjs"]
