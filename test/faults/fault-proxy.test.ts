@@ -107,8 +107,12 @@ test("a fault of the proxy holds for connections to come", async () => {
   proxy.fault({ kind: "freeze" });
   const client = await dial();
   client.socket.write("a");
-  const [connection] = proxy.connections;
-  expect(connection).toBeDefined();
+  const second = await dial();
+  while (proxy.connections.size < 2) await new Promise(setImmediate);
+  [...proxy.connections][1]?.fault({ kind: "none" });
+  second.socket.write("b");
+  await second.hears("b");
+  second.socket.destroy();
   expect(client.heard()).toBe("");
   proxy.heal();
   await client.hears("a");
