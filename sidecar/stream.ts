@@ -113,6 +113,10 @@ export class SubscriberStream implements CursorOwner {
     this.pump();
   }
 
+  canTake(): boolean {
+    return this.#open && this.#mayPull();
+  }
+
   ready(cursor: Cursor): void {
     if (!this.#open || this.#held.has(cursor)) return;
     this.#ready.add(cursor);
