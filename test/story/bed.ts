@@ -4,16 +4,11 @@
  *
  * Events are numbered: event n of a topic has the value "n", a key of 37 and the type "even" or "odd".
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { type ChannelCredentials, credentials, type ServiceError } from "@grpc/grpc-js";
 import { expect } from "@jest/globals";
-import { type Notice, type SubscribeOptions, ThroughlineClient } from "../../client/client.ts";
-import { ThroughlineError, toThroughlineError } from "../../client/errors.ts";
+import type { SubscribeOptions } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log, NewRecord, TopicInfo } from "../../kafka/log.ts";
 import { judge, readTopic, type Seen } from "../../local/demo-audit.ts";
@@ -25,43 +20,14 @@ import {
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
-import {
-  type SubscribeOpen,
-  type SubscribeRequest,
-  type SubscribeResponse,
-  ThroughlineServiceClient,
-} from "../../proto/gen/throughline/v1/throughline.ts";
+import { StoryServer } from "./story-server.ts";
+import { Subscriber } from "./subscriber.ts";
+import { Waits } from "./waits.ts";
 
 /** For a hook or test that starts processes. */
 export const SLOW_MS = 180_000;
-export const EARLIEST = { $case: "earliest", value: {} } as const;
-const MAIN = join(import.meta.dirname, "../../sidecar/main.ts");
 const DEPLOYMENT = "story";
 const NAMESPACE = "shop";
-
-/** Wakes whoever waits for something to hold, after each change. */
-export class Waits {
-  readonly #looks = new Set<() => void>();
-
-  changed(): void {
-    for (const look of [...this.#looks]) look();
-  }
-
-  /** Resolves when it holds; rejects with what `broken` says. */
-  until(holds: () => boolean, broken: () => Error | undefined = () => undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const look = (): void => {
-        const failure = broken();
-        if (!failure && !holds()) return;
-        this.#looks.delete(look);
-        if (failure) reject(failure);
-        else resolve();
-      };
-      this.#looks.add(look);
-      look();
-    });
-  }
-}
 
 export interface BedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
   /** What servers and the operator connect to instead of Kafka's own address: a proxy before it. */
@@ -207,242 +173,6 @@ export function numbered(n: number, padding = 0): NewRecord {
     value: Buffer.from(padding === 0 ? String(n) : `${n} ${"x".repeat(padding)}`),
     headers: [["ce_type", Buffer.from(type)]],
     timeMs: Date.now(),
-  };
-}
-
-interface Line {
-  readonly msg?: string;
-  readonly listen?: string;
-  readonly health?: string;
-}
-
-/** A server as a process: `sidecar/main.ts`, as it would be started anywhere. */
-export class StoryServer {
-  readonly child: ChildProcess;
-  readonly lines: Line[] = [];
-  /** The exit code; null when a signal ended it. */
-  readonly ended: Promise<number | null>;
-  address = "";
-  health = "";
-  readonly #waits = new Waits();
-  #over = false;
-  #stderr = "";
-
-  constructor(args: readonly string[]) {
-    const node = ["--disable-warning=ExperimentalWarning", MAIN, ...args];
-    this.child = spawn(process.execPath, node, { stdio: ["ignore", "pipe", "pipe"] });
-    const endWithUs = (): void => void this.child.kill("SIGKILL");
-    process.once("exit", endWithUs);
-    this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#stderr += text;
-    });
-    createInterface({ input: this.child.stdout as NodeJS.ReadableStream }).on("line", (text) => {
-      const line = (text.startsWith("{") ? JSON.parse(text) : { msg: text }) as Line;
-      this.lines.push(line);
-      if (line.msg === "serving") {
-        this.address = line.listen ?? "";
-        this.health = `http://${line.health}`;
-      }
-      this.#waits.changed();
-    });
-    this.ended = once(this.child, "close").then(([code]) => {
-      process.removeListener("exit", endWithUs);
-      this.#over = true;
-      this.#waits.changed();
-      return code as number | null;
-    });
-  }
-
-  said(msg: string, times = 1): Promise<void> {
-    const count = (): number => this.lines.filter((line) => line.msg?.includes(msg)).length;
-    return this.#waits.until(
-      () => count() >= times,
-      () =>
-        this.#over && count() < times
-          ? new Error(`the server ended without "${msg}": ${this.#stderr}`)
-          : undefined,
-    );
-  }
-
-  async ready(): Promise<void> {
-    await this.said("serving");
-    await this.said("the catalog was read");
-    while (!(await this.isReady()).ready);
-  }
-
-  async isReady(): Promise<{ ready: boolean; why: string }> {
-    const answer = await fetch(`${this.health}/readyz`);
-    return { ready: answer.status === 200, why: (await answer.text()).trim() };
-  }
-
-  /** Resolves when the server has read of this topic in its catalog. */
-  async knows(topic: string): Promise<void> {
-    const stub = new ThroughlineServiceClient(this.address, credentials.createInsecure());
-    try {
-      for (let known = false; !known; ) {
-        known = await new Promise<boolean>((resolve, reject) => {
-          stub.listTopics({}, (error, { topics } = { topics: [] }) => {
-            if (error) reject(error);
-            else resolve(topics.some(({ name }) => name === `${NAMESPACE}/${topic}`));
-          });
-        });
-      }
-    } finally {
-      stub.close();
-    }
-  }
-
-  /** A counter or gauge of /metrics. */
-  async metric(name: string): Promise<number> {
-    const page = await (await fetch(`${this.health}/metrics`)).text();
-    const found = new RegExp(`^throughline_${name}(?:\\{[^}]*\\})? (\\S+)`, "m").exec(page);
-    return Number(found?.[1] ?? Number.NaN);
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.child.kill(signal);
-  }
-
-  async kill(): Promise<void> {
-    if (this.#over) return;
-    this.child.kill("SIGKILL");
-    await this.ended;
-  }
-}
-
-/** A client of the library that writes down everything. */
-export class Subscriber {
-  readonly seen: Seen[] = [];
-  readonly notices: { readonly notice: Notice; readonly address: string }[] = [];
-  readonly breaks: { readonly error: ThroughlineError; readonly address: string }[] = [];
-  token: Buffer = Buffer.alloc(0);
-  failure: ThroughlineError | undefined;
-  readonly #waits = new Waits();
-  readonly #client: ThroughlineClient;
-  readonly #abort = new AbortController();
-  readonly #running: Promise<void>;
-
-  constructor(addresses: readonly string[], options: SubscribeOptions) {
-    this.#client = new ThroughlineClient(addresses);
-    this.#running = this.#run(options);
-  }
-
-  /** Rejects when the stream ends for good before. */
-  until(holds: () => boolean): Promise<void> {
-    return this.#waits.until(holds, () => (holds() ? undefined : this.failure));
-  }
-
-  has(count: number): Promise<void> {
-    return this.until(() => this.seen.length >= count);
-  }
-
-  /** Waits for a notice of this kind. */
-  async told<Kind extends Notice["$case"]>(kind: Kind, times = 1) {
-    const found = () => this.notices.filter(({ notice }) => notice.$case === kind);
-    await this.until(() => found().length >= times);
-    return found()[times - 1]?.notice as Extract<Notice, { $case: Kind }>;
-  }
-
-  /** Waits for the end of the stream for good. */
-  async fails(): Promise<ThroughlineError> {
-    await this.#waits.until(() => this.failure !== undefined);
-    return this.failure as ThroughlineError;
-  }
-
-  async stop(): Promise<void> {
-    this.#abort.abort();
-    await this.#running;
-    this.#client.close();
-  }
-
-  async #run(options: SubscribeOptions): Promise<void> {
-    try {
-      const batches = this.#client.subscribe({
-        ...options,
-        signal: this.#abort.signal,
-        onNotice: (notice, address) => {
-          this.notices.push({ notice, address });
-          options.onNotice?.(notice, address);
-          this.#waits.changed();
-        },
-        onBreak: (error, address) => {
-          this.breaks.push({ error, address });
-          this.#waits.changed();
-        },
-      });
-      for await (const { partition, events, token } of batches) {
-        for (const { offset, payload } of events) {
-          this.seen.push({ partition, offset: Number(offset), value: payload?.toString() ?? "" });
-        }
-        this.token = token;
-        this.#waits.changed();
-      }
-    } catch (error) {
-      if (!(error instanceof ThroughlineError)) throw error;
-      this.failure = error;
-      this.#waits.changed();
-    }
-  }
-}
-
-export interface RawStream {
-  readonly down: NonNullable<SubscribeResponse["kind"]>[];
-  readonly call: ReturnType<ThroughlineServiceClient["subscribe"]>;
-  failure(): ThroughlineError | undefined;
-  send(kind: NonNullable<SubscribeRequest["kind"]>): void;
-  until(holds: () => boolean): Promise<void>;
-  fails(): Promise<ThroughlineError>;
-  close(): void;
-}
-
-/** One Subscribe call without the library: what it hears, message by message. */
-export function rawStream(
-  address: string,
-  open: Partial<SubscribeOpen>,
-  channel: { credentials?: ChannelCredentials; options?: object } = {},
-): RawStream {
-  const stub = new ThroughlineServiceClient(
-    address,
-    channel.credentials ?? credentials.createInsecure(),
-    channel.options ?? {},
-  );
-  const call = stub.subscribe();
-  const waits = new Waits();
-  const down: RawStream["down"] = [];
-  let failure: ThroughlineError | undefined;
-  call.on("data", ({ kind }: SubscribeResponse) => {
-    if (kind) down.push(kind);
-    waits.changed();
-  });
-  call.on("error", (error: ServiceError) => {
-    failure = toThroughlineError(error);
-    waits.changed();
-  });
-  const send = (kind: NonNullable<SubscribeRequest["kind"]>): void => void call.write({ kind });
-  send({ $case: "open", value: openOf(open) });
-  return {
-    down,
-    call,
-    send,
-    failure: () => failure,
-    until: (holds) => waits.until(holds, () => (holds() ? undefined : failure)),
-    fails: async () => {
-      await waits.until(() => failure !== undefined);
-      return failure as ThroughlineError;
-    },
-    close: () => {
-      call.cancel();
-      stub.close();
-    },
-  };
-}
-
-export function openOf(open: Partial<SubscribeOpen>): SubscribeOpen {
-  return {
-    ...{ topic: "", start: { at: EARLIEST }, filter: undefined, session: undefined },
-    ...{ recovery: 0, maxFrameBytes: 0, heartbeatMs: 200 },
-    credit: { events: 1_000_000n, bytes: 0n },
-    ...open,
   };
 }
 

@@ -3,7 +3,9 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { TopicInfo } from "../../kafka/log.ts";
 import type { SubscribeRequest } from "../../proto/gen/throughline/v1/throughline.ts";
 import { type Fault, FaultProxy } from "../faults/fault-proxy.ts";
-import { Bed, EARLIEST, Load, openOf, rawStream, SLOW_MS, type StoryServer } from "./bed.ts";
+import { Bed, Load, SLOW_MS } from "./bed.ts";
+import type { StoryServer } from "./story-server.ts";
+import { EARLIEST, openOf, rawStream } from "./subscriber.ts";
 
 const INVALID = "INVALID_REQUEST";
 

@@ -1,6 +1,7 @@
 /** Handoff between two real servers: one is killed, drained or refused, and the stream goes on. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { Bed, EARLIEST, Load, rawStream, SLOW_MS } from "./bed.ts";
+import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { EARLIEST, rawStream } from "./subscriber.ts";
 
 let bed: Bed;
 

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { ThroughlineError } from "../../client/errors.ts";
 import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
-import { Bed, EARLIEST, Load, numbered, rawStream, SLOW_MS } from "./bed.ts";
+import { Bed, Load, numbered, SLOW_MS } from "./bed.ts";
+import { EARLIEST, rawStream } from "./subscriber.ts";
 
 const FETCH = 1;
 const WAITS_FOR_KAFKA = 2;

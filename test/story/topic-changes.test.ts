@@ -2,7 +2,9 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { Kafka, logLevel } from "kafkajs";
 import type { Start } from "../../proto/gen/throughline/v1/throughline.ts";
-import { Bed, EARLIEST, rawStream, SLOW_MS, type StoryServer } from "./bed.ts";
+import { Bed, SLOW_MS } from "./bed.ts";
+import type { StoryServer } from "./story-server.ts";
+import { EARLIEST, rawStream } from "./subscriber.ts";
 
 const LOSS_RETENTION = 1;
 const LOSS_GONE = 3;
