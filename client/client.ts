@@ -2,7 +2,8 @@
  * The TypeScript client: subscribes with automatic resume on the same or another server, publishes.
  *
  * A stream that breaks goes on with the token of the last batch that the app has taken, so that nothing
- * is missing and nothing repeats (P2, P3, P4).
+ * is missing and nothing repeats (P2, P3, P4). A server that says Moving is left at once, for another if
+ * there is one: a drain need not wait for its deadline.
  */
 import { type ClientDuplexStream, credentials, type ServiceError } from "@grpc/grpc-js";
 import {
@@ -74,6 +75,7 @@ export class ThroughlineClient {
           } else if (kind && kind.$case !== "heartbeat") options.onNotice?.(kind, address);
           const token = tokenOf(response);
           if (token) start = { at: { $case: "token", value: { token, after: [] } } };
+          if (kind?.$case === "moving") break;
         }
         if (options.signal?.aborted) return;
       } catch (thrown) {
@@ -174,6 +176,7 @@ function tokenOf({ kind }: SubscribeResponse): Buffer | undefined {
     case "batch":
     case "heartbeat":
     case "restarted":
+    case "moving":
       return kind.value.token;
     default:
       return undefined;

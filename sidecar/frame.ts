@@ -51,6 +51,13 @@ export class BatchFrame implements Frame {
     this.byteLength = this.#prefix.length + eventBytes + at;
   }
 
+  /** The frame as bytes of its own: a small frame that waits must not keep a large segment alive. */
+  detached(): Frame {
+    const bytes = Buffer.allocUnsafeSlow(this.byteLength);
+    this.copy(bytes, 0);
+    return bytes;
+  }
+
   copy(target: Buffer, at: number): void {
     let to = at + this.#prefix.copy(target, at);
     const ranges = this.#ranges;

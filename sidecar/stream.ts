@@ -63,6 +63,7 @@ export class SubscriberStream implements CursorOwner {
   #frameBytes: number;
   #framesUnderWay = 0;
   #bytesUnderWay = 0;
+  #messagesUnderWay = 0;
   #pumping = false;
   #open = true;
   #lastCredit = false;
@@ -78,8 +79,9 @@ export class SubscriberStream implements CursorOwner {
     return this.#open;
   }
 
-  get framesUnderWay(): number {
-    return this.#framesUnderWay;
+  /** Something was written that the transport has not taken: a heartbeat would only pile up. */
+  get waitsForClient(): boolean {
+    return this.#framesUnderWay > 0 || this.#messagesUnderWay > 0;
   }
 
   addCursor(next: number, epoch: number, verified: boolean): Cursor {
@@ -120,6 +122,10 @@ export class SubscriberStream implements CursorOwner {
   start(): void {
     for (const cursor of this.cursors) this.#ready.add(cursor);
     this.pump();
+  }
+
+  canTake(): boolean {
+    return this.#open && this.#mayPull();
   }
 
   ready(cursor: Cursor): void {
@@ -171,7 +177,10 @@ export class SubscriberStream implements CursorOwner {
   write(message: Frame): void {
     if (!this.#open) return;
     this.framesSent++;
-    this.options.wire.write(message, () => {});
+    this.#messagesUnderWay++;
+    this.options.wire.write(message, () => {
+      this.#messagesUnderWay--;
+    });
   }
 
   select(cursor: Cursor, segment: Segment, from: number): Selection {
@@ -247,13 +256,15 @@ export class SubscriberStream implements CursorOwner {
       this.token(),
     );
     const { byteLength } = frame;
+    // Behind another one it waits unserialised: only its own bytes are in the budget (P6).
+    const waits = this.#framesUnderWay > 0;
     this.options.credit.spend(selection.count, selection.bytes);
     this.options.budget.take(byteLength);
     this.#framesUnderWay++;
     this.#bytesUnderWay += byteLength;
     this.framesSent++;
     this.options.delivered(selection.count, selection.bytes);
-    this.options.wire.write(frame, () => {
+    this.options.wire.write(waits ? frame.detached() : frame, () => {
       this.#framesUnderWay--;
       if (!this.#open) return;
       this.#bytesUnderWay -= byteLength;

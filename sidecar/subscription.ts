@@ -98,6 +98,8 @@ export class Subscription implements TopicUser {
     this.#stops.push(this.#server.reliability.onMoving((reason, at) => this.#moving(reason, at)));
     this.#beat();
     this.#stream.start();
+    // What changed since the Topic was looked up was told to nobody.
+    this.#catalogChanged(this.#topicName);
   }
 
   addCredit(credit: { events: bigint; bytes: bigint }): void {
@@ -234,7 +236,7 @@ export class Subscription implements TopicUser {
     this.#cancelBeat = this.#server.clock.setTimer(this.#options.heartbeatMs, () => {
       const stream = this.#stream;
       // A client that does not read gets no pile of heartbeats (P6).
-      if (stream.framesSent === this.#framesAtLastBeat && stream.framesUnderWay === 0) {
+      if (stream.framesSent === this.#framesAtLastBeat && !stream.waitsForClient) {
         this.#send({
           $case: "heartbeat",
           value: {

@@ -10,6 +10,11 @@ export class CatchUpBudget {
     this.#free = dispatchers;
   }
 
+  /** Somebody waits for a place. */
+  get contended(): boolean {
+    return this.#queue.size > 0;
+  }
+
   /** Takes one place, or remembers to call `again` when one is free. */
   take(again: () => void): boolean {
     if (this.#free > 0) {
@@ -23,9 +28,19 @@ export class CatchUpBudget {
 
   give(): void {
     this.#free++;
+    this.pass();
+  }
+
+  /** Whoever was called and needs no place any more passes it on, or the next would never hear of it. */
+  pass(): void {
+    if (this.#free === 0) return;
     const [first] = this.#queue;
     if (first === undefined) return;
     this.#queue.delete(first);
     first();
+  }
+
+  forget(again: () => void): void {
+    this.#queue.delete(again);
   }
 }

@@ -6,13 +6,13 @@
  * - C1 Its tail is one run without a hole from where it started to `tail.next`.
  * - C2 It reads on only when its window has room; the oldest segment goes only when no member needs it,
  *   so a member is never skipped: it is served, or it leaves with its position (P2).
- * - C3 A member that takes nothing leaves: after `sharedStallMs` when others wait for it, after
- *   `aloneStallMs` otherwise. Nobody is stalled by another for longer (P6).
+ * - C3 A member that takes nothing leaves: after `sharedStallMs` when others wait for it, or for a
+ *   dispatcher of their own; after `aloneStallMs` otherwise. Nobody is stalled by another for longer (P6).
  */
 import type { FetchOutcome, PartitionReader } from "../../kafka/log.ts";
 import type { Cursor } from "./cursor.ts";
 import type { DispatchHost } from "./dispatch-host.ts";
-import { sizeOf } from "./segment.ts";
+import { type Segment, sizeOf } from "./segment.ts";
 import { Tail } from "./tail.ts";
 
 /** What its partition does when something happens here. */
@@ -64,7 +64,8 @@ export class CatchUpDispatcher {
       this.#watchStall();
       return;
     }
-    if (this.tail.bytes >= this.#host.limits.catchUpWindowBytes) {
+    // A single segment may be larger than the window: it is no reason to stop once all have it.
+    if (this.tail.bytes >= this.#host.limits.catchUpWindowBytes && this.#someoneTakes()) {
       this.#watchStall();
       return;
     }
@@ -136,11 +137,24 @@ export class CatchUpDispatcher {
     if (this.#cancelStall) return;
     const oldest = this.tail.oldest;
     const before = new Map([...this.members].map((cursor) => [cursor, cursor.next]));
-    const shared = this.#someoneWaits();
-    const { sharedStallMs, aloneStallMs } = this.#host.limits;
-    this.#cancelStall = this.#host.clock.setTimer(shared ? sharedStallMs : aloneStallMs, () => {
+    this.#judgeStall(oldest, before, this.#host.clock.now());
+  }
+
+  /** Judged again and again: who waits may come long after the stall began. */
+  #judgeStall(
+    oldest: Segment | undefined,
+    before: ReadonlyMap<Cursor, number>,
+    sinceMs: number,
+  ): void {
+    const { clock, budget, limits } = this.#host;
+    this.#cancelStall = clock.setTimer(Math.min(limits.sharedStallMs, limits.aloneStallMs), () => {
       this.#cancelStall = undefined;
       if (this.#closed) return;
+      const shared = this.#someoneWaits();
+      if (!shared && !budget.contended && clock.now() - sinceMs < limits.aloneStallMs) {
+        this.#judgeStall(oldest, before, sinceMs);
+        return;
+      }
       const held = shared && this.tail.oldest === oldest && oldest !== undefined;
       for (const cursor of [...this.members]) {
         if (cursor.next >= this.tail.next) continue;
@@ -150,6 +164,11 @@ export class CatchUpDispatcher {
       }
       this.poke();
     });
+  }
+
+  #someoneTakes(): boolean {
+    for (const cursor of this.members) if (cursor.next < this.tail.next) return true;
+    return false;
   }
 
   #someoneWaits(): boolean {

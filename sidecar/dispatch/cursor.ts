@@ -21,6 +21,8 @@ export type Place =
 
 /** The stream that owns a cursor, as dispatchers see it. */
 export interface CursorOwner {
+  /** False while it has no credit or its frames are not taken: it would pull nothing. */
+  canTake(): boolean;
   /** There may be something to pull. */
   ready(cursor: Cursor): void;
   /** Events at the cursor's position cannot be had any more. */

@@ -94,6 +94,7 @@ export class PartitionDispatch {
 
   close(): void {
     this.#closed = true;
+    this.#host.budget.forget(this.#planAgain);
     this.main.close();
     for (const catchUp of [...this.#catchUps]) this.#end(catchUp);
   }
@@ -193,6 +194,7 @@ export class PartitionDispatch {
     this.#host.clock.setTimer(2, () => {
       this.#planned = false;
       if (!this.#closed && this.main.tail) this.#plan(this.main.tail);
+      this.#host.budget.pass();
     });
   }
 
@@ -202,6 +204,11 @@ export class PartitionDispatch {
     const waiting = [...this.#waiting].sort((a, b) => a.next - b.next);
     for (const cursor of waiting) {
       if (cursor.place.at !== "waiting") continue;
+      // Since it began to wait its frames filled up elsewhere: a place would be read into for nobody.
+      if (!cursor.owner.canTake()) {
+        this.#stalled(cursor);
+        continue;
+      }
       if (this.#host.rules.mayMerge(main, cursor.next) && this.#trusts(cursor, main)) {
         this.#leave(cursor);
         cursor.owner.ready(cursor);

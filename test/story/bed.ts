@@ -1,0 +1,213 @@
+/**
+ * What every story stands on: a real Kafka, an operator's hand (Topics by the reconciler), servers as
+ * processes, subscribers that write down what they got, and the judge, which reads the log with kafkajs.
+ *
+ * Events are numbered: event n of a topic has the value "n", a key of 37 and the type "even" or "odd".
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "@jest/globals";
+import type { SubscribeOptions } from "../../client/client.ts";
+import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { Log, NewRecord, TopicInfo } from "../../kafka/log.ts";
+import { judge, readTopic, type Seen } from "../../local/demo-audit.ts";
+import {
+  type EmbeddedKafka,
+  type EmbeddedKafkaOptions,
+  startKafka,
+} from "../../local/embedded-kafka.ts";
+import { CatalogWriter } from "../../operator/catalog-writer.ts";
+import { Reconciler } from "../../operator/reconcile.ts";
+import type { TopicResource } from "../../operator/validate.ts";
+import { StoryServer } from "./story-server.ts";
+import { Subscriber } from "./subscriber.ts";
+import { Waits } from "./waits.ts";
+
+/** For a hook or test that starts processes. */
+export const SLOW_MS = 180_000;
+const DEPLOYMENT = "story";
+const NAMESPACE = "shop";
+
+export interface BedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
+  /** What servers and the operator connect to instead of Kafka's own address: a proxy before it. */
+  readonly through?: string;
+}
+
+export class Bed {
+  readonly kafka: EmbeddedKafka;
+  readonly log: Log;
+  /** For servers. */
+  readonly brokers: readonly string[];
+  readonly folder: string;
+  #catalog: CatalogWriter;
+  #reconciler: Reconciler;
+  #generation = 0;
+  readonly #closing: (() => Promise<unknown>)[] = [];
+
+  private constructor(
+    folder: string,
+    kafka: EmbeddedKafka,
+    brokers: readonly string[],
+    log: Log,
+    catalog: CatalogWriter,
+  ) {
+    this.folder = folder;
+    this.kafka = kafka;
+    this.brokers = brokers;
+    this.log = log;
+    this.#catalog = catalog;
+    this.#reconciler = new Reconciler(log, catalog);
+  }
+
+  static async open(options: BedOptions = {}, started?: (kafka: EmbeddedKafka) => void) {
+    const folder = mkdtempSync(join(tmpdir(), "throughline-story-"));
+    const kafka = await startKafka({ ...options, directory: folder });
+    started?.(kafka);
+    const brokers = options.through ? [options.through] : kafka.brokers;
+    const log = openKafkaLog({ brokers, clientId: "story" });
+    return new Bed(
+      folder,
+      kafka,
+      brokers,
+      log,
+      await CatalogWriter.open(log, DEPLOYMENT, Date.now),
+    );
+  }
+
+  /** Ends with the bed, in reverse order. */
+  onClose(end: () => Promise<unknown>): void {
+    this.#closing.push(end);
+  }
+
+  async close(): Promise<void> {
+    for (const end of this.#closing.splice(0).reverse()) await end();
+    await this.#catalog.close();
+    await this.log.close();
+    await this.kafka.stop();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** Applies the Topic `shop/<name>`. */
+  async topic(
+    name: string,
+    spec: TopicResource["spec"] = {},
+    annotations: Record<string, string> = {},
+  ): Promise<TopicInfo> {
+    const resource = { metadata: { name, namespace: NAMESPACE, annotations }, spec };
+    const owner = { uid: name, generation: ++this.#generation, clusterUid: "" };
+    const status = await this.#reconciler.apply(resource, owner);
+    if (!status.ready) throw new Error(`${status.reason}: ${status.message}`);
+    const { kafkaTopic, topicId, partitions } = status;
+    return { name: kafkaTopic, id: topicId, partitions, replicas: 1 };
+  }
+
+  async removeTopic(name: string, policy: "Retain" | "Delete"): Promise<void> {
+    await this.#reconciler.delete(`${NAMESPACE}/${name}`, policy);
+  }
+
+  /** Appends events `from` to `from + count - 1`. @throws when one is not acknowledged. */
+  async append(topic: TopicInfo, from: number, count: number): Promise<void> {
+    const outcomes = await Promise.all(
+      Array.from({ length: count }, (_, i) => this.log.append(topic, null, numbered(from + i))),
+    );
+    for (const outcome of outcomes) {
+      if (outcome.kind !== "appended") throw new Error(JSON.stringify(outcome));
+    }
+  }
+
+  /** A server that is ready and serves these topics. */
+  async server(topics: readonly string[], ...flags: string[]): Promise<StoryServer> {
+    const server = this.spawn(...flags);
+    await server.ready();
+    for (const topic of topics) await server.knows(topic);
+    return server;
+  }
+
+  /** A server process, from its first moment. */
+  spawn(...flags: string[]): StoryServer {
+    const server = new StoryServer([
+      ...["--kafka", this.brokers.join(","), "--deployment-id", DEPLOYMENT],
+      ...["--namespace", NAMESPACE, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
+      ...flags,
+    ]);
+    this.onClose(() => server.kill());
+    return server;
+  }
+
+  subscriber(addresses: readonly string[], options: SubscribeOptions): Subscriber {
+    const subscriber = new Subscriber(addresses, options);
+    this.onClose(() => subscriber.stop());
+    return subscriber;
+  }
+
+  /** The log as kafkajs reads it. */
+  read(topic: TopicInfo): Promise<Seen[]> {
+    return readTopic(this.brokers, topic.name);
+  }
+
+  /**
+   * P1, P2, P3: the subscriber has, or soon will have, every event of the log that it admits, once and
+   * in order. The log must not grow any more.
+   */
+  async expectWhole(
+    topic: TopicInfo,
+    subscribers: Subscriber | readonly Subscriber[],
+    admits: (event: Seen) => boolean = () => true,
+  ): Promise<Seen[]> {
+    const log = (await this.read(topic)).filter(admits);
+    for (const subscriber of [subscribers].flat()) {
+      await subscriber.until(() => subscriber.seen.length >= log.length);
+      const { received, ...wrong } = judge(log, subscriber.seen);
+      expect(wrong).toEqual({ missing: 0, repeated: 0, outOfOrder: 0, different: 0 });
+      expect(received).toBe(log.length);
+    }
+    return log;
+  }
+}
+
+export function numbered(n: number, padding = 0): NewRecord {
+  const type = n % 2 === 0 ? "even" : "odd";
+  return {
+    key: Buffer.from(`key-${n % 37}`),
+    value: Buffer.from(padding === 0 ? String(n) : `${n} ${"x".repeat(padding)}`),
+    headers: [["ce_type", Buffer.from(type)]],
+    timeMs: Date.now(),
+  };
+}
+
+/** Appends numbered events, a few at a time, until it is stopped. */
+export class Load {
+  count: number;
+  #stopped = false;
+  readonly #running: Promise<void>;
+  readonly #waits = new Waits();
+
+  /** @param append rejects when events were not acknowledged: the load goes on with later ones. */
+  constructor(append: (from: number, count: number) => Promise<void>, from = 0, batch = 25) {
+    this.count = from;
+    this.#running = this.#run(append, batch);
+  }
+
+  /** Resolves when that many more were acknowledged. */
+  more(count: number): Promise<void> {
+    const goal = this.count + count;
+    return this.#waits.until(() => this.count >= goal);
+  }
+
+  async stop(): Promise<number> {
+    this.#stopped = true;
+    await this.#running;
+    return this.count;
+  }
+
+  async #run(append: (from: number, count: number) => Promise<void>, batch: number): Promise<void> {
+    while (!this.#stopped) {
+      await append(this.count, batch).catch(() => {});
+      this.count += batch;
+      this.#waits.changed();
+      // A pace, not a wait: two cores serve everything here.
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
