@@ -86,6 +86,7 @@ test("a client at the end of a catch-up that is ahead of the main dispatcher is 
       wake();
     },
     lost: none,
+    canTake: () => true,
     failed: none,
     select: (_cursor, segment, first) => ({
       ranges: [],

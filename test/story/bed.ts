@@ -4,9 +4,11 @@
  *
  * Events are numbered: event n of a topic has the value "n", a key of 37 and the type "even" or "odd".
  */
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as pace } from "node:timers/promises";
 import { expect } from "@jest/globals";
 import type { SubscribeOptions } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
@@ -207,7 +209,7 @@ export class Load {
       this.count += batch;
       this.#waits.changed();
       // A pace, not a wait: two cores serve everything here.
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await pace(5);
     }
   }
 }
