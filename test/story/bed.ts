@@ -8,7 +8,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as pace } from "node:timers/promises";
 import { expect } from "@jest/globals";
 import type { SubscribeOptions } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
@@ -208,8 +207,6 @@ export class Load {
       await append(this.count, batch).catch(() => {});
       this.count += batch;
       this.#waits.changed();
-      // A pace, not a wait: two cores serve everything here.
-      await pace(5);
     }
   }
 }
