@@ -131,9 +131,9 @@ export class ServerMetrics implements Metrics {
   }
 
   async #makePage(): Promise<() => Promise<string>> {
-    const { Counter, Gauge, Registry, collectDefaultMetrics } = await import(
-      "@prometheus-io/client"
-    );
+    // A CommonJS package: in a bundle it has no names but this one.
+    const { default: prometheus } = await import("@prometheus-io/client");
+    const { Counter, Gauge, Registry, collectDefaultMetrics } = prometheus;
     const registry = new Registry();
     const registers = [registry];
     const values = this.#values;

@@ -2,15 +2,17 @@
  * Frames and segments are large buffers that die young. V8 frees such a buffer with its small object, in
  * a minor collection; but their bytes count towards the next full one, which costs ten times as much,
  * and comes first when few small objects are made beside many large buffers. So a minor collection is
- * asked for whenever so many bytes were allocated: a backlog then costs a third of the CPU time, and what
- * is dead but not yet freed stays bounded (P6). When nothing more comes after much, one full collection
- * gives back what the burst left.
+ * asked for whenever so many bytes were allocated: a backlog then costs a third of the CPU time. What
+ * lives longer (tails, frames that wait) is freed by full collections alone: one is asked for whenever
+ * so many bytes are there beyond what the last one left, so that what is dead stays bounded (P6), and one
+ * when it is calm after a burst.
  */
-import { setFlagsFromString } from "node:v8";
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Clock } from "./server-context.ts";
 
 const MINOR_EVERY_BYTES = 16 << 20;
+const MAJOR_AFTER_BYTES = 32 << 20;
 const CALM_MS = 2000;
 
 export type Collect = (options: { readonly type: "minor" | "major" }) => void;
@@ -18,13 +20,22 @@ export type Collect = (options: { readonly type: "minor" | "major" }) => void;
 export class ShortLivedMemory {
   readonly #setTimer: Clock["setTimer"];
   readonly #collect: Collect;
+  readonly #external: () => number;
+  /** External bytes that the last full collection left. */
+  #left = 0;
   #bytes = 0;
   #minors = 0;
   #cancelCalm: (() => void) | undefined;
 
-  constructor(setTimer: Clock["setTimer"], collect: Collect = collector()) {
+  /** @param external bytes of buffers outside the heap, dead ones too. */
+  constructor(
+    setTimer: Clock["setTimer"],
+    collect: Collect = collector(),
+    external: () => number = () => getHeapStatistics().external_memory,
+  ) {
     this.#setTimer = setTimer;
     this.#collect = collect;
+    this.#external = external;
   }
 
   allocated(bytes: number): void {
@@ -33,6 +44,7 @@ export class ShortLivedMemory {
     this.#bytes = 0;
     this.#minors++;
     this.#collect({ type: "minor" });
+    if (this.#external() > this.#left + MAJOR_AFTER_BYTES) this.#full();
     if (!this.#cancelCalm) this.#awaitCalm(this.#minors);
   }
 
@@ -40,11 +52,16 @@ export class ShortLivedMemory {
     this.#cancelCalm?.();
   }
 
+  #full(): void {
+    this.#collect({ type: "major" });
+    this.#left = this.#external();
+  }
+
   #awaitCalm(minors: number): void {
     this.#cancelCalm = this.#setTimer(CALM_MS, () => {
       this.#cancelCalm = undefined;
       if (this.#minors > minors) this.#awaitCalm(this.#minors);
-      else this.#collect({ type: "major" });
+      else this.#full();
     });
   }
 }

@@ -256,8 +256,8 @@ export class SubscriberStream implements CursorOwner {
       this.token(),
     );
     const { byteLength } = frame;
-    // Behind another one it waits unserialised: only its own bytes are in the budget (P6).
-    const waits = this.#framesUnderWay > 0;
+    // Behind another one it waits unserialised, and only its own bytes are in the budget (P6).
+    const waits = this.#framesUnderWay > 0 && byteLength < segment.bytes.length / 2;
     this.options.credit.spend(selection.count, selection.bytes);
     this.options.budget.take(byteLength);
     this.#framesUnderWay++;

@@ -17,6 +17,8 @@ import { forEachHeader, type RecordCursor, scan } from "../../kafka/scan.ts";
 import type { Segment } from "./segment.ts";
 
 const TWO_32 = 4294967296;
+/** A segment ends with the batch that makes it this large, so that most fit into one frame of 256 KiB. */
+const SEGMENT_BYTES = 200 << 10;
 /** Tags, lengths and numbers of one event beside its key, value and headers. */
 const EVENT_OVERHEAD = 96;
 const MAX_DELTA = 0xffffffff;
@@ -41,6 +43,7 @@ export class SegmentEncoder {
   #count = 0;
   #base = 0;
   #epoch = -1;
+  #batch = -1;
   #segmentStart = 0;
   #from = 0;
   #lastOffset = 0;
@@ -76,10 +79,10 @@ export class SegmentEncoder {
     this.#from = from;
     this.#segments = [];
     this.#epoch = -1;
+    this.#batch = -1;
     const end = scan(source, { from, aborted: fetched.aborted }, this.#visit);
     if (end.kind === "corrupt") this.#forgetFrom(end.next);
-    if (this.#count > 0 && end.epoch !== this.#epoch)
-      this.#close(this.#lastOffset + 1, this.#epoch);
+    if (this.#count > 0 && end.epoch !== this.#epoch) this.#closeHere();
     if (end.next > this.#from) this.#close(end.next, end.epoch);
     const segments = this.#segments;
     this.#segments = [];
@@ -101,10 +104,14 @@ export class SegmentEncoder {
   }
 
   readonly #visit = (record: RecordCursor): void => {
-    if (record.epoch !== this.#epoch || record.offset - this.#base > MAX_DELTA) {
-      if (this.#count > 0) this.#close(this.#lastOffset + 1, this.#epoch);
+    if (record.batch !== this.#batch) {
+      // Only between batches: a damaged one is dropped whole (#forgetFrom).
+      const full = this.#out - this.#segmentStart >= SEGMENT_BYTES;
+      if (this.#count > 0 && (full || record.epoch !== this.#epoch)) this.#closeHere();
       this.#epoch = record.epoch;
+      this.#batch = record.batch;
     }
+    if (this.#count > 0 && record.offset - this.#base > MAX_DELTA) this.#closeHere();
     if (this.#count === 0) this.#base = record.offset;
     this.#lastOffset = record.offset;
     this.#grow(record);
@@ -275,6 +282,11 @@ export class SegmentEncoder {
       rest = Math.floor(rest / 128);
     }
     a[this.#out++] = rest;
+  }
+
+  /** Right after the last event. */
+  #closeHere(): void {
+    this.#close(this.#lastOffset + 1, this.#epoch);
   }
 
   #close(next: number, epoch: number): void {

@@ -44,6 +44,12 @@ test("batches of one epoch are one segment, which begins where the fetch did", (
   expect(encode(batches, 11)).toMatchObject({ kind: "segments", next: 21 });
 });
 
+test("a segment ends with the batch that makes it 200 KiB large, without a hole between them", () => {
+  const large = "x".repeat(120 << 10);
+  const batches = [0, 2, 5, 6].map((base) => batchBytes(values(large), { base, epoch: 1 }));
+  expect(segmentsOf(encode(batches))).toEqual(["[0, 3) of 1: 0 2", "[3, 7) of 1: 5 6"]);
+});
+
 test("each leader epoch begins a segment, without a hole between them", () => {
   const batches = [
     batchBytes(values("a", "b"), { base: 0, epoch: 1 }),

@@ -10,7 +10,9 @@ function bed() {
   const clock = new VirtualClock(new Random(1));
   const asked: string[] = [];
   const collect: Collect = ({ type }) => asked.push(`${type} at ${clock.now()}`);
-  return { clock, asked, memory: new ShortLivedMemory(clock.setTimer, collect) };
+  const external = { bytes: 0 };
+  const memory = new ShortLivedMemory(clock.setTimer, collect, () => external.bytes);
+  return { clock, asked, external, memory };
 }
 
 test("a minor collection per 16 MiB, a full one when it is calm for two seconds", async () => {
@@ -19,6 +21,18 @@ test("a minor collection per 16 MiB, a full one when it is calm for two seconds"
   clock.setTimer(1500, () => memory.allocated(16 * MIB));
   await clock.run(10_000);
   expect(asked).toEqual(["minor at 0", "minor at 0", "minor at 1500", "major at 4000"]);
+});
+
+test("P6: a full collection when more than 32 MiB are there beyond what the last one left", () => {
+  const { asked, external, memory } = bed();
+  external.bytes = 100 * MIB;
+  memory.allocated(16 * MIB);
+  external.bytes = 132 * MIB;
+  memory.allocated(16 * MIB);
+  external.bytes = 133 * MIB;
+  memory.allocated(16 * MIB);
+  const minor = "minor at 0";
+  expect(asked).toEqual([minor, "major at 0", minor, minor, "major at 0"]);
 });
 
 test("little brings none, and none comes after the end", async () => {
