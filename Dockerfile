@@ -11,6 +11,6 @@ WORKDIR /app
 COPY --from=build /app/dist dist
 # One arena, and large buffers given back to the system at once: a quarter less memory.
 ENV MALLOC_ARENA_MAX=1
-ENV MALLOC_MMAP_THRESHOLD_=131072
+ENV MALLOC_MMAP_THRESHOLD_=16384
 USER 65534
 ENTRYPOINT ["node", "--max-semi-space-size=1", "dist/sidecar.mjs"]

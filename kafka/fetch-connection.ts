@@ -84,7 +84,7 @@ export class FetchConnection {
     const id = this.#nextCorrelationId();
     const response = await this.#exchange(encodeFetch(id, this.#clientId, asked), timeoutMs);
     try {
-      return { ...decodeFetch(response), release: () => this.#buffers.give(wholeOf(response)) };
+      return { ...decodeFetch(response), release: () => this.#buffers.give(response) };
     } catch (error) {
       this.#end(error as Error);
       throw error;
@@ -247,10 +247,4 @@ export class FetchConnection {
 /** A name to be served by; an address is none (RFC 6066). */
 function serverName(host: string): { servername?: string } {
   return isIP(host) ? {} : { servername: host };
-}
-
-/** The buffer that `take` gave, of which the response is the beginning. */
-function wholeOf(response: Buffer): Buffer {
-  const { buffer, byteOffset } = response;
-  return byteOffset === 0 ? Buffer.from(buffer) : response;
 }

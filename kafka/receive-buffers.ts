@@ -4,27 +4,34 @@
  *
  * A buffer that is not given back is merely collected. Giving it back means: nobody reads it any more.
  */
-const SIZE_STEP = 256 << 10;
-const LARGEST_KEPT = 4 << 20;
-const MOST_KEPT = 4;
+const SIZE_STEP = 64 << 10;
+const SMALLEST_KEPT = 32 << 10;
+const MOST_KEPT_BYTES = 8 << 20;
 
 export class ReceiveBuffers {
   /** Where a response begins to arrive, on any connection: read and copied in one go. */
   readonly scratch = Buffer.allocUnsafeSlow(64 << 10);
   readonly #free: Buffer[] = [];
+  #freeBytes = 0;
 
   /** A buffer of at least `length` bytes. */
   take(length: number): Buffer {
-    if (length < SIZE_STEP / 2) return Buffer.allocUnsafe(length);
+    if (length < SMALLEST_KEPT) return Buffer.allocUnsafe(length);
     const fitting = this.#free.findIndex((buffer) => buffer.length >= length);
-    if (fitting >= 0) return this.#free.splice(fitting, 1)[0] as Buffer;
-    return Buffer.allocUnsafeSlow(Math.ceil(length / SIZE_STEP) * SIZE_STEP);
+    if (fitting < 0) return Buffer.allocUnsafeSlow(Math.ceil(length / SIZE_STEP) * SIZE_STEP);
+    const [buffer] = this.#free.splice(fitting, 1) as [Buffer];
+    this.#freeBytes -= buffer.length;
+    return buffer;
   }
 
-  give(buffer: Buffer): void {
-    const { length } = buffer;
-    if (length % SIZE_STEP !== 0 || length === 0 || length > LARGEST_KEPT) return;
-    if (this.#free.length === MOST_KEPT) this.#free.shift();
+  /** @param used what `take` gave, or its beginning. */
+  give(used: Buffer): void {
+    // Small ones are slices of memory that others use too.
+    if (used.length < SMALLEST_KEPT) return;
+    const buffer = Buffer.from(used.buffer as ArrayBuffer);
+    if (buffer.length > MOST_KEPT_BYTES / 2) return;
     this.#free.push(buffer);
+    this.#freeBytes += buffer.length;
+    while (this.#freeBytes > MOST_KEPT_BYTES) this.#freeBytes -= this.#free.shift()?.length ?? 0;
   }
 }

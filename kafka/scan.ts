@@ -25,8 +25,9 @@ export class RecordCursor {
   buf: Buffer = Buffer.alloc(0);
   offset = 0;
   timeMs = 0;
-  /** Leader epoch of the record's batch. */
+  /** Leader epoch and base offset of the record's batch. */
   epoch = -1;
+  batch = -1;
   keyStart = 0;
   /** -1: the record has no key. */
   keyLength = -1;
@@ -155,6 +156,7 @@ export function scan(
       if (!skip) {
         try {
           cursor.epoch = batchEpoch;
+          cursor.batch = base;
           visitBatch(records, p, end, base, from, attributes, cursor, visit);
         } catch (error) {
           if (error instanceof Malformed || error instanceof RangeError)

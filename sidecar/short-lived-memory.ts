@@ -11,8 +11,8 @@ import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Clock } from "./server-context.ts";
 
-const MINOR_EVERY_BYTES = 16 << 20;
-const MAJOR_AFTER_BYTES = 32 << 20;
+const MINOR_EVERY_BYTES = 8 << 20;
+const MAJOR_AFTER_BYTES = 16 << 20;
 const CALM_MS = 2000;
 
 export type Collect = (options: { readonly type: "minor" | "major" }) => void;

@@ -97,6 +97,7 @@ export class Bed {
     const child = spawn(
       process.execPath,
       [
+        ...(process.env["PRE"] ? ["--require", process.env["PRE"]] : []),
         ...command,
         ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--shape", "gateway"],
         ...["--kafka", brokers.join(","), "--deployment-id", DEPLOYMENT_ID],
