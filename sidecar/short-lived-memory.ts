@@ -21,8 +21,8 @@ export class ShortLivedMemory {
   readonly #setTimer: Clock["setTimer"];
   readonly #collect: Collect;
   readonly #external: () => number;
-  /** External bytes that the last full collection left. */
-  #left = 0;
+  /** The fewest external bytes seen since the last full collection, which frees some of them later. */
+  #left = Number.POSITIVE_INFINITY;
   #bytes = 0;
   #minors = 0;
   #cancelCalm: (() => void) | undefined;
@@ -44,7 +44,9 @@ export class ShortLivedMemory {
     this.#bytes = 0;
     this.#minors++;
     this.#collect({ type: "minor" });
-    if (this.#external() > this.#left + MAJOR_AFTER_BYTES) this.#full();
+    const external = this.#external();
+    this.#left = Math.min(this.#left, external);
+    if (external > this.#left + MAJOR_AFTER_BYTES) this.#full();
     if (!this.#cancelCalm) this.#awaitCalm(this.#minors);
   }
 
@@ -54,7 +56,7 @@ export class ShortLivedMemory {
 
   #full(): void {
     this.#collect({ type: "major" });
-    this.#left = this.#external();
+    this.#left = Number.POSITIVE_INFINITY;
   }
 
   #awaitCalm(minors: number): void {

@@ -14,11 +14,11 @@ import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import { kafkaTlsSettings, loopbackCertificate } from "../certificate.ts";
+import { type Launch, shipped } from "../shipped.ts";
 
 const NAMESPACE = "bench";
 const DEPLOYMENT_ID = "bench";
 const TICKS_PER_SECOND = 100;
-const root = join(import.meta.dirname, "../..");
 
 export interface BenchServer {
   readonly address: string;
@@ -41,6 +41,7 @@ export class Bed {
   readonly tls: { readonly certFile: string; readonly keyFile: string; readonly ca: string };
   readonly #reconciler: Reconciler;
   readonly #catalog: CatalogWriter;
+  readonly #launch: Launch;
   readonly #servers = new Set<ChildProcess>();
 
   private constructor(
@@ -52,6 +53,7 @@ export class Bed {
     reconciler: Reconciler,
   ) {
     this.folder = folder;
+    this.#launch = shipped(folder);
     this.tls = tls;
     this.kafka = kafka;
     this.log = log;
@@ -92,19 +94,18 @@ export class Bed {
 
   /** The server as shipped: the bundle. */
   async server(flags: readonly string[] = [], brokers = this.kafka.brokers): Promise<BenchServer> {
-    const { command, environment } = shipped();
+    const { folder, command, environment } = this.#launch;
     const started = performance.now();
     const child = spawn(
       process.execPath,
       [
-        ...(process.env["PRE"] ? ["--require", process.env["PRE"]] : []),
         ...command,
         ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--shape", "gateway"],
         ...["--kafka", brokers.join(","), "--deployment-id", DEPLOYMENT_ID],
         ...["--namespace", NAMESPACE, "--log-level", "info", ...flags],
       ],
       {
-        ...{ cwd: root, env: { ...process.env, ...environment } },
+        ...{ cwd: folder, env: { ...process.env, ...environment } },
         stdio: ["ignore", "pipe", "inherit"],
       },
     );
@@ -143,17 +144,6 @@ export class Bed {
     await this.kafka.stop();
     rmSync(this.folder, { recursive: true, force: true });
   }
-}
-
-/** What the image runs, read from the Dockerfile: flags of Node and the bundle, and its environment. */
-function shipped(): { command: string[]; environment: Record<string, string> } {
-  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
-  const entry = /^ENTRYPOINT (.*)$/m.exec(dockerfile)?.[1] ?? "[]";
-  const set = [...dockerfile.matchAll(/^ENV (\w+)=(\S+)$/gm)];
-  return {
-    command: (JSON.parse(entry) as string[]).slice(1),
-    environment: Object.fromEntries(set.map(([, name, value]) => [name, value])),
-  };
 }
 
 function serving(child: ChildProcess): Promise<{ listen: string; health: string }> {

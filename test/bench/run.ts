@@ -2,8 +2,6 @@
  * `npm run bench`: our figures beside the yardsticks' of the same run. Exit code 0 only when every goal
  * was reached.
  */
-import { execFileSync } from "node:child_process";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Bed } from "./bed.ts";
 import { type Figure, reached, told } from "./figures.ts";
@@ -54,9 +52,6 @@ if (!(Number.isInteger(runs) && runs >= 1 && share >= 0.01 && share <= 1 && unkn
   process.exit(1);
 }
 
-execFileSync(process.execPath, [join(import.meta.dirname, "../../tools/build.ts")], {
-  stdio: "inherit",
-});
 const started = performance.now();
 const bed = await Bed.start(console.log);
 let failed = 0;

@@ -1,5 +1,5 @@
 /** The bundle that the image ships runs with nothing beside it. */
-import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,18 +7,15 @@ import { createInterface } from "node:readline";
 import { credentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ServerReflectionClient } from "../../proto/gen/grpc/reflection/v1/reflection.ts";
-
-const ROOT = join(import.meta.dirname, "../..");
+import { shipped } from "../shipped.ts";
 
 let folder: string;
 let server: string;
 
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "throughline-bundle-"));
-  // The Kafka client looks for its WebAssembly in a folder of this name.
-  const dist = join(folder, "dist");
-  execFileSync(process.execPath, [join(ROOT, "tools/build.ts"), dist], { stdio: "pipe" });
-  server = join(dist, "sidecar.mjs");
+  server = join(folder, "dist/sidecar.mjs");
+  expect(shipped(folder).command.at(-1)).toBe("dist/sidecar.mjs");
 });
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -15,29 +15,27 @@ function bed() {
   return { clock, asked, external, memory };
 }
 
-test("a minor collection per 16 MiB, a full one when it is calm for two seconds", async () => {
+test("a minor collection per 8 MiB, a full one when it is calm for two seconds", async () => {
   const { clock, asked, memory } = bed();
-  for (let i = 0; i < 40; i++) memory.allocated(MIB);
-  clock.setTimer(1500, () => memory.allocated(16 * MIB));
+  for (let i = 0; i < 20; i++) memory.allocated(MIB);
+  clock.setTimer(1500, () => memory.allocated(8 * MIB));
   await clock.run(10_000);
   expect(asked).toEqual(["minor at 0", "minor at 0", "minor at 1500", "major at 4000"]);
 });
 
-test("P6: a full collection when more than 32 MiB are there beyond what the last one left", () => {
+test("P6: a full collection when 16 MiB are there beyond the fewest since the last one", () => {
   const { asked, external, memory } = bed();
-  external.bytes = 100 * MIB;
-  memory.allocated(16 * MIB);
-  external.bytes = 132 * MIB;
-  memory.allocated(16 * MIB);
-  external.bytes = 133 * MIB;
-  memory.allocated(16 * MIB);
-  const minor = "minor at 0";
-  expect(asked).toEqual([minor, "major at 0", minor, minor, "major at 0"]);
+  for (const mib of [100, 90, 100, 107, 107, 95, 110, 112]) {
+    external.bytes = mib * MIB;
+    memory.allocated(8 * MIB);
+  }
+  const minors = (count: number) => Array.from({ length: count }, () => "minor at 0");
+  expect(asked).toEqual([...minors(4), "major at 0", ...minors(4), "major at 0"]);
 });
 
 test("little brings none, and none comes after the end", async () => {
   const { clock, asked, memory } = bed();
-  memory.allocated(15 * MIB);
+  memory.allocated(7 * MIB);
   await clock.run(10_000);
   expect(asked).toEqual([]);
   memory.allocated(MIB);
@@ -48,5 +46,5 @@ test("little brings none, and none comes after the end", async () => {
 
 test("V8 gives its collector", () => {
   const memory = new ShortLivedMemory(() => () => {});
-  expect(() => memory.allocated(16 * MIB)).not.toThrow();
+  expect(() => memory.allocated(8 * MIB)).not.toThrow();
 });

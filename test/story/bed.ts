@@ -21,6 +21,7 @@ import {
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
+import type { Launch } from "../shipped.ts";
 import { StoryServer } from "./story-server.ts";
 import { Subscriber } from "./subscriber.ts";
 import { Waits } from "./waits.ts";
@@ -36,6 +37,8 @@ export interface BedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
 }
 
 export class Bed {
+  /** How servers are started; undefined: from the sources. */
+  launch: Launch | undefined;
   readonly kafka: EmbeddedKafka;
   readonly log: Log;
   /** For servers. */
@@ -127,11 +130,14 @@ export class Bed {
 
   /** A server process, from its first moment. */
   spawn(...flags: string[]): StoryServer {
-    const server = new StoryServer([
-      ...["--kafka", this.brokers.join(","), "--deployment-id", DEPLOYMENT],
-      ...["--namespace", NAMESPACE, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
-      ...flags,
-    ]);
+    const server = new StoryServer(
+      [
+        ...["--kafka", this.brokers.join(","), "--deployment-id", DEPLOYMENT],
+        ...["--namespace", NAMESPACE, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
+        ...flags,
+      ],
+      this.launch,
+    );
     this.onClose(() => server.kill());
     return server;
   }

@@ -5,9 +5,14 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { credentials } from "@grpc/grpc-js";
 import { ThroughlineServiceClient } from "../../proto/gen/throughline/v1/throughline.ts";
+import type { Launch } from "../shipped.ts";
 import { Waits } from "./waits.ts";
 
-const MAIN = join(import.meta.dirname, "../../sidecar/main.ts");
+const SOURCES: Launch = {
+  folder: join(import.meta.dirname, "../.."),
+  command: ["--disable-warning=ExperimentalWarning", "sidecar/main.ts"],
+  environment: {},
+};
 
 interface Line {
   readonly msg?: string;
@@ -26,9 +31,12 @@ export class StoryServer {
   #over = false;
   #stderr = "";
 
-  constructor(args: readonly string[]) {
-    const node = ["--disable-warning=ExperimentalWarning", MAIN, ...args];
-    this.child = spawn(process.execPath, node, { stdio: ["ignore", "pipe", "pipe"] });
+  constructor(args: readonly string[], launch: Launch = SOURCES) {
+    const { folder, command, environment } = launch;
+    this.child = spawn(process.execPath, [...command, ...args], {
+      ...{ cwd: folder, env: { ...process.env, ...environment } },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     const endWithUs = (): void => void this.child.kill("SIGKILL");
     process.once("exit", endWithUs);
     this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {

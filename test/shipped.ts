@@ -1,0 +1,28 @@
+/** The server as the image ships it: the bundle, and the Dockerfile's way to start it. */
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dirname, "..");
+
+/** How to start a server: arguments of Node before the server's own, from this folder. */
+export interface Launch {
+  readonly folder: string;
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** Bundles into `<folder>/dist`, and reads flags of Node and environment from the Dockerfile. */
+export function shipped(folder: string): Launch {
+  execFileSync(process.execPath, [join(ROOT, "tools/build.ts"), join(folder, "dist")], {
+    stdio: "pipe",
+  });
+  const dockerfile = readFileSync(join(ROOT, "Dockerfile"), "utf8");
+  const entry = /^ENTRYPOINT (.*)$/m.exec(dockerfile)?.[1] ?? "[]";
+  const set = [...dockerfile.matchAll(/^ENV (\w+)=(\S+)$/gm)];
+  return {
+    folder,
+    command: (JSON.parse(entry) as string[]).slice(1),
+    environment: Object.fromEntries(set.map(([, name, value]) => [name, value])),
+  };
+}
