@@ -186,14 +186,23 @@ export function numbered(n: number, padding = 0): NewRecord {
 /** Appends numbered events, a few at a time, until it is stopped. */
 export class Load {
   count: number;
-  #stopped = false;
-  readonly #running: Promise<void>;
+  readonly #timer: NodeJS.Timeout;
+  #appending: Promise<void> | undefined;
   readonly #waits = new Waits();
 
   /** @param append rejects when events were not acknowledged: the load goes on with later ones. */
   constructor(append: (from: number, count: number) => Promise<void>, from = 0, batch = 25) {
     this.count = from;
-    this.#running = this.#run(append, batch);
+    // A pace that leaves two cores time for everybody else: at most one batch is under way.
+    this.#timer = setInterval(() => {
+      this.#appending ??= append(this.count, batch)
+        .catch(() => {})
+        .then(() => {
+          this.count += batch;
+          this.#appending = undefined;
+          this.#waits.changed();
+        });
+    }, 5);
   }
 
   /** Resolves when that many more were acknowledged. */
@@ -203,16 +212,8 @@ export class Load {
   }
 
   async stop(): Promise<number> {
-    this.#stopped = true;
-    await this.#running;
+    clearInterval(this.#timer);
+    await this.#appending;
     return this.count;
-  }
-
-  async #run(append: (from: number, count: number) => Promise<void>, batch: number): Promise<void> {
-    while (!this.#stopped) {
-      await append(this.count, batch).catch(() => {});
-      this.count += batch;
-      this.#waits.changed();
-    }
   }
 }

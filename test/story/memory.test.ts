@@ -4,14 +4,14 @@
  * unharmed.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { type ClientHttp2Session, connect } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { credentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { TopicInfo } from "../../kafka/log.ts";
 import {
-  type SubscribeRequest,
-  ThroughlineServiceClient,
+  SubscribeRequest,
+  ThroughlineServiceService,
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import { shipped } from "../shipped.ts";
 import { Bed, Load, numbered, SLOW_MS } from "./bed.ts";
@@ -24,6 +24,7 @@ const LIVE_EVENTS = 2000;
 const CAUGHT_UP_EVENTS = 200;
 const CLIENTS = 1000;
 const CONNECTIONS = 40;
+const STREAM_WINDOW_BYTES = 256 << 10;
 const CATCH_UPS = 10;
 const PARTITIONS = 6;
 const EVENT_BYTES = 2000;
@@ -60,21 +61,22 @@ async function fill(topic: TopicInfo): Promise<void> {
   }
 }
 
-/** Opens streams with large credit that never take a message. */
+/**
+ * Opens streams with large credit whose messages nobody reads. HTTP/2 itself, since a gRPC client whose
+ * call is paused goes on to take messages into its own memory.
+ */
 function deafClients(address: string): { close(): void } {
-  const stubs = Array.from(
-    { length: CONNECTIONS },
-    () =>
-      new ThroughlineServiceClient(address, credentials.createInsecure(), {
-        // Connections of their own, or all would share one.
-        "grpc.use_local_subchannel_pool": 1,
-        "grpc-node.flow_control_window": 1 << 20,
-      }),
-  );
+  const { path } = ThroughlineServiceService.subscribe;
+  const sessions = Array.from({ length: CONNECTIONS }, () => {
+    const settings = { initialWindowSize: STREAM_WINDOW_BYTES };
+    const session = connect(`http://${address}`, { settings });
+    session.on("error", () => {});
+    session.on("connect", () =>
+      session.setLocalWindowSize((STREAM_WINDOW_BYTES * CLIENTS) / CONNECTIONS),
+    );
+    return session;
+  });
   for (let i = 0; i < CLIENTS; i++) {
-    const call = (stubs[i % CONNECTIONS] as ThroughlineServiceClient).subscribe();
-    call.on("error", () => {});
-    call.pause();
     const open: SubscribeRequest = {
       kind: {
         $case: "open",
@@ -82,17 +84,23 @@ function deafClients(address: string): { close(): void } {
           topic: "large",
           start: { at: i % 2 === 0 ? EARLIEST : { $case: "latest", value: {} } },
           credit: { events: 1_000_000_000n, bytes: 0n },
-          // The client buffers sixteen messages: with large ones, gigabytes in this process.
-          maxFrameBytes: 64 << 10,
-          heartbeatMs: 5000,
         }),
       },
     };
-    call.write(open);
+    const message = Buffer.from(SubscribeRequest.encode(open).finish());
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(message.length, 1);
+    const stream = (sessions[i % CONNECTIONS] as ClientHttp2Session).request({
+      ...{ ":method": "POST", ":path": path },
+      ...{ "content-type": "application/grpc", te: "trailers" },
+    });
+    stream.on("error", () => {});
+    stream.pause();
+    stream.write(Buffer.concat([head, message]));
   }
   return {
     close: () => {
-      for (const stub of stubs) stub.close();
+      for (const session of sessions) session.destroy();
     },
   };
 }
