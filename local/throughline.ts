@@ -74,7 +74,10 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     const log = openKafkaLog({ brokers, clientId: "throughline-operator" });
     stops.push(() => log.close());
     await assertReachable(log, options.kafkaBrokers);
-    const catalog = await CatalogWriter.open(log, deploymentId, Date.now, clusterUid);
+    const catalog = await CatalogWriter.open(log, deploymentId, Date.now, {
+      clusterUid,
+      alone: true,
+    });
     stops.push(() => catalog.close());
     // On one machine who writes the files is the operator's owner: every name is allowed.
     const reconciler = new Reconciler(log, catalog, () => true);

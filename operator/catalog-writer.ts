@@ -26,34 +26,36 @@ export class CatalogWriter {
   readonly #topic: TopicInfo;
   readonly #log: Log;
   readonly #now: () => number;
+  readonly #alone: boolean;
   #writer: FencedWriter | undefined;
   #position: Position = { offset: 0, epoch: -1 };
 
-  private constructor(topic: TopicInfo, log: Log, now: () => number) {
+  private constructor(topic: TopicInfo, log: Log, now: () => number, alone: boolean) {
     this.#topic = topic;
     this.#log = log;
     this.#now = now;
+    this.#alone = alone;
   }
 
   /**
    * Fences older writers, then reads what they left. Without a cluster uid any cluster's is taken.
+   * `alone`: nobody else can be writing (a lock says so), and a fence is Kafka's own, of a transaction
+   * that outlived its time while the broker was away; the writer is opened anew then.
    * @throws when Kafka cannot be asked, or when the catalog is another cluster's or a newer release's.
    */
   static async open(
     log: Log,
     deploymentId: string,
     now: () => number,
-    clusterUid?: string,
+    { clusterUid, alone = false }: { clusterUid?: string; alone?: boolean } = {},
   ): Promise<CatalogWriter> {
     const name = `_throughline.${deploymentId}.catalog`;
     const topic = await ensureTopic(log, name);
-    const catalog = new CatalogWriter(topic, log, now);
+    const catalog = new CatalogWriter(topic, log, now, alone);
     await catalog.#read();
     // Before the fence: who is refused here must not have stopped the rightful operator.
     if (clusterUid !== undefined) catalog.#refuseOthers(clusterUid);
-    const opened = await log.openFencedWriter(name);
-    if (opened.kind !== "done") throw new Error(opened.reason);
-    catalog.#writer = opened.value;
+    await catalog.#openWriter();
     await catalog.#read();
     return catalog;
   }
@@ -102,13 +104,24 @@ export class CatalogWriter {
   async #write(key: string, value: Buffer | null): Promise<void> {
     const record = { key: Buffer.from(key), value, headers: [], timeMs: this.#now() };
     if (!this.#writer) throw new Error("the catalog is not open");
-    const written = await this.#writer.write(this.#topic.name, [record]);
+    let written = await this.#writer.write(this.#topic.name, [record]);
+    if (written.kind === "fenced" && this.#alone) {
+      const writer = await this.#openWriter();
+      written = await writer.write(this.#topic.name, [record]);
+    }
     if (written.kind === "fenced") {
       throw new Superseded(
         `another operator writes ${this.#topic.name} now; end this one, or the other and start this one anew`,
       );
     }
     if (written.kind !== "done") throw new Error(written.reason);
+  }
+
+  async #openWriter(): Promise<FencedWriter> {
+    const opened = await this.#log.openFencedWriter(this.#topic.name);
+    if (opened.kind !== "done") throw new Error(opened.reason);
+    this.#writer = opened.value;
+    return opened.value;
   }
 
   /** Reads on from where it stopped to the end. */

@@ -29,7 +29,7 @@ beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "throughline-operator-"));
   kafka = await startKafka({ directory });
   log = openKafkaLog({ brokers: kafka.brokers, clientId: "operator-test" });
-  catalog = await CatalogWriter.open(log, "test", Date.now, "c1");
+  catalog = await CatalogWriter.open(log, "test", Date.now, { clusterUid: "c1" });
   reconciler = new Reconciler(log, catalog);
   witness = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
   await witness.connect();
@@ -148,7 +148,7 @@ test("Retain keeps events and id over a new operator; Delete removes the topic",
   const spec: TopicSpec = { partitions: 2 };
   const { topicId } = await reconciler.apply(topic("kept", spec), owner);
   await reconciler.delete("shop/kept", "Retain");
-  catalog = await CatalogWriter.open(log, "test", Date.now, "c1");
+  catalog = await CatalogWriter.open(log, "test", Date.now, { clusterUid: "c1" });
   reconciler = new Reconciler(log, catalog);
   expect(await reconciler.apply(topic("kept", spec), owner)).toMatchObject({
     ready: true,
@@ -160,7 +160,9 @@ test("Retain keeps events and id over a new operator; Delete removes the topic",
 
 test("a catalog of another cluster is refused, and its operator goes on", async () => {
   await reconciler.apply(topic("mine", {}), owner);
-  await expect(CatalogWriter.open(log, "test", Date.now, "c2")).rejects.toThrow(/belongs to "c1"/);
+  await expect(CatalogWriter.open(log, "test", Date.now, { clusterUid: "c2" })).rejects.toThrow(
+    /belongs to "c1"/,
+  );
   expect(await reconciler.apply(topic("mine", { partitions: 2 }), owner)).toMatchObject({
     ready: true,
   });
