@@ -66,6 +66,7 @@ export async function startServer(
     deploymentId: config.deploymentId,
     namespace: config.namespace,
     serverName: config.serverName,
+    shape: config.shape,
     limits,
     logger,
     clock: WALL_CLOCK,
