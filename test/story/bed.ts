@@ -185,7 +185,7 @@ export class Load {
   readonly #waits = new Waits();
 
   /** @param append rejects when events were not acknowledged: the load goes on with later ones. */
-  constructor(append: (from: number, count: number) => Promise<void>, from = 0, batch = 25) {
+  constructor(append: (from: number, count: number) => Promise<unknown>, from = 0, batch = 25) {
     this.count = from;
     this.#running = this.#run(append, batch);
   }
@@ -202,7 +202,10 @@ export class Load {
     return this.count;
   }
 
-  async #run(append: (from: number, count: number) => Promise<void>, batch: number): Promise<void> {
+  async #run(
+    append: (from: number, count: number) => Promise<unknown>,
+    batch: number,
+  ): Promise<void> {
     while (!this.#stopped) {
       await append(this.count, batch).catch(() => {});
       this.count += batch;

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { ThroughlineError } from "../../client/errors.ts";
 import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
-import { Bed, Load, numbered, SLOW_MS } from "./bed.ts";
+import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { newEvent } from "./publisher.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
 
 const FETCH = 1;
@@ -53,7 +54,7 @@ test(
       () => raw.down.at(-1)?.$case === "heartbeat" && waitsFor(raw.down.at(-1)) === WAITS_FOR_KAFKA,
     );
     expect((await server.isReady()).ready).toBe(true);
-    const events = [numberedEvent(500)];
+    const events = [newEvent(500)];
     const heard = await publisher.publish("killed", events).then(
       ([result]) => (result?.result?.$case === "error" ? result.result.value.name : "acknowledged"),
       (error: ThroughlineError) => error.error,
@@ -169,15 +170,4 @@ function waitsFor(message: { $case: string; value: unknown } | undefined): numbe
   return message?.$case === "heartbeat"
     ? (message.value as { waitsFor: number }).waitsFor
     : undefined;
-}
-
-function numberedEvent(n: number) {
-  const { key, value } = numbered(n);
-  return {
-    key: key ?? undefined,
-    payload: value ?? undefined,
-    headers: [],
-    type: "",
-    timeMs: undefined,
-  };
 }
