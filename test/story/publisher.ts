@@ -14,22 +14,26 @@ export class Publisher {
   slowestMs = 0;
   readonly #client: ThroughlineClient;
   readonly #topic: string;
+  readonly #padding: number;
 
-  constructor(addresses: readonly string[], topic: string) {
+  /** @param padding bytes of each event beside its number. */
+  constructor(addresses: readonly string[], topic: string, padding = 0) {
     this.#client = new ThroughlineClient(addresses);
     this.#topic = topic;
+    this.#padding = padding;
   }
 
   /** Resolves to whether all were acknowledged. */
   readonly publish = async (from: number, count: number): Promise<boolean> => {
     const begun = performance.now();
     try {
-      const events = Array.from({ length: count }, (_, i) => newEvent(from + i));
+      const events = Array.from({ length: count }, (_, i) => newEvent(from + i, this.#padding));
       const results = await this.#client.publish(this.#topic, events);
       for (const [i, { result }] of results.entries()) {
         if (result?.$case === "position") {
           const { partition, offset } = result.value;
-          this.acknowledged.push({ partition, offset: Number(offset), value: String(from + i) });
+          const value = String(events[i]?.payload);
+          this.acknowledged.push({ partition, offset: Number(offset), value });
         } else this.errors.add(result?.value.name ?? "no result");
       }
       return results.every(({ result }) => result?.$case === "position");
@@ -48,16 +52,16 @@ export class Publisher {
     const lost = this.acknowledged.filter(
       ({ partition, offset, value }) => at.get(`${partition}/${offset}`) !== value,
     );
-    expect(lost).toEqual([]);
+    expect(lost.length).toBe(0);
     const last = new Map<number, number>();
     const disordered = [...log]
       .sort((a, b) => a.offset - b.offset)
       .filter(({ partition, value }) => {
         const before = last.get(partition) ?? -1;
-        last.set(partition, Number(value));
-        return Number(value) <= before;
+        last.set(partition, Number.parseInt(value, 10));
+        return Number.parseInt(value, 10) <= before;
       });
-    expect(disordered).toEqual([]);
+    expect(disordered.length).toBe(0);
     expect(new Set(log.map(({ value }) => value)).size).toBe(log.length);
   }
 
@@ -66,8 +70,8 @@ export class Publisher {
   }
 }
 
-export function newEvent(n: number): NewEvent {
-  const { key, value } = numbered(n);
+export function newEvent(n: number, padding = 0): NewEvent {
+  const { key, value } = numbered(n, padding);
   return {
     ...{ key: key ?? undefined, payload: value ?? undefined },
     ...{ headers: [], type: "", timeMs: undefined },
