@@ -23,6 +23,8 @@ export class ThroughlineError extends Error {
 
 /** How grpc-js says that a call never left this process. */
 const UNSENT = "No connection established";
+/** How gRPC refuses a message, ours or the server's, before any handler sees it. */
+const TOO_LARGE = "larger than max";
 
 export function toThroughlineError(error: ServiceError): ThroughlineError {
   // grpc-js says of a server that wants TLS, and of a client that does, no more than that it failed.
@@ -36,6 +38,9 @@ export function toPublishError(error: ServiceError): ThroughlineError {
   if (error.code === status.UNAVAILABLE && error.details.startsWith(UNSENT)) {
     return toThroughlineError(error);
   }
+  if (error.code === status.RESOURCE_EXHAUSTED && error.details.includes(TOO_LARGE)) {
+    return broken(error, "PAYLOAD_TOO_LARGE", "Send fewer or smaller events in a request.", false);
+  }
   const advice = "The event may be in the topic; publishing again may repeat it.";
   return answered(error) ?? broken(error, "OUTCOME_UNKNOWN", advice);
 }
@@ -45,9 +50,14 @@ function answered(error: ServiceError): ThroughlineError | undefined {
   return Buffer.isBuffer(details) ? new ThroughlineError(ErrorInfo.decode(details)) : undefined;
 }
 
-function broken(error: ServiceError, name: string, advice: string): ThroughlineError {
+function broken(
+  error: ServiceError,
+  name: string,
+  advice: string,
+  retryable = true,
+): ThroughlineError {
   return new ThroughlineError({
-    ...{ name, message: error.details || error.message, retryable: true, advice },
+    ...{ name, message: error.details || error.message, retryable, advice },
     ...{ token: Buffer.alloc(0), loss: 0, earliest: [] },
   });
 }
