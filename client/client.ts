@@ -5,7 +5,13 @@
  * is missing and nothing repeats (P2, P3, P4). A server that says Moving is left at once, for another if
  * there is one: a drain need not wait for its deadline.
  */
-import { type ClientDuplexStream, credentials, type ServiceError } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type ClientDuplexStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import {
   type Batch,
   type Filter,
@@ -17,7 +23,7 @@ import {
   type SubscribeResponse,
   ThroughlineServiceClient,
 } from "../proto/gen/throughline/v1/throughline.ts";
-import { ThroughlineError, toThroughlineError } from "./errors.ts";
+import { ThroughlineError, toPublishError, toThroughlineError } from "./errors.ts";
 
 /** The default window of 64 KiB halves the rate. */
 const FLOW_CONTROL_WINDOW_BYTES = 1 << 20;
@@ -28,10 +34,20 @@ const MAX_BACKOFF_MS = 2000;
 const SILENCE_MS = 5000;
 const HEARTBEAT_MS = 1000;
 
+/** A server answers for each event within 30 s and one request to Kafka; one that does not is lost. */
+const PUBLISH_TIMEOUT_MS = 45_000;
+
 export type Notice = Exclude<
   NonNullable<SubscribeResponse["kind"]>,
   { $case: "batch" } | { $case: "heartbeat" }
 >;
+
+export interface ClientOptions {
+  /** TLS to every server. `ca` in PEM; without it the authorities that Node trusts. */
+  readonly tls?: { readonly ca?: string };
+  /** After this long without an answer a publish ends with OUTCOME_UNKNOWN. */
+  readonly publishTimeoutMs?: number;
+}
 
 export interface SubscribeOptions {
   readonly topic: string;
@@ -52,12 +68,22 @@ type Call = ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
 
 export class ThroughlineClient {
   readonly #addresses: readonly string[];
+  readonly #credentials: ChannelCredentials;
+  readonly #publishTimeoutMs: number;
   readonly #stubs = new Map<string, ThroughlineServiceClient>();
   #turn = 0;
 
-  /** @param addresses host:port of servers of one deployment; any of them continues any stream. */
-  constructor(addresses: readonly string[]) {
+  /**
+   * @param addresses host:port, or unix:<path>, of servers of one deployment; any of them continues any
+   * stream.
+   */
+  constructor(addresses: readonly string[], options: ClientOptions = {}) {
+    const { tls, publishTimeoutMs = PUBLISH_TIMEOUT_MS } = options;
     this.#addresses = addresses;
+    this.#credentials = tls
+      ? credentials.createSsl(tls.ca === undefined ? null : Buffer.from(tls.ca))
+      : credentials.createInsecure();
+    this.#publishTimeoutMs = publishTimeoutMs;
   }
 
   /** Batches in order; ends with a ThroughlineError that cannot be retried, or by the signal. */
@@ -91,14 +117,19 @@ export class ThroughlineClient {
     }
   }
 
-  /** One result per event, in order. @throws ThroughlineError when the whole call failed. */
+  /**
+   * One result per event, in order. @throws ThroughlineError when the whole call failed: UNREACHABLE when
+   * nothing was sent, OUTCOME_UNKNOWN when it may have been and no answer came (P7).
+   */
   publish(topic: string, events: readonly NewEvent[]): Promise<PublishResult[]> {
     const address = this.#addresses[this.#turn % this.#addresses.length] as string;
+    const request = { topic, events: [...events] };
+    const deadline = Date.now() + this.#publishTimeoutMs;
     return new Promise((resolve, reject) => {
-      this.#stub(address).publish({ topic, events: [...events] }, (error, response) => {
+      this.#stub(address).publish(request, new Metadata(), { deadline }, (error, response) => {
         if (error) {
           this.#turn++;
-          reject(toThroughlineError(error));
+          reject(toPublishError(error));
         } else resolve(response.results);
       });
     });
@@ -158,7 +189,7 @@ export class ThroughlineClient {
   #stub(address: string): ThroughlineServiceClient {
     const known = this.#stubs.get(address);
     if (known) return known;
-    const made = new ThroughlineServiceClient(address, credentials.createInsecure(), {
+    const made = new ThroughlineServiceClient(address, this.#credentials, {
       "grpc-node.flow_control_window": FLOW_CONTROL_WINDOW_BYTES,
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.initial_reconnect_backoff_ms": 100,

@@ -1,9 +1,9 @@
 /** What a call of a Throughline server failed with, read from the trailer (README, Errors). */
-import type { ServiceError } from "@grpc/grpc-js";
+import { type ServiceError, status } from "@grpc/grpc-js";
 import { ErrorInfo } from "../proto/gen/throughline/v1/throughline.ts";
 
 export class ThroughlineError extends Error {
-  /** Name in the table of errors; UNREACHABLE when no server answered. */
+  /** Name in the table of errors; UNREACHABLE when there is no server, or none that answers. */
   readonly error: string;
   readonly retryable: boolean;
   readonly advice: string;
@@ -21,16 +21,43 @@ export class ThroughlineError extends Error {
   }
 }
 
+/** How grpc-js says that a call never left this process. */
+const UNSENT = "No connection established";
+/** How gRPC refuses a message, ours or the server's, before any handler sees it. */
+const TOO_LARGE = "larger than max";
+
 export function toThroughlineError(error: ServiceError): ThroughlineError {
+  // grpc-js says of a server that wants TLS, and of a client that does, no more than that it failed.
+  const advice =
+    "Try another address; check that it is a server's, and that both sides use TLS or neither does.";
+  return answered(error) ?? broken(error, "UNREACHABLE", advice);
+}
+
+/** P7: a publish that broke is only said to be unsent where that is certain. */
+export function toPublishError(error: ServiceError): ThroughlineError {
+  if (error.code === status.UNAVAILABLE && error.details.startsWith(UNSENT)) {
+    return toThroughlineError(error);
+  }
+  if (error.code === status.RESOURCE_EXHAUSTED && error.details.includes(TOO_LARGE)) {
+    return broken(error, "PAYLOAD_TOO_LARGE", "Send fewer or smaller events in a request.", false);
+  }
+  const advice = "The event may be in the topic; publishing again may repeat it.";
+  return answered(error) ?? broken(error, "OUTCOME_UNKNOWN", advice);
+}
+
+function answered(error: ServiceError): ThroughlineError | undefined {
   const [details] = error.metadata?.get("throughline-error-bin") ?? [];
-  if (Buffer.isBuffer(details)) return new ThroughlineError(ErrorInfo.decode(details));
+  return Buffer.isBuffer(details) ? new ThroughlineError(ErrorInfo.decode(details)) : undefined;
+}
+
+function broken(
+  error: ServiceError,
+  name: string,
+  advice: string,
+  retryable = true,
+): ThroughlineError {
   return new ThroughlineError({
-    name: "UNREACHABLE",
-    message: error.details || error.message,
-    retryable: true,
-    advice: "Try another address.",
-    token: Buffer.alloc(0),
-    loss: 0,
-    earliest: [],
+    ...{ name, message: error.details || error.message, retryable, advice },
+    ...{ token: Buffer.alloc(0), loss: 0, earliest: [] },
   });
 }

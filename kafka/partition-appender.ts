@@ -142,6 +142,10 @@ export class PartitionAppender {
   async #deliver(batch: Batch): Promise<void> {
     const { limits, now, random } = this.#world;
     const deadline = (batch.waiting[0] as Waiting).sinceMs + limits.deliveryTimeoutMs;
+    // A broker that is silent holds up one batch after another: each would wait for it once more.
+    if (this.#world.now() >= deadline && batch.bytes === undefined) {
+      return settleAll(batch, unavailable("Kafka did not answer for the batches before it"));
+    }
     let missingSinceMs: number | undefined;
     for (let attempt = 0; ; attempt++) {
       const tried = this.#closed

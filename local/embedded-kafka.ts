@@ -33,7 +33,8 @@ export interface EmbeddedKafka {
   stop(): Promise<void>;
   /** SIGKILL; resolves when the process is gone. Nodes count from 1. */
   kill(node: number): Promise<void>;
-  startNode(node: number): Promise<void>;
+  /** @param maxFileBytes its disk is full for a file that grew so far, as tests want it; by default never. */
+  startNode(node: number, maxFileBytes?: number): Promise<void>;
   freeze(node: number): void;
   thaw(node: number): void;
   pid(node: number): number;
@@ -81,9 +82,11 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const brokers = listeners.map((port) => `127.0.0.1:${port}`);
 
   const home = (node: number): string => join(directory, `node-${node}`);
-  const startNode = async (node: number): Promise<void> => {
+  const startNode = async (node: number, maxFileBytes?: number): Promise<void> => {
     const log = openSync(join(home(node), "log"), "a");
-    const child = spawn(java, [...base, "kafka.Kafka", join(home(node), "server.properties")], {
+    const kafka = [java, ...base, "kafka.Kafka", join(home(node), "server.properties")];
+    const [command, ...args] = limited(kafka, maxFileBytes) as [string, ...string[]];
+    const child = spawn(command, args, {
       stdio: ["ignore", log, log],
       detached: ownGroup,
     });
@@ -152,6 +155,14 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     },
     java: run,
   };
+}
+
+/** The JVM ignores the signal that comes with it: its writes fail with EFBIG. No root is needed. */
+function limited(command: readonly string[], maxFileBytes: number | undefined): readonly string[] {
+  if (maxFileBytes === undefined) return command;
+  // POSIX counts blocks of 512 bytes. `exec` keeps the process id for signals.
+  const script = `ulimit -f ${Math.floor(maxFileBytes / 512)} && exec "$@"`;
+  return ["/bin/sh", "-c", script, "sh", ...command];
 }
 
 function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {

@@ -136,7 +136,14 @@ export const LIMIT_SPECS = {
     value: 10_000,
     min: 100,
     max: 600_000,
-    help: "reads that fail for longer, while look-ups work, make the server unreliable",
+    help: "a read that fails for longer, while look-ups work, makes the server unreliable",
+  },
+  writeBlockedMs: {
+    unit: "ms",
+    value: 30_000,
+    min: 100,
+    max: 600_000,
+    help: "a stream whose client takes nothing of what was written for longer is told to move",
   },
 } as const satisfies Record<string, LimitSpec>;
 

@@ -3,23 +3,21 @@
  * told to move; a gateway says that it is not ready.
  *
  * - An unreachable Kafka makes no server unreliable: another would see the same (DESIGN: Readiness).
- *   Hence `kafkaAnswers` is asked before reads that stall are held against this server.
+ *   Hence `kafkaAnswers` is asked before a read that stalls is held against this server.
+ * - Each partition's read is judged alone: one that answers says nothing of the others.
  * - A pod door moves nobody but for drain, and stays ready: its app has no other server.
  */
 import type { MovingReason } from "../proto/gen/throughline/v1/throughline.ts";
+import type { LiveRead, ReadsWatch } from "./dispatch/dispatch-host.ts";
 import type { Clock } from "./server-context.ts";
 
 export type MovingListener = (reason: MovingReason, deadlineMs: number) => void;
 
-export interface Reliability {
+export interface Reliability extends ReadsWatch {
   /** True once a drain has begun: new streams are refused. */
   readonly draining: boolean;
   /** Calls when streams should move; `deadlineMs` is 0 when the server will not end them by itself. */
   onMoving(listener: MovingListener): () => void;
-  /** A live read answered. */
-  readOk(): void;
-  /** A live read failed. */
-  readStalled(reason: string): void;
 }
 
 export interface Readiness {
@@ -33,8 +31,8 @@ export interface ReliabilityOptions {
   readonly clock: Clock;
   readonly loopBlockedMs: number;
   readonly readsStalledMs: number;
-  /** Whether Kafka answers on other connections, for the partitions that are read. */
-  readonly kafkaAnswers: () => Promise<boolean>;
+  /** Whether Kafka answers on another connection for the partition of this read. */
+  readonly kafkaAnswers: (read: LiveRead) => Promise<boolean>;
   readonly onFinding: (message: string) => void;
 }
 
@@ -44,9 +42,14 @@ const READS_STALLED = 4;
 /** A server that was blocked is trusted again after this many loop checks in time. */
 const CALM_BEATS = 30;
 
-type Reads =
-  | { readonly kind: "well" }
-  | { readonly kind: "failing"; readonly cancel: () => void; reason: string }
+/** Kafka is asked of this many reads at once: an outage has every partition fail. */
+const MAX_ASKED = 8;
+
+/** A read that is well is not kept. */
+type Failing =
+  | { readonly kind: "failing"; readonly sinceMs: number; reason: string }
+  /** It failed for long, and Kafka is asked. */
+  | { readonly kind: "asked" }
   | { readonly kind: "stalled" };
 
 export class SelfReliability implements Reliability {
@@ -54,7 +57,7 @@ export class SelfReliability implements Reliability {
   readonly #moving = new Set<MovingListener>();
   readonly #readinessListeners = new Set<() => void>();
   readonly #cancelBeat: { now: () => void };
-  #reads: Reads = { kind: "well" };
+  readonly #reads = new Map<LiveRead, Failing>();
   #calmBeatsLeft = 0;
   #catalogRead = false;
   #drain: { readonly deadlineMs: number } | undefined;
@@ -76,7 +79,7 @@ export class SelfReliability implements Reliability {
     if (this.#options.shape === "pod") return { ready: true, why: "ready" };
     if (this.#drain) return { ready: false, why: "draining" };
     if (this.#calmBeatsLeft > 0) return { ready: false, why: "the event loop was blocked" };
-    if (this.#reads.kind === "stalled") return { ready: false, why: "reads from Kafka stall" };
+    if (this.#count("stalled") > 0) return { ready: false, why: "reads from Kafka stall" };
     if (!this.#catalogRead) return { ready: false, why: "the catalog has not been read yet" };
     return { ready: true, why: "ready" };
   }
@@ -103,51 +106,76 @@ export class SelfReliability implements Reliability {
     this.#tellMoving(DRAIN, deadlineMs);
   }
 
-  readOk(): void {
-    if (this.#reads.kind === "well") return;
-    if (this.#reads.kind === "failing") this.#reads.cancel();
-    else this.#options.onFinding("reads from Kafka go on");
-    this.#reads = { kind: "well" };
-    this.#tellReadiness();
+  readOk(read: LiveRead): void {
+    this.#forget(read, "reads from Kafka go on");
   }
 
-  readStalled(reason: string): void {
-    if (this.#reads.kind === "failing") this.#reads.reason = reason;
-    if (this.#reads.kind !== "well" || this.#closed) return;
-    this.#awaitStall(reason);
+  readFailed(read: LiveRead, reason: string): void {
+    const known = this.#reads.get(read);
+    if (known?.kind === "failing") known.reason = reason;
+    else if (!known) this.#fails(read, reason);
+  }
+
+  readEnded(read: LiveRead): void {
+    this.#forget(read, "the reads from Kafka that stalled have ended");
   }
 
   close(): void {
     this.#closed = true;
     this.#cancelBeat.now();
-    if (this.#reads.kind === "failing") this.#reads.cancel();
   }
 
-  #awaitStall(reason: string): void {
-    const { clock, readsStalledMs } = this.#options;
-    const cancel = clock.setTimer(readsStalledMs, () => void this.#judgeReads());
-    this.#reads = { kind: "failing", cancel, reason };
+  #fails(read: LiveRead, reason: string): void {
+    this.#reads.set(read, { kind: "failing", sinceMs: this.#options.clock.now(), reason });
   }
 
-  async #judgeReads(): Promise<void> {
-    const failing = this.#reads;
-    if (failing.kind !== "failing") return;
-    const answers = await this.#options.kafkaAnswers().catch(() => false);
-    if (this.#reads !== failing || this.#closed) return;
+  #forget(read: LiveRead, finding: string): void {
+    const known = this.#reads.get(read);
+    if (!known) return;
+    this.#reads.delete(read);
+    if (known.kind !== "stalled" || this.#count("stalled") > 0) return;
+    this.#options.onFinding(finding);
+    this.#tellReadiness();
+  }
+
+  #count(kind: Failing["kind"]): number {
+    let count = 0;
+    for (const failing of this.#reads.values()) if (failing.kind === kind) count++;
+    return count;
+  }
+
+  #judgeReads(): void {
+    let room = MAX_ASKED - this.#count("asked");
+    const before = this.#options.clock.now() - this.#options.readsStalledMs;
+    for (const [read, failing] of this.#reads) {
+      if (failing.kind !== "failing" || failing.sinceMs > before) continue;
+      if (room-- <= 0) return;
+      void this.#judge(read, failing.reason);
+    }
+  }
+
+  async #judge(read: LiveRead, reason: string): Promise<void> {
+    const asked = { kind: "asked" } as const;
+    this.#reads.set(read, asked);
+    const answers = await this.#options.kafkaAnswers(read).catch(() => false);
+    if (this.#reads.get(read) !== asked || this.#closed) return;
     if (!answers) {
-      this.#awaitStall(failing.reason);
+      this.#fails(read, reason);
       return;
     }
-    this.#reads = { kind: "stalled" };
-    this.#options.onFinding(`reads stall while Kafka answers otherwise: ${failing.reason}`);
+    const first = this.#count("stalled") === 0;
+    this.#reads.set(read, { kind: "stalled" });
+    const where = `${read.topic.name}[${read.partition}]`;
+    this.#options.onFinding(`reads of ${where} stall while Kafka answers otherwise: ${reason}`);
+    if (!first) return;
     this.#tellReadiness();
     if (this.#options.shape === "gateway") this.#tellMoving(READS_STALLED, 0);
   }
 
-  /** A timer that fires late says that the event loop was blocked. */
+  /** Judges the reads; a timer that fires late says that the event loop was blocked. */
   #beat(): void {
-    const { clock, loopBlockedMs, shape } = this.#options;
-    const everyMs = Math.min(1000, loopBlockedMs);
+    const { clock, loopBlockedMs, readsStalledMs, shape } = this.#options;
+    const everyMs = Math.min(1000, loopBlockedMs, readsStalledMs);
     const due = clock.now() + everyMs;
     this.#cancelBeat.now = clock.setTimer(everyMs, () => {
       const lateMs = clock.now() - due;
@@ -159,6 +187,7 @@ export class SelfReliability implements Reliability {
       } else if (this.#calmBeatsLeft > 0 && --this.#calmBeatsLeft === 0) {
         this.#tellReadiness();
       }
+      this.#judgeReads();
       if (!this.#closed) this.#beat();
     });
   }

@@ -19,6 +19,7 @@ export interface ServerContext {
   /** The namespace that this server speaks for. */
   readonly namespace: string;
   readonly serverName: string;
+  readonly shape: "gateway" | "pod";
   readonly limits: Limits;
   readonly logger: Logger;
   readonly clock: Clock;

@@ -21,10 +21,6 @@ import { SelfReliability } from "./reliability.ts";
 import type { Clock, ServerContext } from "./server-context.ts";
 import { ShortLivedMemory } from "./short-lived-memory.ts";
 import { openStatusPage } from "./status-page.ts";
-import { topicInfo } from "./topics.ts";
-
-/** Partitions asked whether Kafka answers otherwise, when live reads stall. */
-const PROBED_PARTITIONS = 8;
 
 export interface RunningServer {
   /** Where clients connect: with the port that was given when 0 was asked for. */
@@ -47,13 +43,13 @@ export async function startServer(
 ): Promise<RunningServer> {
   const { limits } = config;
   const metrics = new ServerMetrics();
-  let kafkaAnswers = async (): Promise<boolean> => false;
   const reliability = new SelfReliability({
     shape: config.shape,
     clock: STEADY_CLOCK,
     loopBlockedMs: limits.loopBlockedMs,
     readsStalledMs: limits.readsStalledMs,
-    kafkaAnswers: () => kafkaAnswers(),
+    kafkaAnswers: async ({ topic, partition }) =>
+      (await log.offset(topic, partition, "latest")).kind === "offset",
     onFinding: (message) => logger.warn(message),
   });
   const catalog = new CatalogFollower({
@@ -70,6 +66,7 @@ export async function startServer(
     deploymentId: config.deploymentId,
     namespace: config.namespace,
     serverName: config.serverName,
+    shape: config.shape,
     limits,
     logger,
     clock: WALL_CLOCK,
@@ -80,19 +77,6 @@ export async function startServer(
   const memory = new ShortLivedMemory(setTimer);
   const dispatch = makeDispatch(context, memory);
   const budget = new InFlightBudget(limits.inFlightBytes, memory);
-  kafkaAnswers = async () => {
-    const served = catalog.list().flatMap((topic) => {
-      const partitions = dispatch.find(topic.topicId)?.partitionsServed ?? 0;
-      return Array.from({ length: partitions }, (_, partition) => ({ topic, partition }));
-    });
-    if (served.length === 0) return false;
-    const answers = await Promise.all(
-      served
-        .slice(0, PROBED_PARTITIONS)
-        .map(({ topic, partition }) => log.offset(topicInfo(topic), partition, "latest")),
-    );
-    return answers.every((answer) => answer.kind === "offset");
-  };
 
   const stopAll: (() => void)[] = [
     () => dispatch.close(),
@@ -178,8 +162,7 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
       catchUpBytes += delta;
       metrics.catchUpBytes(catchUpBytes);
     },
-    readOk: () => reliability.readOk(),
-    readFailed: (reason) => reliability.readStalled(reason),
+    reads: reliability,
   });
   return dispatch;
 }

@@ -69,6 +69,8 @@ export class SubscriberStream implements CursorOwner {
   #lastCredit = false;
   /** Frames written so far; heartbeats go out when it stands still. */
   framesSent = 0;
+  /** Of those the transport has taken. */
+  framesTaken = 0;
 
   constructor(options: StreamOptions) {
     this.options = options;
@@ -174,12 +176,14 @@ export class SubscriberStream implements CursorOwner {
   }
 
   /** A control message: small, never held back by credit. */
-  write(message: Frame): void {
+  write(message: Frame, taken = (): void => {}): void {
     if (!this.#open) return;
     this.framesSent++;
     this.#messagesUnderWay++;
     this.options.wire.write(message, () => {
       this.#messagesUnderWay--;
+      this.framesTaken++;
+      taken();
     });
   }
 
@@ -266,6 +270,7 @@ export class SubscriberStream implements CursorOwner {
     this.options.delivered(selection.count, selection.bytes);
     this.options.wire.write(waits ? frame.detached() : frame, () => {
       this.#framesUnderWay--;
+      this.framesTaken++;
       if (!this.#open) return;
       this.#bytesUnderWay -= byteLength;
       this.options.budget.give(byteLength);

@@ -18,6 +18,7 @@ import { lookUpOne, type OpenOptions, type ResolvedStart } from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
 import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.ts";
 
+const WRITE_BLOCKED = 2;
 const RECOVERY_EARLIEST = 2;
 const RECOVERY_LATEST = 3;
 
@@ -36,6 +37,10 @@ export class Subscription implements TopicUser {
   readonly #topicName: string;
   #info: TopicInfo;
   #framesAtLastBeat = 0;
+  #takenAtLastBeat = 0;
+  #blockedMs = 0;
+  /** The client has yet to take what tells it that it takes nothing. */
+  #blockedTold = false;
   #cancelBeat: (() => void) | undefined;
   readonly #stops: (() => void)[] = [];
 
@@ -210,11 +215,10 @@ export class Subscription implements TopicUser {
     });
   }
 
-  #moving(reason: MovingReason, deadlineMs: number): void {
-    this.#send({
-      $case: "moving",
-      value: { reason, deadlineMs: BigInt(deadlineMs), token: this.#stream.token() },
-    });
+  #moving(reason: MovingReason, deadlineMs: number, taken?: () => void): void {
+    const token = this.#stream.token();
+    const value = { reason, deadlineMs: BigInt(deadlineMs), token };
+    this.#send({ $case: "moving", value }, taken);
   }
 
   #catalogChanged(name: string): void {
@@ -248,7 +252,25 @@ export class Subscription implements TopicUser {
         });
       }
       this.#framesAtLastBeat = stream.framesSent;
+      this.#judgeWrites();
       this.#beat();
+    });
+  }
+
+  /**
+   * A client that takes nothing of what was written is told to move, once: it hears it, with the token
+   * after all that was written before, when it takes again. A pod door moves nobody but for drain.
+   */
+  #judgeWrites(): void {
+    const stream = this.#stream;
+    const blocked = stream.waitsForClient && stream.framesTaken === this.#takenAtLastBeat;
+    this.#blockedMs = blocked ? this.#blockedMs + this.#options.heartbeatMs : 0;
+    this.#takenAtLastBeat = stream.framesTaken;
+    if (this.#blockedTold || this.#server.shape === "pod") return;
+    if (this.#blockedMs < this.#server.limits.writeBlockedMs) return;
+    this.#blockedTold = true;
+    this.#moving(WRITE_BLOCKED, 0, () => {
+      this.#blockedTold = false;
     });
   }
 
@@ -277,8 +299,8 @@ export class Subscription implements TopicUser {
     return held ? 3 : 0;
   }
 
-  #send(kind: NonNullable<SubscribeResponse["kind"]>): void {
-    this.#stream.write(Buffer.from(SubscribeResponse.encode({ kind }).finish()));
+  #send(kind: NonNullable<SubscribeResponse["kind"]>, taken?: () => void): void {
+    this.#stream.write(Buffer.from(SubscribeResponse.encode({ kind }).finish()), taken);
   }
 }
 

@@ -2,7 +2,7 @@
  * The world as dispatchers see it: clock, log, encoder, byte budgets, metrics and rules come in by this
  * door, so that the simulation drives the very same code in virtual time.
  */
-import type { Log } from "../../kafka/log.ts";
+import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { CatchUpBudget } from "./catch-up-budget.ts";
 import type { SegmentEncoder } from "./encoder.ts";
 import type { DispatchRules } from "./rules.ts";
@@ -37,6 +37,20 @@ export interface DispatchLimits {
   readonly pollMs: number;
 }
 
+/** The live read of one partition. Known by identity: a main dispatcher makes one and keeps it. */
+export interface LiveRead {
+  readonly topic: TopicInfo;
+  readonly partition: number;
+}
+
+/** Is told how reads fare. */
+export interface ReadsWatch {
+  readOk(read: LiveRead): void;
+  readFailed(read: LiveRead, reason: string): void;
+  /** Nobody reads there any more: what was held against it is forgotten. */
+  readEnded(read: LiveRead): void;
+}
+
 export interface DispatchHost {
   readonly log: Log;
   readonly clock: DispatchClock;
@@ -49,7 +63,5 @@ export interface DispatchHost {
   tailBytesAllowed(): number;
   tailBytes(delta: number): void;
   catchUpBytes(delta: number): void;
-  /** A live read answered, or Kafka could not be read. */
-  readOk(): void;
-  readFailed(reason: string): void;
+  readonly reads: ReadsWatch;
 }

@@ -7,7 +7,7 @@
  */
 import type { Fetched, LogLoss, PartitionReader, Position, TopicInfo } from "../../kafka/log.ts";
 import { scanNext } from "../../kafka/scan.ts";
-import type { DispatchHost } from "./dispatch-host.ts";
+import type { DispatchHost, LiveRead } from "./dispatch-host.ts";
 import { Tail } from "./tail.ts";
 
 export interface MainEvents {
@@ -33,6 +33,8 @@ export class MainDispatcher {
   readonly end: LogEnd = { lastStable: -1, highWatermark: -1 };
   /** Why Kafka cannot be read now; undefined while it can. */
   stalled: string | undefined;
+  /** How reads of this partition fare is told of this. */
+  readonly read: LiveRead;
   readonly #host: DispatchHost;
   readonly #topic: TopicInfo;
   readonly #partition: number;
@@ -45,6 +47,7 @@ export class MainDispatcher {
     this.#topic = topic;
     this.#partition = partition;
     this.#events = events;
+    this.read = { topic, partition };
     this.#reader = host.log.openReader(topic, partition);
     void this.#run();
   }
@@ -54,6 +57,7 @@ export class MainDispatcher {
     this.#closed = true;
     if (this.tail) this.#host.tailBytes(-this.tail.bytes);
     this.#reader.close();
+    this.#host.reads.readEnded(this.read);
   }
 
   async #run(): Promise<void> {
@@ -91,6 +95,7 @@ export class MainDispatcher {
         return undefined;
       }
       if (found.kind !== "unavailable") {
+        this.#host.reads.readEnded(this.read);
         this.#events.failed({ kind: found.kind, reason: found.reason });
         return undefined;
       }
@@ -109,6 +114,7 @@ export class MainDispatcher {
     for (;;) {
       const outcome = await pending;
       if (this.#closed) return undefined;
+      if (outcome.kind !== "unavailable") this.#host.reads.readOk(this.read);
       if (outcome.kind === "loss") return outcome.loss;
       if (outcome.kind === "unavailable") {
         this.#stall(outcome.reason);
@@ -165,13 +171,12 @@ export class MainDispatcher {
     this.stalled = undefined;
     this.end.lastStable = outcome.lastStable;
     this.end.highWatermark = outcome.highWatermark;
-    this.#host.readOk();
     if (outcome.records.length > 0) this.#host.metrics.logBytesRead(outcome.records.length, "live");
   }
 
   #stall(reason: string): void {
     this.stalled = reason;
-    this.#host.readFailed(reason);
+    this.#host.reads.readFailed(this.read, reason);
   }
 
   #delay(): Promise<void> {

@@ -269,7 +269,7 @@ export class PartitionDispatch {
   ): void {
     const at = dispatcher.tail.next;
     if (outcome.kind === "unavailable") {
-      this.#host.readFailed(outcome.reason);
+      this.#host.reads.readFailed(this.main.read, outcome.reason);
       this.#host.clock.setTimer(100, () => dispatcher.poke());
       return;
     }

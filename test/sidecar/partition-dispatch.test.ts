@@ -73,8 +73,7 @@ test("a client at the end of a catch-up that is ahead of the main dispatcher is 
     tailBytesAllowed: () => 1 << 20,
     tailBytes: none,
     catchUpBytes: none,
-    readOk: none,
-    readFailed: none,
+    reads: { readOk: none, readFailed: none, readEnded: none },
   };
   const partition = new PartitionDispatch(host, topic, 0, { gone: none, unreadable: none });
   let got = 0;

@@ -1,4 +1,6 @@
 import { expect, test } from "@jest/globals";
+import type { TopicInfo } from "../../kafka/log.ts";
+import type { LiveRead } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SelfReliability } from "../../sidecar/reliability.ts";
 import { Random } from "../sim/random.ts";
 import { VirtualClock } from "../sim/virtual-clock.ts";
@@ -14,7 +16,9 @@ function bed(shape: "gateway" | "pod" = "gateway") {
     /** Added to the clock, as a blocked event loop would. */
     blockedMs: 0,
     kafkaAnswers: true,
-    asked: 0,
+    /** Partitions for which Kafka answers on no connection. */
+    leaderless: new Set<number>(),
+    asked: [] as number[],
     moved: [] as [number, number][],
     readiness: [] as boolean[],
     findings: [] as string[],
@@ -25,9 +29,9 @@ function bed(shape: "gateway" | "pod" = "gateway") {
     clock: { now: () => time.now() + bed.blockedMs, setTimer: time.setTimer },
     loopBlockedMs: 5000,
     readsStalledMs: 10_000,
-    kafkaAnswers: async () => {
-      bed.asked++;
-      return bed.kafkaAnswers;
+    kafkaAnswers: async ({ partition }) => {
+      bed.asked.push(partition);
+      return bed.kafkaAnswers && !bed.leaderless.has(partition);
     },
     onFinding: (message) => bed.findings.push(message),
   });
@@ -36,10 +40,21 @@ function bed(shape: "gateway" | "pod" = "gateway") {
   return bed;
 }
 
-async function failReads(b: ReturnType<typeof bed>, ms: number): Promise<void> {
+const TOPIC: TopicInfo = { name: "shop.orders", id: "id", partitions: 20, replicas: 1 };
+const READS = Array.from({ length: 20 }, (_, partition): LiveRead => ({ topic: TOPIC, partition }));
+const READ = READS[0] as LiveRead;
+
+/** For so long these reads fail, and the others answer. */
+async function failReads(
+  b: ReturnType<typeof bed>,
+  ms: number,
+  failing: readonly LiveRead[] = [READ],
+  well: readonly LiveRead[] = [],
+): Promise<void> {
   const until = b.time.now() + ms;
   while (b.time.now() < until) {
-    b.reliability.readStalled("no answer");
+    for (const read of failing) b.reliability.readFailed(read, "no answer");
+    for (const read of well) b.reliability.readOk(read);
     await b.time.run(Math.min(until, b.time.now() + 200));
   }
 }
@@ -70,7 +85,7 @@ test("an unreachable Kafka makes no server unreliable", async () => {
   b.reliability.catalogRead();
   b.kafkaAnswers = false;
   await failReads(b, 60_000);
-  expect(b.asked).toBeGreaterThan(1);
+  expect(b.asked.length).toBeGreaterThan(1);
   expect(b.moved).toEqual([]);
   expect(b.reliability.readiness().ready).toBe(true);
 });
@@ -81,7 +96,7 @@ test("reads that stall while Kafka answers otherwise move streams once, until re
   await failReads(b, 30_000);
   expect(b.moved).toEqual([[READS_STALLED, 0]]);
   expect(b.reliability.readiness()).toEqual({ ready: false, why: "reads from Kafka stall" });
-  b.reliability.readOk();
+  b.reliability.readOk(READ);
   expect(b.readiness).toEqual([true, false, true]);
   await failReads(b, 11_000);
   expect(b.moved).toHaveLength(2);
@@ -92,10 +107,61 @@ test("one read in time forgives the failures before it", async () => {
   b.reliability.catalogRead();
   for (let i = 0; i < 10; i++) {
     await failReads(b, 9000);
-    b.reliability.readOk();
+    b.reliability.readOk(READ);
   }
-  expect(b.asked).toBe(0);
+  expect(b.asked).toEqual([]);
   expect(b.moved).toEqual([]);
+});
+
+test("one partition that stalls is seen, however well the others read", async () => {
+  const b = bed();
+  b.reliability.catalogRead();
+  await failReads(b, 12_000, [READ], READS.slice(1));
+  expect(b.moved).toEqual([[READS_STALLED, 0]]);
+  expect(b.asked).toEqual([0]);
+  expect(b.findings).toEqual([expect.stringContaining("shop.orders[0]")]);
+});
+
+test("streams move once for all the reads that stall, and readiness waits for the last of them", async () => {
+  const b = bed();
+  b.reliability.catalogRead();
+  await failReads(b, 60_000, READS);
+  expect(b.moved).toHaveLength(1);
+  for (const read of READS.slice(1)) b.reliability.readOk(read);
+  expect(b.readiness).toEqual([true, false]);
+  b.reliability.readOk(READ);
+  expect(b.readiness).toEqual([true, false, true]);
+});
+
+test("a partition that Kafka does not answer for at all is not held against the server", async () => {
+  const b = bed();
+  b.reliability.catalogRead();
+  b.leaderless.add(0);
+  await failReads(b, 60_000, [READ], READS.slice(1));
+  expect(b.moved).toEqual([]);
+  expect(b.reliability.readiness().ready).toBe(true);
+});
+
+test("in an outage Kafka is asked of eight reads at once, and of every read in turn", async () => {
+  const b = bed();
+  b.kafkaAnswers = false;
+  await failReads(b, 11_500, READS);
+  expect(b.asked.length).toBeLessThanOrEqual(2 * 8);
+  await failReads(b, 8000, READS);
+  expect(new Set(b.asked).size).toBe(READS.length);
+});
+
+test("a read whose dispatcher ended is held against nobody", async () => {
+  const b = bed();
+  b.reliability.catalogRead();
+  await failReads(b, 9000);
+  b.reliability.readEnded(READ);
+  await b.time.run(b.time.now() + 60_000);
+  expect(b.moved).toEqual([]);
+  await failReads(b, 12_000);
+  expect(b.reliability.readiness().ready).toBe(false);
+  b.reliability.readEnded(READ);
+  expect(b.reliability.readiness().ready).toBe(true);
 });
 
 test("a blocked event loop moves streams, and readiness comes back after a calm time", async () => {

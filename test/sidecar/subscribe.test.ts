@@ -198,6 +198,13 @@ test.each([
   expect((await take(3)).events).toHaveLength(3);
 });
 
+test("P10: a publish over --request-bytes is refused for good, not said to be unknown", async () => {
+  const event = { key: undefined, headers: [], type: "", timeMs: undefined };
+  const payload = Buffer.alloc(DEFAULT_LIMITS.requestBytes + 1);
+  const failure = await client.publish("orders", [{ ...event, payload }]).catch((error) => error);
+  expect(failure).toMatchObject({ error: "PAYLOAD_TOO_LARGE", retryable: false });
+});
+
 function at(bytes: Buffer, after: EventPosition[] = []): NonNullable<Start["at"]> {
   return { $case: "token", value: { token: bytes, after } };
 }

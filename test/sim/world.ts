@@ -267,8 +267,7 @@ export class World {
       tailBytesAllowed: () => Number.POSITIVE_INFINITY,
       tailBytes: () => {},
       catchUpBytes: () => {},
-      readOk: () => {},
-      readFailed: () => {},
+      reads: { readOk: () => {}, readFailed: () => {}, readEnded: () => {} },
     };
     return { dispatch: new Dispatch(host), budget: new InFlightBudget(4000) };
   }

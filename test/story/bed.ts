@@ -191,7 +191,7 @@ export class Load {
   readonly #waits = new Waits();
 
   /** @param append rejects when events were not acknowledged: the load goes on with later ones. */
-  constructor(append: (from: number, count: number) => Promise<void>, from = 0, batch = 25) {
+  constructor(append: (from: number, count: number) => Promise<unknown>, from = 0, batch = 25) {
     this.count = from;
     // A pace that leaves two cores time for everybody else: at most one batch is under way.
     this.#timer = setInterval(() => {

@@ -1,9 +1,11 @@
 /** Clients that fail, or misbehave, and the way between client and server: nobody else is harmed (P6, P10). */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { ThroughlineClient } from "../../client/client.ts";
 import type { TopicInfo } from "../../kafka/log.ts";
 import type { SubscribeRequest } from "../../proto/gen/throughline/v1/throughline.ts";
 import { type Fault, FaultProxy } from "../faults/fault-proxy.ts";
 import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { newEvent } from "./publisher.ts";
 import type { StoryServer } from "./story-server.ts";
 import { EARLIEST, openOf, rawStream } from "./subscriber.ts";
 
@@ -158,3 +160,36 @@ test(
   },
   SLOW_MS,
 );
+
+test.each<[string, number, number, (proxy: FaultProxy) => void]>([
+  ["never comes, ends in time and", 1_000_000, 2000, () => {}],
+  ["is lost with the connection, ends then and", 2_000_000, 60_000, (proxy) => proxy.reset()],
+])(
+  "P7: a publish whose answer %s is not said to be unsent: the event is in the topic",
+  async (_what, first, publishTimeoutMs, breaks) => {
+    const proxy = await FaultProxy.listen({ target: Number(a.address.split(":")[1]) });
+    const client = new ThroughlineClient([proxy.address], { publishTimeoutMs });
+    const [result] = await client.publish("orders", [newEvent(first)]);
+    expect(result?.result?.$case).toBe("position");
+    const published = await a.metric("published_events_total");
+    proxy.fault({ kind: "lose", way: "down" });
+    const failure = client.publish("orders", [newEvent(first + 1)]).catch((error) => error);
+    await gauge(a, "published_events_total", published + 1);
+    breaks(proxy);
+    expect(await failure).toMatchObject({ error: "OUTCOME_UNKNOWN", retryable: true });
+    const values = (await bed.read(topic)).map(({ value }) => value);
+    expect(values).toContain(String(first + 1));
+    client.close();
+    await proxy.close();
+  },
+  SLOW_MS,
+);
+
+test("P7: a publish that found no server is said to be unsent", async () => {
+  const nobody = await FaultProxy.listen();
+  await nobody.close();
+  const client = new ThroughlineClient([nobody.address]);
+  const failure = await client.publish("orders", [newEvent(0)]).catch((error) => error);
+  expect([failure.error, failure.retryable]).toEqual(["UNREACHABLE", true]);
+  client.close();
+});

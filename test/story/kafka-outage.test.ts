@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { ThroughlineError } from "../../client/errors.ts";
 import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
-import { Bed, Load, numbered, SLOW_MS } from "./bed.ts";
+import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { newEvent } from "./publisher.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
 
 const FETCH = 1;
@@ -53,7 +54,7 @@ test(
       () => raw.down.at(-1)?.$case === "heartbeat" && waitsFor(raw.down.at(-1)) === WAITS_FOR_KAFKA,
     );
     expect((await server.isReady()).ready).toBe(true);
-    const events = [numberedEvent(500)];
+    const events = [newEvent(500)];
     const heard = await publisher.publish("killed", events).then(
       ([result]) => (result?.result?.$case === "error" ? result.result.value.name : "acknowledged"),
       (error: ThroughlineError) => error.error,
@@ -115,16 +116,21 @@ test(
   SLOW_MS,
 );
 
-test(
-  "reads freeze while look-ups work: streams are told to move, the server is not ready; both end with the freeze",
-  async () => {
-    const topic = await bed.topic("frozen", { partitions: 2 });
-    const server = await bed.server(["frozen"], "--reads-stalled-ms", "1000");
+test.each<[string, string, (all: ProxiedConnection[]) => ProxiedConnection[]]>([
+  ["reads freeze", "frozen", (all) => all],
+  ["one partition's reads freeze", "frozen-one", (all) => all.slice(-1)],
+])(
+  "%s while look-ups work: streams are told to move, the server is not ready; both end with the freeze",
+  async (_what, name, frozen) => {
+    const topic = await bed.topic(name, { partitions: 2 });
+    const server = await bed.server([name], "--reads-stalled-ms", "1000");
+    const raw = rawStream(server.address, { topic: name, start: undefined });
+    await raw.until(() => raw.down.length > 0);
     await bed.append(topic, 0, 100);
-    const raw = rawStream(server.address, { topic: "frozen" });
     await raw.until(() => raw.down.some(({ $case }) => $case === "batch"));
     readersFrozen = true;
-    for (const connection of readers) connection.fault({ kind: "freeze" });
+    // Also those that a reader opens anew, while the others keep theirs.
+    for (const connection of frozen([...readers])) connection.fault({ kind: "freeze" });
     try {
       await raw.until(() => raw.down.some(({ $case }) => $case === "moving"));
       const moving = raw.down.find((message) => message.$case === "moving");
@@ -137,7 +143,7 @@ test(
     await server.said("reads from Kafka go on");
     expect((await server.isReady()).ready).toBe(true);
     await bed.append(topic, 100, 100);
-    const subscriber = bed.subscriber([server.address], { topic: "frozen", start: EARLIEST });
+    const subscriber = bed.subscriber([server.address], { topic: name, start: EARLIEST });
     await bed.expectWhole(topic, subscriber);
     expect(raw.failure()).toBeUndefined();
     raw.close();
@@ -169,15 +175,4 @@ function waitsFor(message: { $case: string; value: unknown } | undefined): numbe
   return message?.$case === "heartbeat"
     ? (message.value as { waitsFor: number }).waitsFor
     : undefined;
-}
-
-function numberedEvent(n: number) {
-  const { key, value } = numbered(n);
-  return {
-    key: key ?? undefined,
-    payload: value ?? undefined,
-    headers: [],
-    type: "",
-    timeMs: undefined,
-  };
 }

@@ -116,13 +116,19 @@ export const MovingReason = {
   MOVING_REASON_UNSPECIFIED: 0,
   /** MOVING_REASON_DRAIN - The server is shutting down in order. */
   MOVING_REASON_DRAIN: 1,
-  /** MOVING_REASON_WRITE_BLOCKED - A message to this client could not be written for too long. */
+  /**
+   * MOVING_REASON_WRITE_BLOCKED - The client took nothing of what was written for too long. It hears this when it takes again, after
+   * all that was written before.
+   */
   MOVING_REASON_WRITE_BLOCKED: 2,
   /** MOVING_REASON_SERVER_BLOCKED - The server's event loop was blocked. */
   MOVING_REASON_SERVER_BLOCKED: 3,
   /** MOVING_REASON_READS_STALLED - The server's reads from Kafka stall while its other Kafka connections work. */
   MOVING_REASON_READS_STALLED: 4,
-  /** MOVING_REASON_KEEPALIVE_MISSED - The client did not answer keepalives. */
+  /**
+   * MOVING_REASON_KEEPALIVE_MISSED - The client did not answer keepalives. Reserved: not sent in this release; the connection is closed
+   * instead, since nothing can be told over one that does not answer.
+   */
   MOVING_REASON_KEEPALIVE_MISSED: 5,
   UNRECOGNIZED: -1,
 } as const;
