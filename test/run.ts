@@ -38,7 +38,7 @@ try {
       "--experimental-vm-modules",
       "--disable-warning=ExperimentalWarning",
       join(root, "node_modules/jest/bin/jest.js"),
-      "--maxWorkers=2",
+      "--maxWorkers=3",
       "--testTimeout=120000",
       "--forceExit",
       "--json",
