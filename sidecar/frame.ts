@@ -2,14 +2,17 @@
  * Frames on the wire: a Batch whose event bytes are shared by every client that takes them, between a
  * prefix and a suffix of the client's own.
  *
- * grpc-js asks the value that a serializer returns for `byteLength` and `copy` only, so a frame is not
- * joined before it is copied into the message: one copy, no private field. A test holds grpc-js to it.
+ * How it is sent is direct-write.ts's: from its parts, or copied whole.
  */
 export interface Frame {
   readonly byteLength: number;
   copy(target: Buffer, at: number): unknown;
+  /** The frame in pieces that need no copy; undefined when one copy of all is better. */
+  parts?(): readonly Buffer[] | undefined;
 }
 
+/** Past so many pieces copying is cheaper than naming each. */
+const MOST_PARTS = 8;
 const BATCH_TAG = 0x12;
 const PARTITION_TAG = 0x10;
 const TOKEN_TAG = 0x7a;
@@ -51,11 +54,21 @@ export class BatchFrame implements Frame {
     this.byteLength = this.#prefix.length + eventBytes + at;
   }
 
-  /** The frame as bytes of its own: a small frame that waits must not keep a large segment alive. */
-  detached(): Frame {
-    const bytes = Buffer.allocUnsafeSlow(this.byteLength);
-    this.copy(bytes, 0);
-    return bytes;
+  /**
+   * A small part of a segment is better copied: while it waits for a slow client it would keep all of the
+   * segment alive, of which only its own bytes are in the budget (P6).
+   */
+  parts(): readonly Buffer[] | undefined {
+    const ranges = this.#ranges;
+    if (ranges.length > MOST_PARTS * 2 || this.byteLength < this.#events.length / 2) {
+      return undefined;
+    }
+    const parts = [this.#prefix];
+    for (let i = 0; i < ranges.length; i += 2) {
+      parts.push(this.#events.subarray(ranges[i], ranges[i + 1]));
+    }
+    parts.push(this.#suffix);
+    return parts;
   }
 
   copy(target: Buffer, at: number): void {

@@ -260,15 +260,13 @@ export class SubscriberStream implements CursorOwner {
       this.token(),
     );
     const { byteLength } = frame;
-    // Behind another one it waits unserialised, and only its own bytes are in the budget (P6).
-    const waits = this.#framesUnderWay > 0 && byteLength < segment.bytes.length / 2;
     this.options.credit.spend(selection.count, selection.bytes);
     this.options.budget.take(byteLength);
     this.#framesUnderWay++;
     this.#bytesUnderWay += byteLength;
     this.framesSent++;
     this.options.delivered(selection.count, selection.bytes);
-    this.options.wire.write(waits ? frame.detached() : frame, () => {
+    this.options.wire.write(frame, () => {
       this.#framesUnderWay--;
       this.framesTaken++;
       if (!this.#open) return;

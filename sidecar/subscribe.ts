@@ -7,6 +7,7 @@ import {
   type SubscribeRequest,
   ThroughlineServiceService,
 } from "../proto/gen/throughline/v1/throughline.ts";
+import { writerOf } from "./direct-write.ts";
 import type { Dispatch } from "./dispatch/topic-dispatch.ts";
 import { Failure, toFailure, toStatus } from "./failure.ts";
 import type { Frame } from "./frame.ts";
@@ -18,7 +19,7 @@ import { Subscription } from "./subscription.ts";
 import type { TokenIdentity } from "./token.ts";
 import { resolveTopic } from "./topics.ts";
 
-/** grpc-js copies what the serializer returns by `byteLength` and `copy` alone. */
+/** For what is not written directly: grpc-js asks what a serializer returns for `byteLength` and `copy`. */
 const passFrame = (frame: Frame): Buffer => frame as unknown as Buffer;
 
 export const subscribeMethod: MethodDefinition<SubscribeRequest, Frame> = {
@@ -158,9 +159,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
         },
       },
       {
-        write: (frame, taken) => {
-          call.write(frame, taken);
-        },
+        write: writerOf(call),
         end: fail,
         spent: () => {
           finish();
