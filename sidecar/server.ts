@@ -11,6 +11,7 @@ import { CatchUpBudget } from "./dispatch/catch-up-budget.ts";
 import { SegmentEncoder } from "./dispatch/encoder.ts";
 import { RULES } from "./dispatch/rules.ts";
 import { Dispatch } from "./dispatch/topic-dispatch.ts";
+import { Turns } from "./dispatch/turns.ts";
 import { openDoor } from "./door.ts";
 import { healthService } from "./health.ts";
 import { InFlightBudget } from "./in-flight-budget.ts";
@@ -153,6 +154,7 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
     limits: dispatchLimits(limits),
     metrics,
     budget: new CatchUpBudget(limits.catchUpDispatchers),
+    turns: new Turns(setImmediate),
     tailBytesAllowed: () => limits.tailBytes / Math.max(1, dispatch.partitionsServed),
     tailBytes: (delta) => {
       tailBytes += delta;

@@ -84,6 +84,7 @@ export class CatchUpDispatcher {
     this.#reading = true;
     const position = { offset: this.tail.next, epoch: this.tail.epoch };
     const outcome = await this.#reader.fetch(position, this.#host.limits.fetchBytes, 0);
+    if (outcome.kind === "fetched") await this.#host.turns.take();
     this.#reading = false;
     if (this.#closed) return;
     if (outcome.kind !== "fetched") {

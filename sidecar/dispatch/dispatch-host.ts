@@ -6,6 +6,7 @@ import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { CatchUpBudget } from "./catch-up-budget.ts";
 import type { SegmentEncoder } from "./encoder.ts";
 import type { DispatchRules } from "./rules.ts";
+import type { Turns } from "./turns.ts";
 
 export interface DispatchClock {
   now(): number;
@@ -59,6 +60,7 @@ export interface DispatchHost {
   readonly limits: DispatchLimits;
   readonly metrics: DispatchMetrics;
   readonly budget: CatchUpBudget;
+  readonly turns: Turns;
   /** Bytes that all main tails may hold divides over the partitions that are served. */
   tailBytesAllowed(): number;
   tailBytes(delta: number): void;

@@ -8,6 +8,7 @@ import type { DispatchHost } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
 import { PartitionDispatch } from "../../sidecar/dispatch/partition-dispatch.ts";
 import { RULES } from "../../sidecar/dispatch/rules.ts";
+import { Turns } from "../../sidecar/dispatch/turns.ts";
 
 const event = (i: number) => ({
   key: null,
@@ -70,6 +71,7 @@ test("a client at the end of a catch-up that is ahead of the main dispatcher is 
       logBytesRead: none,
     },
     budget: new CatchUpBudget(4),
+    turns: new Turns(setImmediate),
     tailBytesAllowed: () => 1 << 20,
     tailBytes: none,
     catchUpBytes: none,

@@ -11,6 +11,7 @@ import { CatchUpBudget } from "../../sidecar/dispatch/catch-up-budget.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
 import { RULES } from "../../sidecar/dispatch/rules.ts";
 import { Dispatch } from "../../sidecar/dispatch/topic-dispatch.ts";
+import { Turns } from "../../sidecar/dispatch/turns.ts";
 import type { Failure } from "../../sidecar/failure.ts";
 import type { Frame } from "../../sidecar/frame.ts";
 import { InFlightBudget } from "../../sidecar/in-flight-budget.ts";
@@ -45,6 +46,7 @@ function bed(shape: "gateway" | "pod" = "gateway") {
   };
   const dispatch = new Dispatch({
     ...{ log, clock, encoder: new SegmentEncoder(), rules: RULES, budget: new CatchUpBudget(4) },
+    turns: new Turns(setImmediate),
     limits: { ...DEFAULT_LIMITS, catchUpWindowBytes: 1 << 20 },
     metrics: {
       ...{ catchUpsMade: none, catchUpShared: none, eventsQueuedDuringCatchUp: none },

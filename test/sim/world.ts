@@ -14,6 +14,7 @@ import type { DispatchHost } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
 import type { DispatchRules } from "../../sidecar/dispatch/rules.ts";
 import { Dispatch } from "../../sidecar/dispatch/topic-dispatch.ts";
+import { Turns } from "../../sidecar/dispatch/turns.ts";
 import type { Frame } from "../../sidecar/frame.ts";
 import { InFlightBudget } from "../../sidecar/in-flight-budget.ts";
 import { SubscriberStream } from "../../sidecar/stream.ts";
@@ -245,6 +246,7 @@ export class World {
       encoder: new SegmentEncoder(),
       rules,
       budget: new CatchUpBudget(3),
+      turns: new Turns((begin) => void this.#clock.setTimer(0, begin)),
       limits: {
         tailPartitionBytes: 3000,
         catchUpWindowBytes: 2500,
