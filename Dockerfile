@@ -13,4 +13,4 @@ COPY --from=build /app/dist dist
 ENV MALLOC_ARENA_MAX=1
 ENV MALLOC_MMAP_THRESHOLD_=16384
 USER 65534
-ENTRYPOINT ["node", "--max-semi-space-size=1", "dist/sidecar.mjs"]
+ENTRYPOINT ["node", "--max-semi-space-size=8", "dist/sidecar.mjs"]
