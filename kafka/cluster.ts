@@ -41,6 +41,8 @@ interface View {
 
 export const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
+/** Of a look-up: a broker that takes longer is asked no more for now. */
+const LOOK_UP_TIMEOUT_MS = 5000;
 
 export class Cluster {
   readonly options: KafkaOptions;
@@ -49,6 +51,9 @@ export class Cluster {
   readonly #control = new Map<string, Promise<Connection>>();
   readonly #pending = new Map<string, Promise<View>>();
   readonly #leaders = new Map<string, Leader>();
+  readonly #keys = new WeakMap<Connection, string>();
+  /** Brokers that could not be reached, or did not answer, when they were asked last. */
+  readonly #silent = new Set<string>();
   #brokers: Broker[];
   #closed = false;
 
@@ -76,11 +81,35 @@ export class Cluster {
   async control(broker?: Broker): Promise<Connection> {
     if (broker) return this.#controlTo(broker);
     let last: unknown = new Error("no broker is known");
-    for (const candidate of [...this.#brokers]) {
+    // Who was silent the last time comes last.
+    const silent = (candidate: Broker): number => Number(this.#silent.has(keyOf(candidate)));
+    for (const candidate of this.#brokers.toSorted((a, b) => silent(a) - silent(b))) {
       try {
         return await this.#controlTo(candidate);
       } catch (error) {
+        this.#silent.add(keyOf(candidate));
         last = error;
+      }
+    }
+    throw last;
+  }
+
+  /**
+   * Asks any broker what may be asked twice: one that does not answer soon may be frozen, and then
+   * another one is asked. Rejects with what the last one said.
+   */
+  async ask<T>(send: (connection: Connection) => Promise<T>): Promise<T> {
+    let last: unknown;
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const connection = await this.control();
+      try {
+        const answer = await inTime(send(connection));
+        this.#silent.delete(this.#keys.get(connection) ?? "");
+        return answer;
+      } catch (error) {
+        if (responseOf(error)) throw error;
+        last = error;
+        this.#drop(connection);
       }
     }
     throw last;
@@ -125,21 +154,18 @@ export class Cluster {
   }
 
   async #ask(names: readonly string[] | null): Promise<View> {
-    let last: unknown;
-    for (let attempt = 0; attempt < 2; attempt++) {
-      const connection = await this.control();
-      try {
-        return this.#take(
-          await metadataV12.api.async(connection, names && [...names], false, false),
-        );
-      } catch (error) {
-        const response = responseOf<MetadataResponse>(error);
-        if (response) return this.#take(response);
-        last = error;
-        this.#drop(connection);
-      }
+    try {
+      return this.#take(
+        await this.ask((connection) =>
+          metadataV12.api.async(connection, names && [...names], false, false),
+        ),
+      );
+    } catch (error) {
+      // The library throws for an answer with any error in it; each topic's is judged where it is read.
+      const response = responseOf<MetadataResponse>(error);
+      if (response) return this.#take(response);
+      throw error;
     }
-    throw last;
   }
 
   #take(response: MetadataResponse): View {
@@ -165,12 +191,13 @@ export class Cluster {
   }
 
   #controlTo(broker: Broker): Promise<Connection> {
-    const key = `${broker.host}:${broker.port}`;
+    const key = keyOf(broker);
     const known = this.#control.get(key);
     if (known) return known;
     if (this.#closed) return Promise.reject(new Error("the log is closed"));
     const made = this.connect(broker).then(
       (connection) => {
+        this.#keys.set(connection, key);
         connection.on("close", () => this.#forget(key, made));
         return connection;
       },
@@ -188,16 +215,27 @@ export class Cluster {
   }
 
   #drop(connection: Connection): void {
-    for (const [key, pending] of this.#control) {
-      void pending.then(
-        (known) => {
-          if (known === connection) this.#control.delete(key);
-        },
-        () => {},
-      );
+    const key = this.#keys.get(connection);
+    if (key !== undefined) {
+      this.#silent.add(key);
+      this.#control.delete(key);
     }
     closeConnection(connection);
   }
+}
+
+function keyOf({ host, port }: Broker): string {
+  return `${host}:${port}`;
+}
+
+function inTime<T>(answer: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = setTimeout(
+      () => reject(new Error("the broker does not answer in time")),
+      LOOK_UP_TIMEOUT_MS,
+    );
+    answer.then(resolve, reject).finally(() => clearTimeout(late));
+  });
 }
 
 export function closeConnection(connection: Connection): void {

@@ -35,7 +35,8 @@ export class ProducerIdentity {
 
 /** Rejects when no broker gives one. */
 export async function newIdentity(cluster: Cluster): Promise<ProducerIdentity> {
-  const connection = await cluster.control();
-  const given = await initProducerIdV4.api.async(connection, null, TRANSACTION_TIMEOUT_MS, -1n, -1);
+  const given = await cluster.ask((connection) =>
+    initProducerIdV4.api.async(connection, null, TRANSACTION_TIMEOUT_MS, -1n, -1),
+  );
   return new ProducerIdentity(given.producerId, given.producerEpoch);
 }

@@ -86,9 +86,10 @@ export class TransactionCoordinator {
   }
 
   async #find(): Promise<Broker> {
-    const connection = await this.#cluster.control();
     const { TRANSACTION } = FindCoordinatorKeyTypes;
-    const answer = await findCoordinatorV4.api.async(connection, TRANSACTION, [this.#id]);
+    const answer = await this.#cluster.ask((connection) =>
+      findCoordinatorV4.api.async(connection, TRANSACTION, [this.#id]),
+    );
     const found = answer.coordinators[0];
     if (!found) throw new Error(`no coordinator is named for ${this.#id}`);
     return { host: found.host, port: found.port };

@@ -35,8 +35,8 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 }, SLOW_MS);
 
-function open(limits: Partial<AppendLimits> = {}): Log {
-  const one = openKafkaLog({ brokers: kafka.brokers, clientId: "appender-test" }, limits);
+function open(limits: Partial<AppendLimits> = {}, brokers = kafka.brokers): Log {
+  const one = openKafkaLog({ brokers, clientId: "appender-test" }, limits);
   opened.push(one);
   return one;
 }
@@ -189,9 +189,11 @@ describe("P7 under broker trouble", () => {
     "a frozen leader: its appends go to the next leader, and its thawing repeats nothing",
     async () => {
       const topic = await newTopic(3);
-      const publisher = publish(open({ requestTimeoutMs: 4000, deliveryTimeoutMs: 90_000 }), topic);
-      await publisher.acknowledged(1000);
       const node = await leaderOf(topic, 0);
+      // The one that freezes is also the one that look-ups go to.
+      const limits = { requestTimeoutMs: 4000, deliveryTimeoutMs: 90_000 };
+      const publisher = publish(open(limits, [kafka.brokers[node - 1] as string]), topic);
+      await publisher.acknowledged(1000);
       kafka.freeze(node);
       await publisher.acknowledged(3000);
       kafka.thaw(node);
