@@ -38,7 +38,7 @@ try {
       "--experimental-vm-modules",
       "--disable-warning=ExperimentalWarning",
       join(root, "node_modules/jest/bin/jest.js"),
-      "--maxWorkers=3",
+      "--maxWorkers=2",
       "--testTimeout=120000",
       "--forceExit",
       "--json",
