@@ -63,7 +63,6 @@ export class SubscriberStream implements CursorOwner {
   #frameBytes: number;
   #framesUnderWay = 0;
   #bytesUnderWay = 0;
-  #messagesUnderWay = 0;
   #pumping = false;
   #open = true;
   #lastCredit = false;
@@ -83,7 +82,7 @@ export class SubscriberStream implements CursorOwner {
 
   /** Something was written that the transport has not taken: a heartbeat would only pile up. */
   get waitsForClient(): boolean {
-    return this.#framesUnderWay > 0 || this.#messagesUnderWay > 0;
+    return this.framesSent > this.framesTaken;
   }
 
   addCursor(next: number, epoch: number, verified: boolean): Cursor {
@@ -179,9 +178,7 @@ export class SubscriberStream implements CursorOwner {
   write(message: Frame, taken = (): void => {}): void {
     if (!this.#open) return;
     this.framesSent++;
-    this.#messagesUnderWay++;
     this.options.wire.write(message, () => {
-      this.#messagesUnderWay--;
       this.framesTaken++;
       taken();
     });
