@@ -31,3 +31,16 @@ export async function ordered<Order extends object, Report>(
     child.kill();
   }
 }
+
+/** In the process itself: takes the order, does the work, reports; ends with its parent. */
+export function answer<Order, Report>(work: (order: Order) => Promise<Report>): void {
+  process.on("message", (order: Order) => {
+    work(order).then(
+      (report) => process.send?.({ report }),
+      (error) => process.send?.({ failure: String((error as Error).message ?? error) }),
+    );
+  });
+  process.on("disconnect", () => process.exit(0));
+  // A message that comes before the listener would be lost.
+  process.send?.({ ready: true });
+}

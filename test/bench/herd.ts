@@ -1,4 +1,5 @@
 /** The herd's process: resumes every stream by a token of its own, and checks how each goes on. */
+
 import { Client, credentials } from "@grpc/grpc-js";
 import { TokenBody } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import {
@@ -6,6 +7,7 @@ import {
   ThroughlineServiceService,
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import { encodeToken } from "../../sidecar/token.ts";
+import { answer } from "./child.ts";
 
 export interface HerdOrder {
   readonly address: string;
@@ -23,14 +25,7 @@ export interface HerdReport {
 
 const CREDIT = 1_000_000_000n;
 
-process.on("message", (order: HerdOrder) => {
-  resume(order).then(
-    (report) => process.send?.({ report }),
-    (error) => process.send?.({ failure: String((error as Error).message ?? error) }),
-  );
-});
-process.on("disconnect", () => process.exit(0));
-process.send?.({ ready: true });
+answer(resume);
 
 async function resume(order: HerdOrder): Promise<HerdReport> {
   const clients = Array.from(

@@ -23,12 +23,7 @@ export async function consumerTool(bed: Bed, topic: string, events: number): Pro
     const rate = Number(output.trim().split("\n").at(-1)?.split(", ").at(-1));
     return { rate, cpu };
   };
-  const small = await run(SMALL);
-  const large = await run(events);
-  return {
-    eventsPerSecond: large.rate,
-    cpuPerMillion: ((large.cpu - small.cpu) * 1e6) / (events - SMALL),
-  };
+  return steady(run, events);
 }
 
 /** The producer tool, acks=all, with its default batches and the linger given. */
@@ -47,6 +42,13 @@ export async function producerTool(
     const rates = [...output.matchAll(/([\d.]+) records\/sec/g)];
     return { rate: Number(rates.at(-1)?.[1]), cpu };
   };
+  return steady(run, events);
+}
+
+async function steady(
+  run: (count: number) => Promise<{ rate: number; cpu: number }>,
+  events: number,
+): Promise<ToolRun> {
   const small = await run(SMALL);
   const large = await run(events);
   return {

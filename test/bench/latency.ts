@@ -2,10 +2,12 @@
  * Latency at a steady rate, from a process that does nothing else: every event carries the time it was
  * sent at, and its sender is also its receiver, so one clock tells.
  */
+
 import { ThroughlineClient } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Position, TopicInfo } from "../../kafka/log.ts";
 import { recordsOf } from "../../kafka/records.ts";
+import { answer } from "./child.ts";
 
 export interface LatencyOrder {
   /** Through this server, or else by a bare produce and fetch. */
@@ -26,14 +28,7 @@ const TICK_MS = 5;
 const WARM_UP_MS = 2000;
 const PAYLOAD_BYTES = 100;
 
-process.on("message", (order: LatencyOrder) => {
-  measure(order).then(
-    (report) => process.send?.({ report }),
-    (error) => process.send?.({ failure: String((error as Error).stack ?? error) }),
-  );
-});
-process.on("disconnect", () => process.exit(0));
-process.send?.({ ready: true });
+answer(measure);
 
 async function measure(order: LatencyOrder): Promise<LatencyReport> {
   const samplesMs: number[] = [];

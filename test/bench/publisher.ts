@@ -1,5 +1,7 @@
 /** Publishes batches as fast as they are acknowledged, as a process of its own. */
+
 import { ThroughlineClient } from "../../client/client.ts";
+import { answer } from "./child.ts";
 
 export interface PublishOrder {
   readonly address: string;
@@ -16,14 +18,7 @@ export interface PublishReport {
   readonly acknowledged: number;
 }
 
-process.on("message", (order: PublishOrder) => {
-  publish(order).then(
-    (report) => process.send?.({ report }),
-    (error) => process.send?.({ failure: String((error as Error).message ?? error) }),
-  );
-});
-process.on("disconnect", () => process.exit(0));
-process.send?.({ ready: true });
+answer(publish);
 
 async function publish(order: PublishOrder): Promise<PublishReport> {
   const client = new ThroughlineClient([order.address]);

@@ -5,6 +5,7 @@
  * `walk` counts events and checks that every token is exactly the number of events further, without
  * decoding them; `decode` takes them through the TypeScript client.
  */
+
 import { Client, type ClientDuplexStream, credentials, type MethodDefinition } from "@grpc/grpc-js";
 import { ThroughlineClient } from "../../client/client.ts";
 import { TokenBody } from "../../proto/gen/throughline/stored/v1/stored.ts";
@@ -12,6 +13,7 @@ import {
   type SubscribeRequest,
   ThroughlineServiceService,
 } from "../../proto/gen/throughline/v1/throughline.ts";
+import { answer } from "./child.ts";
 
 export interface Order {
   readonly address: string;
@@ -40,15 +42,7 @@ export interface Report {
 const WINDOW_BYTES = 1 << 20;
 const HUGE_CREDIT = 1_000_000_000;
 
-process.on("message", (order: Order) => {
-  receive(order).then(
-    (report) => process.send?.({ report }),
-    (error) => process.send?.({ failure: String((error as Error).message ?? error) }),
-  );
-});
-process.on("disconnect", () => process.exit(0));
-// A message that comes before the listener would be lost.
-process.send?.({ ready: true });
+answer(receive);
 
 async function receive(order: Order): Promise<Report> {
   const cpu = process.cpuUsage();
