@@ -1,7 +1,7 @@
 /**
  * Every cap of a server (P6): one table gives the defaults, the flags, their help and their check.
  *
- * The byte budgets add up to 76 MiB by default; with the process itself and its open streams that fits a
+ * The byte budgets add up to 80 MiB by default; with the process itself and its open streams that fits a
  * container limit of 256 MiB (test/story/memory.test.ts).
  */
 
@@ -69,7 +69,7 @@ export const LIMIT_SPECS = {
   },
   inFlightBytes: {
     unit: "bytes",
-    value: 16 * MIB,
+    value: 20 * MIB,
     min: MIB,
     max: 64 * GIB,
     help: "frames that clients have not taken yet, all together",
