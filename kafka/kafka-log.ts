@@ -1,11 +1,12 @@
 /** The log on Apache Kafka: puts the parts of this room together behind the port. */
 import { KafkaAdmin } from "./admin.ts";
 import { APPEND_LIMITS, Appender } from "./appender.ts";
+import { AskedTogether } from "./asked-together.ts";
 import { Cluster, type KafkaOptions } from "./cluster.ts";
 import { refusalOf } from "./failures.ts";
 import { openFencedWriter } from "./fenced-writer.ts";
 import { listOffset } from "./list-offsets.ts";
-import type { Log } from "./log.ts";
+import type { Log, OffsetOutcome } from "./log.ts";
 import type { AppendLimits } from "./partition-appender.ts";
 import { KafkaReader } from "./reader.ts";
 
@@ -14,6 +15,7 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
   const cluster = new Cluster(options);
   const appender = new Appender(cluster, { ...APPEND_LIMITS, ...limits });
   const readers = new Set<KafkaReader>();
+  const offsets = new AskedTogether<OffsetOutcome>();
   return {
     admin: new KafkaAdmin(cluster),
     openReader: (topic, partition) => {
@@ -28,7 +30,12 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
       };
     },
     append: (topic, partition, record) => appender.append(topic, partition, record),
-    offset: (topic, partition, spec) => listOffset(cluster, topic, partition, spec),
+    offset: (topic, partition, spec) => {
+      const place = typeof spec === "string" ? spec : spec.timeMs;
+      return offsets.ask(`${topic.id}/${partition}/${place}`, () =>
+        listOffset(cluster, topic, partition, spec),
+      );
+    },
     openFencedWriter: async (transactionalId) => {
       try {
         return { kind: "done", value: await openFencedWriter(cluster, transactionalId) };
