@@ -68,7 +68,8 @@ export class KafkaReader implements PartitionReader {
     fresh: boolean,
   ): Promise<FetchOutcome | "again"> {
     try {
-      const connection = await this.#connected(fresh);
+      // Without a wait where it is connected: the caller goes on working while Kafka answers.
+      const connection = this.#usable ?? (await this.#connected(fresh));
       if (connection === "again") return (await this.#goneNow()) ?? "again";
       if ("kind" in connection) return connection;
       const asked = {
@@ -127,7 +128,6 @@ export class KafkaReader implements PartitionReader {
   }
 
   async #connected(fresh: boolean): Promise<FetchConnection | LogFailure | "again"> {
-    if (this.#connection?.usable) return this.#connection;
     this.#drop();
     const leader = await this.#cluster.leader(this.#topic.name, this.#partition, fresh);
     if (!leader) return "again";
@@ -140,6 +140,10 @@ export class KafkaReader implements PartitionReader {
     this.#epoch = leader.epoch;
     this.#connection = connection;
     return connection;
+  }
+
+  get #usable(): FetchConnection | undefined {
+    return this.#connection?.usable ? this.#connection : undefined;
   }
 
   #drop(): void {

@@ -1,7 +1,7 @@
 /**
  * Every cap of a server (P6): one table gives the defaults, the flags, their help and their check.
  *
- * The byte budgets add up to 88 MiB by default; with the process itself and its open streams that fits a
+ * The byte budgets add up to 80 MiB by default; with the process itself and its open streams that fits a
  * container limit of 256 MiB (test/story/memory.test.ts).
  */
 
@@ -20,7 +20,7 @@ interface LimitSpec {
 export const LIMIT_SPECS = {
   tailBytes: {
     unit: "bytes",
-    value: 32 * MIB,
+    value: 24 * MIB,
     min: MIB,
     max: 64 * GIB,
     help: "all tails of main dispatchers together",

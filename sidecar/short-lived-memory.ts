@@ -20,22 +20,22 @@ export type Collect = (options: { readonly type: "minor" | "major" }) => void;
 export class ShortLivedMemory {
   readonly #setTimer: Clock["setTimer"];
   readonly #collect: Collect;
-  readonly #external: () => number;
-  /** The fewest external bytes seen since the last full collection, which frees some of them later. */
+  readonly #used: () => number;
+  /** The fewest bytes seen since the last full collection, which frees some of them later. */
   #left = Number.POSITIVE_INFINITY;
   #bytes = 0;
   #minors = 0;
   #cancelCalm: (() => void) | undefined;
 
-  /** @param external bytes of buffers outside the heap, dead ones too. */
+  /** @param used bytes on the heap and of buffers outside it, dead ones too. */
   constructor(
     setTimer: Clock["setTimer"],
     collect: Collect = collector(),
-    external: () => number = () => getHeapStatistics().external_memory,
+    used: () => number = usedBytes,
   ) {
     this.#setTimer = setTimer;
     this.#collect = collect;
-    this.#external = external;
+    this.#used = used;
   }
 
   allocated(bytes: number): void {
@@ -44,9 +44,9 @@ export class ShortLivedMemory {
     this.#bytes = 0;
     this.#minors++;
     this.#collect({ type: "minor" });
-    const external = this.#external();
-    this.#left = Math.min(this.#left, external);
-    if (external > this.#left + MAJOR_AFTER_BYTES) this.#full();
+    const used = this.#used();
+    this.#left = Math.min(this.#left, used);
+    if (used > this.#left + MAJOR_AFTER_BYTES) this.#full();
     if (!this.#cancelCalm) this.#awaitCalm(this.#minors);
   }
 
@@ -66,6 +66,11 @@ export class ShortLivedMemory {
       else this.#full();
     });
   }
+}
+
+function usedBytes(): number {
+  const { used_heap_size, external_memory } = getHeapStatistics();
+  return used_heap_size + external_memory;
 }
 
 /** V8's own function, which is not in scope by default. */

@@ -9,7 +9,8 @@
  * - C3 A member that takes nothing leaves: after `sharedStallMs` when others wait for it, or for a
  *   dispatcher of their own; after `aloneStallMs` otherwise. Nobody is stalled by another for longer (P6).
  */
-import type { FetchOutcome, PartitionReader } from "../../kafka/log.ts";
+import type { FetchOutcome, PartitionReader, Position } from "../../kafka/log.ts";
+import { scanNext } from "../../kafka/scan.ts";
 import type { Cursor } from "./cursor.ts";
 import type { DispatchHost } from "./dispatch-host.ts";
 import { type Segment, sizeOf } from "./segment.ts";
@@ -33,6 +34,8 @@ export class CatchUpDispatcher {
   readonly #events: CatchUpEvents;
   readonly #stopBefore: () => number;
   #reading = false;
+  /** The fetch that was sent before what came before it was encoded. */
+  #ahead: { readonly from: number; readonly outcome: Promise<FetchOutcome> } | undefined;
   #closed = false;
   #cancelStall: (() => void) | undefined;
 
@@ -82,8 +85,8 @@ export class CatchUpDispatcher {
 
   async #read(): Promise<void> {
     this.#reading = true;
-    const position = { offset: this.tail.next, epoch: this.tail.epoch };
-    const outcome = await this.#reader.fetch(position, this.#host.limits.fetchBytes, 0);
+    const from = { offset: this.tail.next, epoch: this.tail.epoch };
+    const outcome = await this.#fetch(from);
     if (outcome.kind === "fetched") await this.#host.turns.take();
     this.#reading = false;
     if (this.#closed) return;
@@ -92,7 +95,8 @@ export class CatchUpDispatcher {
       return;
     }
     this.#host.metrics.logBytesRead(outcome.records.length, "catch-up");
-    const encoded = this.#host.encoder.encode(outcome, position.offset);
+    this.#readAhead(from, outcome.records);
+    const encoded = this.#host.encoder.encode(outcome, from.offset);
     outcome.release();
     // With something before the damage, the next fetch begins at the damage itself.
     if (encoded.kind === "corrupt" && encoded.segments.length === 0) {
@@ -106,6 +110,28 @@ export class CatchUpDispatcher {
     this.#events.advanced(this);
     if (encoded.segments.length === 0) this.#pause();
     else this.poke();
+  }
+
+  async #fetch(from: Position): Promise<FetchOutcome> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    if (ahead) {
+      const outcome = await ahead.outcome;
+      if (ahead.from === from.offset) return outcome;
+      // What came before it was damaged: it ended elsewhere.
+      if (outcome.kind === "fetched") outcome.release();
+    }
+    return await this.#reader.fetch(from, this.#host.limits.fetchBytes, 0);
+  }
+
+  /** Kafka and we work at the same time, where the window surely has room for what comes then. */
+  #readAhead(from: Position, records: Buffer): void {
+    const { catchUpWindowBytes, fetchBytes } = this.#host.limits;
+    const { next, epoch } = scanNext(records, from.offset);
+    const room = this.tail.bytes + records.length + fetchBytes <= catchUpWindowBytes;
+    if (!room || next === from.offset || next >= this.#stopBefore()) return;
+    const outcome = this.#reader.fetch({ offset: next, epoch }, fetchBytes, 0);
+    this.#ahead = { from: next, outcome };
   }
 
   /** At the end of the log: the main dispatcher is about to have what comes. */

@@ -125,70 +125,67 @@ export class SegmentEncoder {
   /** An event without headers: its length is known before it is written. */
   #plain(record: RecordCursor): void {
     const { keyLength, valueLength, offset } = record;
-    const time = record.timeMs;
     let length = offset === 0 ? 0 : 1 + bigVarintLength(offset);
-    if (time !== 0) length += 9;
+    if (record.timeMs !== 0) length += 9;
     if (keyLength >= 0) length += 1 + varintLength(keyLength) + keyLength;
     if (valueLength >= 0) length += 1 + varintLength(valueLength) + valueLength;
-    const a = this.#arena;
-    a[this.#out++] = 0x0a;
-    this.#varint(length);
-    this.#fields(record);
+    this.#arena[this.#out] = 0x0a;
+    this.#out = this.#fields(record, putVarint(this.#arena, this.#out + 1, length));
   }
 
   /** An event with headers: written six bytes on, then moved down behind its length. */
   #withHeaders(record: RecordCursor): void {
     const start = this.#out;
     const body = start + 6;
-    this.#out = body;
     this.#typeLength = 0;
     this.#sequence = 0n;
     this.#commitId = 0n;
     this.#commitTimeMs = 0n;
-    this.#fields(record);
+    this.#out = this.#fields(record, body);
     this.#headerSource = record.buf;
     forEachHeader(record, this.#header);
-    if (this.#typeLength > 0) {
-      this.#arena[this.#out++] = 0x32;
-      this.#varint(this.#typeLength);
-      this.#copy(this.#typeSource, this.#typeStart, this.#typeLength);
-    }
+    if (this.#typeLength > 0)
+      this.#bytes(0x32, this.#typeSource, this.#typeStart, this.#typeLength);
     this.#commitFields();
     const length = this.#out - body;
-    this.#out = start;
-    this.#arena[this.#out++] = 0x0a;
-    this.#varint(length);
-    this.#arena.copyWithin(this.#out, body, body + length);
-    this.#out += length;
+    this.#arena[start] = 0x0a;
+    const at = putVarint(this.#arena, start + 1, length);
+    this.#arena.copyWithin(at, body, body + length);
+    this.#out = at + length;
   }
 
-  /** Key, payload, offset and time, in the order of their field numbers. */
-  #fields(record: RecordCursor): void {
+  /** Key, payload, offset and time, in the order of their field numbers. @returns where they end. */
+  #fields(record: RecordCursor, start: number): number {
     const a = this.#arena;
-    const { buf, keyLength, valueLength, offset } = record;
+    const { buf, keyLength, valueLength, offset, timeMs } = record;
+    let at = start;
     if (keyLength >= 0) {
-      a[this.#out++] = 0x0a;
-      this.#varint(keyLength);
-      this.#copy(buf, record.keyStart, keyLength);
+      a[at] = 0x0a;
+      at = putBytes(a, putVarint(a, at + 1, keyLength), buf, record.keyStart, keyLength);
     }
     if (valueLength >= 0) {
-      a[this.#out++] = 0x12;
-      this.#varint(valueLength);
-      this.#copy(buf, record.valueStart, valueLength);
+      a[at] = 0x12;
+      at = putBytes(a, putVarint(a, at + 1, valueLength), buf, record.valueStart, valueLength);
     }
     if (offset !== 0) {
-      a[this.#out++] = 0x18;
-      if (offset < 0x80000000) this.#varint(offset);
-      else this.#bigVarint(offset);
+      a[at] = 0x18;
+      at = putBigVarint(a, at + 1, offset);
     }
-    const time = record.timeMs;
-    if (time !== 0) {
-      a[this.#out++] = 0x21;
-      const high = Math.floor(time / TWO_32);
-      this.#view.setUint32(this.#out, time - high * TWO_32, true);
-      this.#view.setInt32(this.#out + 4, high, true);
-      this.#out += 8;
+    if (timeMs !== 0) {
+      a[at] = 0x21;
+      const high = Math.floor(timeMs / TWO_32);
+      this.#view.setUint32(at + 1, timeMs - high * TWO_32, true);
+      this.#view.setInt32(at + 5, high, true);
+      at += 9;
     }
+    return at;
+  }
+
+  /** A field of bytes. */
+  #bytes(tag: number, source: Buffer, start: number, length: number): void {
+    const a = this.#arena;
+    a[this.#out] = tag;
+    this.#out = putBytes(a, putVarint(a, this.#out + 1, length), source, start, length);
   }
 
   readonly #header = (
@@ -219,18 +216,12 @@ export class SegmentEncoder {
     let length = 0;
     if (nameLength > 0) length += 1 + varintLength(nameLength) + nameLength;
     if (value > 0) length += 1 + varintLength(value) + value;
-    this.#arena[this.#out++] = 0x2a;
-    this.#varint(length);
+    this.#arena[this.#out] = 0x2a;
+    this.#out = putVarint(this.#arena, this.#out + 1, length);
     if (nameLength > 0) {
-      this.#arena[this.#out++] = 0x0a;
-      this.#varint(nameLength);
-      this.#copy(mended ?? source, mended ? 0 : keyStart, nameLength);
+      this.#bytes(0x0a, mended ?? source, mended ? 0 : keyStart, nameLength);
     }
-    if (value > 0) {
-      this.#arena[this.#out++] = 0x12;
-      this.#varint(value);
-      this.#copy(source, valueStart, value);
-    }
+    if (value > 0) this.#bytes(0x12, source, valueStart, value);
   };
 
   #commitFields(): void {
@@ -248,40 +239,12 @@ export class SegmentEncoder {
     if (value === 0n) return;
     this.#arena[this.#out++] = tag;
     if (value > 0n && value <= Number.MAX_SAFE_INTEGER) {
-      this.#bigVarint(Number(value));
+      this.#out = putBigVarint(this.#arena, this.#out, Number(value));
       return;
     }
     let rest = BigInt.asUintN(64, value);
     for (; rest >= 128n; rest >>= 7n) this.#arena[this.#out++] = Number(rest & 127n) | 128;
     this.#arena[this.#out++] = Number(rest);
-  }
-
-  #copy(source: Buffer, start: number, length: number): void {
-    const a = this.#arena;
-    if (source.buffer !== a.buffer) source.copy(a, this.#out, start, start + length);
-    else if (length > 24) a.copyWithin(this.#out, start, start + length);
-    else for (let i = 0; i < length; i++) a[this.#out + i] = a[start + i] as number;
-    this.#out += length;
-  }
-
-  #varint(value: number): void {
-    const a = this.#arena;
-    let rest = value;
-    while (rest >= 128) {
-      a[this.#out++] = (rest & 127) | 128;
-      rest >>>= 7;
-    }
-    a[this.#out++] = rest;
-  }
-
-  #bigVarint(value: number): void {
-    const a = this.#arena;
-    let rest = value;
-    while (rest >= 128) {
-      a[this.#out++] = (rest % 128) | 128;
-      rest = Math.floor(rest / 128);
-    }
-    a[this.#out++] = rest;
   }
 
   /** Right after the last event. */
@@ -352,6 +315,31 @@ function doubled(old: Uint32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
   return grown;
 }
 
+// Each writes at `at` and returns where it ended.
+
+function putVarint(a: Buffer, at: number, value: number): number {
+  let rest = value;
+  let out = at;
+  for (; rest >= 128; rest >>>= 7) a[out++] = (rest & 127) | 128;
+  a[out] = rest;
+  return out + 1;
+}
+
+/** Up to 53 bits. */
+function putBigVarint(a: Buffer, at: number, value: number): number {
+  let rest = value;
+  let out = at;
+  for (; rest >= 0x80000000; rest = Math.floor(rest / 128)) a[out++] = (rest % 128) | 128;
+  return putVarint(a, out, rest);
+}
+
+function putBytes(a: Buffer, at: number, source: Buffer, start: number, length: number): number {
+  if (source.buffer !== a.buffer) source.copy(a, at, start, start + length);
+  else if (length > 24) a.copyWithin(at, start, start + length);
+  else for (let i = 0; i < length; i++) a[at + i] = a[start + i] as number;
+  return at + length;
+}
+
 function varintLength(value: number): number {
   if (value < 128) return 1;
   if (value < 16384) return 2;
@@ -360,7 +348,8 @@ function varintLength(value: number): number {
 }
 
 function bigVarintLength(value: number): number {
-  let length = 1;
-  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) length++;
-  return length;
+  let length = 0;
+  let rest = value;
+  for (; rest >= 0x80000000; rest = Math.floor(rest / 128)) length++;
+  return length + varintLength(rest);
 }
