@@ -154,7 +154,7 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
     limits: dispatchLimits(limits),
     metrics,
     budget: new CatchUpBudget(limits.catchUpDispatchers),
-    turns: new Turns(setImmediate),
+    turns: new Turns(context.clock, limits.fetchBytes, setImmediate),
     tailBytesAllowed: () => limits.tailBytes / Math.max(1, dispatch.partitionsServed),
     tailBytes: (delta) => {
       tailBytes += delta;

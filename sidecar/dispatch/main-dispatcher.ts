@@ -11,8 +11,8 @@ import type { DispatchHost, LiveRead } from "./dispatch-host.ts";
 import { Tail } from "./tail.ts";
 
 export interface MainEvents {
-  /** The tail exists now, or grew by `events`. */
-  appended(events: number): void;
+  /** The tail exists now, or grew by so much. */
+  appended(events: number, bytes: number): void;
   /** The tail begins anew; positions must be judged again. */
   restarted(): void;
   gone(): void;
@@ -80,7 +80,7 @@ export class MainDispatcher {
     const first = this.tail === undefined;
     if (this.tail) this.#host.tailBytes(-this.tail.bytes);
     this.tail = new Tail(start.offset, start.epoch);
-    if (first) this.#events.appended(0);
+    if (first) this.#events.appended(0, 0);
     else this.#events.restarted();
   }
 
@@ -136,14 +136,16 @@ export class MainDispatcher {
       outcome.release();
       tail = this.tail as Tail;
       let events = 0;
+      let bytes = 0;
       for (const segment of encoded.segments) {
         const before = tail.bytes;
         tail.append(segment);
         events += segment.count;
+        bytes += segment.bytes.length;
         this.#host.tailBytes(tail.bytes - before);
       }
       this.#trim(tail);
-      if (encoded.segments.length > 0) this.#events.appended(events);
+      if (encoded.segments.length > 0) this.#events.appended(events, bytes);
       if (encoded.kind === "corrupt") {
         this.#events.failed({ kind: "corrupt", reason: encoded.reason });
         return undefined;

@@ -47,7 +47,7 @@ export class PartitionDispatch {
     this.#topic = topic;
     this.#partition = partition;
     this.main = new MainDispatcher(host, topic, partition, {
-      appended: (events) => this.#appended(events),
+      appended: (events, bytes) => this.#appended(events, bytes),
       restarted: () => this.#restarted(),
       gone: () => ended.gone(),
       failed: (reason) => {
@@ -158,9 +158,10 @@ export class PartitionDispatch {
     }
   }
 
-  #appended(events: number): void {
+  #appended(events: number, bytes: number): void {
     if (this.#catchUps.size > 0) this.#host.metrics.eventsQueuedDuringCatchUp(events);
     if (this.#live.size > 0) {
+      if (events > 0) this.#host.turns.live(bytes);
       const live = [...this.#live];
       this.#live.clear();
       for (const cursor of live) {

@@ -1,5 +1,4 @@
 /** The herd's process: resumes every stream by a token of its own, and checks how each goes on. */
-
 import { Client, credentials } from "@grpc/grpc-js";
 import { TokenBody } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import {

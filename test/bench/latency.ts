@@ -2,16 +2,17 @@
  * Latency at a steady rate, from a process that does nothing else: every event carries the time it was
  * sent at, and its sender is also its receiver, so one clock tells.
  */
-
 import { ThroughlineClient } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
-import type { Position, TopicInfo } from "../../kafka/log.ts";
+import type { Log, Position, TopicInfo } from "../../kafka/log.ts";
 import { recordsOf } from "../../kafka/records.ts";
 import { answer } from "./child.ts";
 
 export interface LatencyOrder {
-  /** Through this server, or else by a bare produce and fetch. */
+  /** Received through this server, or else by a bare fetch. */
   readonly address?: string;
+  /** Published through it too, or else by a bare produce. */
+  readonly publish?: boolean;
   readonly brokers: readonly string[];
   /** Its name in Throughline. */
   readonly topic: string;
@@ -27,6 +28,8 @@ export interface LatencyReport {
 const TICK_MS = 5;
 const WARM_UP_MS = 2000;
 const PAYLOAD_BYTES = 100;
+const EVENT = { key: undefined, headers: [], type: "", timeMs: undefined };
+const RECORD = { key: null, headers: [] };
 
 answer(measure);
 
@@ -37,31 +40,37 @@ async function measure(order: LatencyOrder): Promise<LatencyReport> {
     const now = performance.now();
     if (payload && now - started > WARM_UP_MS) samplesMs.push(now - payload.readDoubleBE(0));
   };
-  const way = order.address ? await throughServer(order, arrived) : await bare(order, arrived);
+  const log = openKafkaLog({ brokers: order.brokers, clientId: "bare" });
+  const client = new ThroughlineClient(order.address ? [order.address] : []);
+  const stop = order.address
+    ? await subscribe(client, order.topic, arrived)
+    : await fetch(log, order.info, arrived);
+  const send = order.publish
+    ? (payload: Buffer) => client.publish(order.topic, [{ ...EVENT, payload }])
+    : (value: Buffer) => log.append(order.info, 0, { ...RECORD, value, timeMs: Date.now() });
   const until = started + WARM_UP_MS + order.seconds * 1000;
   let due = performance.now();
   while (performance.now() < until) {
     for (; due <= performance.now(); due += 1000 / order.perSecond) {
       const payload = Buffer.alloc(PAYLOAD_BYTES);
       payload.writeDoubleBE(performance.now(), 0);
-      way.send(payload);
+      void send(payload);
     }
     await new Promise((resolve) => setTimeout(resolve, Math.min(TICK_MS, 1000 / order.perSecond)));
   }
-  await way.close();
+  await stop();
+  client.close();
+  await log.close();
   return { samplesMs };
 }
 
-interface Way {
-  send(payload: Buffer): void;
-  close(): Promise<void>;
-}
+type Stop = () => Promise<void>;
 
-async function throughServer(
-  { address, topic }: LatencyOrder,
+async function subscribe(
+  client: ThroughlineClient,
+  topic: string,
   arrived: (payload: Buffer | undefined) => void,
-): Promise<Way> {
-  const client = new ThroughlineClient([address as string]);
+): Promise<Stop> {
   const abort = new AbortController();
   let opened = (): void => {};
   const open = new Promise<void>((resolve) => {
@@ -74,25 +83,17 @@ async function throughServer(
     }
   })();
   await open;
-  return {
-    send: (payload) => {
-      const event = { key: undefined, payload, headers: [], type: "", timeMs: undefined };
-      void client.publish(topic, [event]);
-    },
-    close: async () => {
-      abort.abort();
-      await reading;
-      client.close();
-    },
+  return async () => {
+    abort.abort();
+    await reading;
   };
 }
 
-/** The same appender and its linger, the same reader, no server between. */
-async function bare(
-  { brokers, info }: LatencyOrder,
+async function fetch(
+  log: Log,
+  info: TopicInfo,
   arrived: (payload: Buffer | null) => void,
-): Promise<Way> {
-  const log = openKafkaLog({ brokers, clientId: "bare" });
+): Promise<Stop> {
   const end = await log.offset(info, 0, "latest");
   if (end.kind !== "offset") throw new Error(end.kind);
   const reader = log.openReader(info, 0);
@@ -107,13 +108,8 @@ async function bare(
       if (next > at.offset) at = { offset: next, epoch };
     }
   })();
-  return {
-    send: (value) =>
-      void log.append(info, 0, { key: null, value, headers: [], timeMs: Date.now() }),
-    close: async () => {
-      open = false;
-      await reading;
-      await log.close();
-    },
+  return async () => {
+    open = false;
+    await reading;
   };
 }

@@ -1,5 +1,4 @@
 /** Publishes batches as fast as they are acknowledged, as a process of its own. */
-
 import { ThroughlineClient } from "../../client/client.ts";
 import { answer } from "./child.ts";
 

@@ -5,7 +5,6 @@
  * `walk` counts events and checks that every token is exactly the number of events further, without
  * decoding them; `decode` takes them through the TypeScript client.
  */
-
 import { Client, type ClientDuplexStream, credentials, type MethodDefinition } from "@grpc/grpc-js";
 import { ThroughlineClient } from "../../client/client.ts";
 import { TokenBody } from "../../proto/gen/throughline/stored/v1/stored.ts";

@@ -42,15 +42,16 @@ test("a client at the end of a catch-up that is ahead of the main dispatcher is 
     },
   });
   const none = (): void => {};
+  const clock = {
+    now: () => performance.now(),
+    setTimer: (ms: number, fire: () => void) => {
+      const t = setTimeout(fire, ms);
+      return () => clearTimeout(t);
+    },
+  };
   const host: DispatchHost = {
     log,
-    clock: {
-      now: () => performance.now(),
-      setTimer: (ms, fire) => {
-        const t = setTimeout(fire, ms);
-        return () => clearTimeout(t);
-      },
-    },
+    clock,
     encoder: new SegmentEncoder(),
     rules: RULES,
     limits: {
@@ -71,7 +72,7 @@ test("a client at the end of a catch-up that is ahead of the main dispatcher is 
       logBytesRead: none,
     },
     budget: new CatchUpBudget(4),
-    turns: new Turns(setImmediate),
+    turns: new Turns(clock, 1 << 20, setImmediate),
     tailBytesAllowed: () => 1 << 20,
     tailBytes: none,
     catchUpBytes: none,

@@ -46,7 +46,7 @@ function bed(shape: "gateway" | "pod" = "gateway") {
   };
   const dispatch = new Dispatch({
     ...{ log, clock, encoder: new SegmentEncoder(), rules: RULES, budget: new CatchUpBudget(4) },
-    turns: new Turns(setImmediate),
+    turns: new Turns(clock, 1 << 20, setImmediate),
     limits: { ...DEFAULT_LIMITS, catchUpWindowBytes: 1 << 20 },
     metrics: {
       ...{ catchUpsMade: none, catchUpShared: none, eventsQueuedDuringCatchUp: none },

@@ -246,7 +246,7 @@ export class World {
       encoder: new SegmentEncoder(),
       rules,
       budget: new CatchUpBudget(3),
-      turns: new Turns((begin) => void this.#clock.setTimer(0, begin)),
+      turns: new Turns(this.#clock, 1000, (begin) => void this.#clock.setTimer(0, begin)),
       limits: {
         tailPartitionBytes: 3000,
         catchUpWindowBytes: 2500,
