@@ -17,9 +17,15 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import {
+  type ForgetSessionRequest,
+  type ForgetSessionResponse,
+  type GetSessionRequest,
+  type GetSessionResponse,
   type GetTopicRequest,
   type GetTopicResponse,
   type ListTopicsResponse,
+  type SeekSessionRequest,
+  type SeekSessionResponse,
   type SubscribeRequest,
   ThroughlineServiceService,
 } from "../proto/gen/throughline/v1/throughline.ts";
@@ -27,6 +33,7 @@ import { Failure, toFailure, toStatus } from "./failure.ts";
 import type { Frame } from "./frame.ts";
 import { makePublish } from "./publish.ts";
 import type { ServerContext } from "./server-context.ts";
+import { sessionCalls } from "./sessions/session-calls.ts";
 import { makeSubscribe, type SubscribeParts, subscribeMethod } from "./subscribe.ts";
 import { getTopic, listTopics } from "./topics.ts";
 
@@ -137,15 +144,16 @@ class OpenStreams {
 
 const MALFORMED = Symbol("malformed");
 
-/** A decoder that gives MALFORMED rather than throw. */
-function lenient<T>(decode: (bytes: Buffer) => T): (bytes: Buffer) => T {
-  return (bytes) => {
+/** A method whose decoder gives MALFORMED rather than throw. */
+function tolerant<T, M extends { requestDeserialize: (bytes: Buffer) => T }>(method: M): M {
+  const requestDeserialize = (bytes: Buffer): T => {
     try {
-      return decode(bytes);
+      return method.requestDeserialize(bytes);
     } catch {
       return MALFORMED as T;
     }
   };
+  return { ...method, requestDeserialize };
 }
 
 const pass = (bytes: Buffer): Buffer => bytes;
@@ -167,15 +175,16 @@ const METHODS = {
       }
     },
   },
-  getTopic: {
-    ...ThroughlineServiceService.getTopic,
-    requestDeserialize: lenient(ThroughlineServiceService.getTopic.requestDeserialize),
-  },
+  getTopic: tolerant(ThroughlineServiceService.getTopic),
+  getSession: tolerant(ThroughlineServiceService.getSession),
+  seekSession: tolerant(ThroughlineServiceService.seekSession),
+  forgetSession: tolerant(ThroughlineServiceService.forgetSession),
 } as const;
 
 function handlers(server: ServerContext, parts: SubscribeParts, streams: OpenStreams) {
   const publish = makePublish(server);
   const subscribe = makeSubscribe(server, parts);
+  const sessions = sessionCalls(server, parts.sessions);
   return {
     publish: unary<Buffer, Buffer>(server, publish),
     getTopic: unary<GetTopicRequest, GetTopicResponse>(server, ({ topic }) =>
@@ -193,9 +202,9 @@ function handlers(server: ServerContext, parts: SubscribeParts, streams: OpenStr
       subscribe(call);
     }) satisfies handleBidiStreamingCall<SubscribeRequest, Frame>,
     publishStream: notYetStream("PublishStream"),
-    getSession: unary(server, notYet("GetSession")),
-    seekSession: unary(server, notYet("SeekSession")),
-    forgetSession: unary(server, notYet("ForgetSession")),
+    getSession: unary<GetSessionRequest, GetSessionResponse>(server, sessions.get),
+    seekSession: unary<SeekSessionRequest, SeekSessionResponse>(server, sessions.seek),
+    forgetSession: unary<ForgetSessionRequest, ForgetSessionResponse>(server, sessions.forget),
   };
 }
 
@@ -219,12 +228,6 @@ function unary<Request, Response>(
         answer(toStatus(toFailure(error)));
       },
     );
-  };
-}
-
-function notYet(call: string): () => Promise<never> {
-  return async () => {
-    throw new Failure("NOT_IN_THIS_RELEASE", `${call} is not served yet.`);
   };
 }
 

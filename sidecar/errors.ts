@@ -97,6 +97,35 @@ export const ERRORS = {
     retryable: false,
     advice: "See the README for what this release serves.",
   },
+  NO_SESSION_STORE: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice: "Start the server with --session-store, or open without a session and keep the token.",
+  },
+  SESSION_STORE_UNAVAILABLE: {
+    code: status.UNAVAILABLE,
+    retryable: true,
+    advice:
+      "Try again with backoff, or open with the last token: without strict that works while the store is down.",
+  },
+  SESSION_UNREADABLE: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice:
+      "Under this session's key the store has what this release cannot read: remove it with ForgetSession, or run the release that wrote it.",
+  },
+  SESSION_NOT_FOUND: {
+    code: status.NOT_FOUND,
+    retryable: false,
+    advice:
+      "Check the names of topic and session; a session is made by the first stream that opens it.",
+  },
+  SUPERSEDED: {
+    code: status.ABORTED,
+    retryable: false,
+    advice:
+      "Another stream holds the session. Stop if it is another process; two of one name would fight for ever.",
+  },
   INTERNAL: {
     code: status.INTERNAL,
     retryable: true,

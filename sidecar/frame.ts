@@ -15,7 +15,15 @@ export interface Frame {
 const MOST_PARTS = 8;
 const BATCH_TAG = 0x12;
 const PARTITION_TAG = 0x10;
+const MAYBE_REDELIVERED_TAG = 0x18;
 const TOKEN_TAG = 0x7a;
+
+/** What a frame says after its events. */
+export interface FrameEnd {
+  readonly partition: number;
+  readonly maybeRedelivered: boolean;
+  readonly token: Buffer;
+}
 
 export class BatchFrame implements Frame {
   readonly byteLength: number;
@@ -33,14 +41,17 @@ export class BatchFrame implements Frame {
     events: Buffer,
     ranges: readonly number[],
     eventBytes: number,
-    partition: number,
-    token: Buffer,
+    { partition, maybeRedelivered, token }: FrameEnd,
   ) {
-    const suffix = Buffer.allocUnsafe(12 + token.length);
+    const suffix = Buffer.allocUnsafe(14 + token.length);
     let at = 0;
     if (partition !== 0) {
       suffix[at++] = PARTITION_TAG;
       at = putVarint(suffix, at, partition);
+    }
+    if (maybeRedelivered) {
+      suffix[at++] = MAYBE_REDELIVERED_TAG;
+      suffix[at++] = 1;
     }
     suffix[at++] = TOKEN_TAG;
     at = putVarint(suffix, at, token.length);

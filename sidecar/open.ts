@@ -3,17 +3,27 @@
  * the start to one position per partition.
  */
 import type { Log, OffsetSpec, Position, TopicInfo } from "../kafka/log.ts";
-import type { Recovery, Start, SubscribeOpen } from "../proto/gen/throughline/v1/throughline.ts";
+import type {
+  EventPosition,
+  Recovery,
+  Start,
+  SubscribeOpen,
+} from "../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "./catalog.ts";
 import { CreditBalance } from "./credit.ts";
 import { Failure } from "./failure.ts";
 import { type Admits, compileFilter } from "./filter.ts";
+import { readSession, type SessionOptions } from "./sessions/session-options.ts";
 import { decodeToken, type TokenIdentity } from "./token.ts";
 
 const DEFAULT_FRAME_BYTES = 1 << 20;
 const MIN_FRAME_BYTES = 16 * 1024;
 const MAX_FRAME_BYTES = 64 << 20;
 const DEFAULT_HEARTBEAT_MS = 5000;
+export const RECOVERY_EARLIEST = 2;
+export const RECOVERY_LATEST = 3;
+/** LOSS_GONE. */
+const GONE = 3;
 
 export interface OpenOptions {
   readonly credit: CreditBalance;
@@ -21,13 +31,11 @@ export interface OpenOptions {
   readonly recovery: Recovery;
   readonly maxFrameBytes: number;
   readonly heartbeatMs: number;
+  readonly session: SessionOptions | undefined;
 }
 
 /** @throws Failure naming the field. */
 export function readOptions(open: SubscribeOpen): OpenOptions {
-  if (open.session) {
-    throw new Failure("NOT_IN_THIS_RELEASE", "open.session: sessions are not served yet.");
-  }
   const recovery = open.recovery as number;
   if (recovery < 0 || recovery > 3) {
     throw new Failure("INVALID_REQUEST", `open.recovery: ${recovery} is not a recovery preset.`);
@@ -52,6 +60,7 @@ export function readOptions(open: SubscribeOpen): OpenOptions {
     recovery: open.recovery,
     maxFrameBytes,
     heartbeatMs,
+    session: open.session && readSession(open.session),
   };
 }
 
@@ -64,8 +73,12 @@ export type ResolvedStart =
       /** Offsets that the app has already, by partition. */
       readonly after: ReadonlyMap<number, number>;
     }
-  /** The token is of this topic before it was recreated. */
-  | { readonly kind: "recreated"; readonly positions: readonly Position[] };
+  /** The token is of this topic before it was recreated; `to` is where recovery goes on. */
+  | {
+      readonly kind: "recreated";
+      readonly positions: readonly Position[];
+      readonly to: readonly Position[];
+    };
 
 /** @throws Failure */
 export async function resolveStart(
@@ -73,6 +86,7 @@ export async function resolveStart(
   info: TopicInfo,
   topic: CatalogTopic,
   identity: TokenIdentity,
+  recovery: Recovery,
   start: Start | undefined,
 ): Promise<ResolvedStart> {
   const at = start?.at;
@@ -80,7 +94,9 @@ export async function resolveStart(
   switch (at?.$case) {
     case "token": {
       const read = decodeToken(at.value.token, identity, topic.partitions);
-      if (read.kind === "recreated") return read;
+      if (read.kind === "recreated") {
+        return { ...read, to: await afterRecreation(log, info, topic, recovery) };
+      }
       const after = readAfter(at.value.after, read.positions);
       return { kind: "positions", positions: read.positions, verified: false, after };
     }
@@ -143,8 +159,34 @@ function readAfter(
   return result;
 }
 
+/** Where a position of the topic before it was recreated goes on. @throws Failure POSITION_LOST */
+export async function afterRecreation(
+  log: Log,
+  info: TopicInfo,
+  topic: CatalogTopic,
+  recovery: Recovery,
+): Promise<Position[]> {
+  if (recovery === RECOVERY_EARLIEST) return lookUp(log, info, "earliest");
+  if (recovery === RECOVERY_LATEST) return lookUp(log, info, "latest");
+  throw new Failure(
+    "POSITION_LOST",
+    `Topic "${topic.name}" was recreated after this position was stored.`,
+    { loss: GONE, earliest: await earliestOf(log, info) },
+  );
+}
+
+/** The earliest event of each partition that tells it. */
+export async function earliestOf(log: Log, info: TopicInfo): Promise<EventPosition[]> {
+  const found = await Promise.all(
+    Array.from({ length: info.partitions }, (_, p) => log.offset(info, p, "earliest")),
+  );
+  return found.flatMap((outcome, partition) =>
+    outcome.kind === "offset" ? [{ partition, offset: BigInt(outcome.offset) }] : [],
+  );
+}
+
 /** Looks up one place in every partition. @throws Failure */
-function lookUp(log: Log, info: TopicInfo, spec: OffsetSpec): Promise<Position[]> {
+export function lookUp(log: Log, info: TopicInfo, spec: OffsetSpec): Promise<Position[]> {
   return Promise.all(
     Array.from({ length: info.partitions }, (_, partition) =>
       lookUpOne(log, info, partition, spec),

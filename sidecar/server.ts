@@ -1,6 +1,6 @@
 /**
- * One server, put together: log, catalog, reliability, dispatching, doors. Whoever starts it (main.ts,
- * tests) brings the log and the logger, and stops it by drain() or close().
+ * One server, put together: log, catalog, reliability, dispatching, sessions, doors. Whoever starts it
+ * (main.ts, tests) brings the log, the session store and the logger, and stops it by drain() or close().
  */
 
 import type { Logger } from "pino";
@@ -20,6 +20,8 @@ import { ServerMetrics } from "./metrics.ts";
 import { reflectionServices } from "./reflection.ts";
 import { SelfReliability } from "./reliability.ts";
 import type { Clock, ServerContext } from "./server-context.ts";
+import type { SessionStore } from "./sessions/session-store.ts";
+import { Sessions } from "./sessions/sessions.ts";
 import { ShortLivedMemory } from "./short-lived-memory.ts";
 import { openStatusPage } from "./status-page.ts";
 
@@ -41,6 +43,7 @@ export async function startServer(
   config: Config,
   log: Log,
   logger: Logger,
+  store?: SessionStore,
 ): Promise<RunningServer> {
   const { limits } = config;
   const metrics = new ServerMetrics();
@@ -78,12 +81,14 @@ export async function startServer(
   const memory = new ShortLivedMemory(setTimer);
   const dispatch = makeDispatch(context, memory);
   const budget = new InFlightBudget(limits.inFlightBytes, memory);
+  const sessions = store && new Sessions(context, store, STEADY_CLOCK);
 
   const stopAll: (() => void)[] = [
     () => dispatch.close(),
     () => catalog.close(),
     () => reliability.close(),
     () => memory.close(),
+    () => sessions?.close(),
   ];
   try {
     const statusPage =
@@ -101,7 +106,7 @@ export async function startServer(
     if (statusPage) stopAll.unshift(() => statusPage.close());
     const door = await openDoor(
       context,
-      { dispatch, budget },
+      { dispatch, budget, sessions },
       {
         address: config.listen,
         tls: config.tls,
@@ -122,7 +127,10 @@ export async function startServer(
       drain: () => {
         reliability.drain(WALL_CLOCK.now() + limits.drainMs);
         // Publishing is served until the last stream has gone: its callers are told nothing before.
-        const gone = door.streamsEnded().then(() => door.finish());
+        const gone = door
+          .streamsEnded()
+          .then(() => sessions?.settled())
+          .then(() => door.finish());
         return new Promise((resolve) => {
           const cancel = setTimer(limits.drainMs, resolve);
           void gone.then(() => {
@@ -133,6 +141,9 @@ export async function startServer(
       },
       close: async () => {
         for (const stop of stopAll) stop();
+        // Streams that were cut off just now save where they stood.
+        await sessions?.settled();
+        await store?.close();
         await log.close();
       },
     };

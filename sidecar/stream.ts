@@ -8,10 +8,11 @@
  *   the server's budget (P6). Frames start small and grow while the client takes them.
  * - R3 Nothing is pulled without credit: a client without credit holds only its position.
  */
-import type { LogLoss } from "../kafka/log.ts";
+import type { LogLoss, Position } from "../kafka/log.ts";
 import type { Recovery } from "../proto/gen/throughline/v1/throughline.ts";
 import type { CreditBalance } from "./credit.ts";
 import { Cursor, type CursorOwner, type Selection } from "./dispatch/cursor.ts";
+import type { Slice } from "./dispatch/partition-dispatch.ts";
 import { firstAt, fitting, type Segment } from "./dispatch/segment.ts";
 import type { TopicDispatch } from "./dispatch/topic-dispatch.ts";
 import { Failure } from "./failure.ts";
@@ -53,11 +54,18 @@ export interface StreamOptions {
   readonly delivered: (events: number, bytes: number) => void;
 }
 
+/** What a session wants to know of the frames of its stream. */
+export interface SessionFrames {
+  sent(partition: number, slice: Slice): void;
+  maybeRedelivered(cursor: Cursor, slice: Slice): boolean;
+}
+
 const NOTHING: Selection = { ranges: [], count: 0, bytes: 0, end: -1 };
 
 export class SubscriberStream implements CursorOwner {
   readonly cursors: Cursor[] = [];
   readonly options: StreamOptions;
+  session: SessionFrames | undefined;
   readonly #ready = new Set<Cursor>();
   readonly #held = new Set<Cursor>();
   #frameBytes: number;
@@ -108,7 +116,7 @@ export class SubscriberStream implements CursorOwner {
       this.#ready.delete(cursor);
       const slice = this.options.dispatch.partition(cursor.partition).pull(cursor);
       if (slice === undefined || !this.#open) continue;
-      this.#send(cursor, slice.segment, slice);
+      this.#send(cursor, slice);
       this.#ready.add(cursor);
     }
     this.#pumping = false;
@@ -149,6 +157,22 @@ export class SubscriberStream implements CursorOwner {
     cursor.onMain = false;
     this.#held.delete(cursor);
     this.ready(cursor);
+  }
+
+  /** Every cursor goes on elsewhere, one position per partition; nothing is sent from there yet. */
+  reposition(positions: readonly Position[]): void {
+    for (const [partition, { offset, epoch }] of positions.entries()) {
+      const cursor = this.cursors[partition];
+      if (cursor === undefined) continue;
+      const dispatch = this.options.dispatch.partition(partition);
+      dispatch.remove(cursor);
+      const moved = new Cursor(this, partition, offset, epoch);
+      this.#held.delete(cursor);
+      this.#ready.delete(cursor);
+      this.cursors[partition] = moved;
+      dispatch.add(moved);
+      this.#ready.add(moved);
+    }
   }
 
   failed(_cursor: Cursor, reason: { kind: "unauthorised" | "corrupt"; reason: string }): void {
@@ -248,21 +272,20 @@ export class SubscriberStream implements CursorOwner {
     );
   }
 
-  #send(cursor: Cursor, segment: Segment, selection: Selection): void {
-    const frame = new BatchFrame(
-      segment.bytes,
-      selection.ranges,
-      selection.bytes,
-      cursor.partition,
-      this.token(),
-    );
+  #send(cursor: Cursor, slice: Slice): void {
+    const frame = new BatchFrame(slice.segment.bytes, slice.ranges, slice.bytes, {
+      partition: cursor.partition,
+      maybeRedelivered: this.session?.maybeRedelivered(cursor, slice) ?? false,
+      token: this.token(),
+    });
+    this.session?.sent(cursor.partition, slice);
     const { byteLength } = frame;
-    this.options.credit.spend(selection.count, selection.bytes);
+    this.options.credit.spend(slice.count, slice.bytes);
     this.options.budget.take(byteLength);
     this.#framesUnderWay++;
     this.#bytesUnderWay += byteLength;
     this.framesSent++;
-    this.options.delivered(selection.count, selection.bytes);
+    this.options.delivered(slice.count, slice.bytes);
     this.options.wire.write(frame, () => {
       this.#framesUnderWay--;
       this.framesTaken++;

@@ -4,6 +4,7 @@
  */
 import type { handleBidiStreamingCall, MethodDefinition, ServerDuplexStream } from "@grpc/grpc-js";
 import {
+  type SubscribeOpen,
   type SubscribeRequest,
   ThroughlineServiceService,
 } from "../proto/gen/throughline/v1/throughline.ts";
@@ -14,10 +15,13 @@ import type { Frame } from "./frame.ts";
 import type { InFlightBudget } from "./in-flight-budget.ts";
 import { type OpenOptions, readOptions, resolveStart } from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
+import type { SessionOptions } from "./sessions/session-options.ts";
+import type { OpenedSession, Sessions, SessionTopic } from "./sessions/sessions.ts";
+import { StreamSession } from "./sessions/stream-session.ts";
 import { frameOverhead } from "./stream.ts";
-import { Subscription } from "./subscription.ts";
+import { type SessionMaker, Subscription } from "./subscription.ts";
 import type { TokenIdentity } from "./token.ts";
-import { resolveTopic } from "./topics.ts";
+import { resolveTopic, topicInfo } from "./topics.ts";
 
 /** For what is not written directly: grpc-js asks what a serializer returns for `byteLength` and `copy`. */
 const passFrame = (frame: Frame): Buffer => frame as unknown as Buffer;
@@ -31,6 +35,8 @@ export const subscribeMethod: MethodDefinition<SubscribeRequest, Frame> = {
 export interface SubscribeParts {
   readonly dispatch: Dispatch;
   readonly budget: InFlightBudget;
+  /** Undefined without a session store. */
+  readonly sessions: Sessions | undefined;
 }
 
 type Call = ServerDuplexStream<SubscribeRequest, Frame>;
@@ -94,7 +100,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
         }
         opened = true;
         const options = readOptions(kind.value);
-        open(kind.value.topic, kind.value.start, options).catch(fail);
+        open(kind.value, options).catch(fail);
         return;
       }
       switch (kind?.$case) {
@@ -105,7 +111,9 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
           }
           return;
         case "ack":
-          throw new Failure("INVALID_REQUEST", "ack: this stream has no session.");
+          if (!subscription) throw new Failure("INVALID_REQUEST", "ack: nothing was sent yet.");
+          subscription.ack(kind.value);
+          return;
         case "open":
           throw new Failure("INVALID_REQUEST", "open: a stream is opened once.");
         default:
@@ -117,27 +125,25 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
     }
   });
 
-  async function open(
-    requested: string,
-    start: Parameters<typeof resolveStart>[4],
-    options: OpenOptions,
-  ): Promise<void> {
-    const topic = resolveTopic(server.catalog, server.namespace, requested, "subscribe");
+  async function open(request: SubscribeOpen, options: OpenOptions): Promise<void> {
+    const topic = resolveTopic(server.catalog, server.namespace, request.topic, "subscribe");
     const identity: TokenIdentity = {
       deploymentId: server.deploymentId,
       topic: topic.name,
       topicId: topic.topicId,
     };
-    const info = {
-      name: topic.kafkaTopic,
-      id: topic.topicId,
-      partitions: topic.partitions,
-      replicas: 0,
-    };
+    const info = topicInfo(topic);
     const overhead = frameOverhead(topic.partitions);
     const dispatch = parts.dispatch.topic(info);
-    const resolved = await resolveStart(server.log, info, topic, identity, start);
-    if (over) return;
+    const { session } = options;
+    const held = session && (await openSession({ info, topic, identity }, session, request));
+    const start =
+      held?.opened.start ??
+      (await resolveStart(server.log, info, topic, identity, request.recovery, request.start));
+    if (over) {
+      held?.leave();
+      return;
+    }
     const made = new Subscription(
       server,
       topic,
@@ -168,8 +174,25 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
       },
     );
     subscription = made;
-    await made.start(resolved);
+    await made.start(start, held?.make);
     for (const credit of early.splice(0)) made.addCredit(credit);
     if (noMoreCredit) made.noMoreCredit();
+  }
+
+  async function openSession(
+    of: SessionTopic,
+    options: SessionOptions,
+    request: SubscribeOpen,
+  ): Promise<{ opened: OpenedSession; make: SessionMaker; leave: () => void }> {
+    const { sessions } = parts;
+    if (!sessions) {
+      throw new Failure("NO_SESSION_STORE", "open.session: this server has no session store.");
+    }
+    const opened = await sessions.open(of, options, request);
+    return {
+      opened,
+      make: (owner) => new StreamSession(sessions, opened, of.identity, options.acks, owner),
+      leave: () => sessions.leave(opened.hold),
+    };
   }
 }

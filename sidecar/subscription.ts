@@ -4,7 +4,7 @@
  */
 import type { LogLoss, TopicInfo } from "../kafka/log.ts";
 import {
-  type EventPosition,
+  type Ack,
   type Loss,
   type MovingReason,
   SubscribeResponse,
@@ -14,13 +14,19 @@ import type { CatalogTopic } from "./catalog.ts";
 import type { Cursor } from "./dispatch/cursor.ts";
 import type { TopicUser } from "./dispatch/topic-dispatch.ts";
 import { Failure, toFailure } from "./failure.ts";
-import { lookUpOne, type OpenOptions, type ResolvedStart } from "./open.ts";
+import {
+  earliestOf,
+  lookUpOne,
+  type OpenOptions,
+  RECOVERY_EARLIEST,
+  RECOVERY_LATEST,
+  type ResolvedStart,
+} from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
+import type { SessionOwner, StreamSession } from "./sessions/stream-session.ts";
 import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.ts";
 
 const WRITE_BLOCKED = 2;
-const RECOVERY_EARLIEST = 2;
-const RECOVERY_LATEST = 3;
 
 /** What a lost position is called in the API. */
 const LOSSES: Record<LogLoss["kind"], Loss> = {
@@ -30,11 +36,15 @@ const LOSSES: Record<LogLoss["kind"], Loss> = {
   "past-end": 4,
 };
 
+/** Makes the session of a stream that is about to start. */
+export type SessionMaker = (owner: SessionOwner) => StreamSession;
+
 export class Subscription implements TopicUser {
   readonly #server: ServerContext;
   readonly #stream: SubscriberStream;
   readonly #options: OpenOptions;
   readonly #topicName: string;
+  #session: StreamSession | undefined;
   #info: TopicInfo;
   #framesAtLastBeat = 0;
   #takenAtLastBeat = 0;
@@ -73,26 +83,38 @@ export class Subscription implements TopicUser {
     });
   }
 
-  /** Sends Opened, then events. */
-  async start(start: ResolvedStart): Promise<void> {
+  /** Sends Opened, then events. @throws Failure */
+  async start(start: ResolvedStart, session?: SessionMaker): Promise<void> {
     const { dispatch } = this.#stream.options;
     dispatch.enter(this);
     this.#stops.push(() => dispatch.leave(this));
     const recreated = start.kind === "recreated";
-    const positions = recreated ? await this.#afterRecreation() : start.positions;
+    const positions = recreated ? start.to : start.positions;
     const verified = recreated || start.verified;
     for (const [partition, { offset, epoch }] of positions.entries()) {
       const cursor = this.#stream.addCursor(offset, epoch, verified);
       if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
     }
+    this.#session = session?.({
+      cursors: this.#stream.cursors,
+      send: (kind) => this.#send(kind),
+      fail: (failure) => this.#stream.fail(failure),
+      reposition: (to) => this.#stream.reposition(to),
+      goOn: () => this.#stream.pump(),
+    });
+    this.#stream.session = this.#session;
+    await this.#session?.begin();
+    if (!this.#stream.open) return;
     this.#send({
       $case: "opened",
       value: {
         token: this.#stream.token(),
         partitions: positions.length,
         server: this.#server.serverName,
+        session: this.#session?.opened,
       },
     });
+    this.#session?.openedSent();
     if (recreated) {
       for (const cursor of this.#stream.cursors) {
         const from = start.positions[cursor.partition]?.offset ?? 0;
@@ -110,7 +132,19 @@ export class Subscription implements TopicUser {
   addCredit(credit: { events: bigint; bytes: bigint }): void {
     try {
       this.#options.credit.add(credit);
+      this.#session?.returned(Number(credit.events));
       this.#stream.pump();
+    } catch (error) {
+      this.#stream.fail(toFailure(error));
+    }
+  }
+
+  ack(ack: Ack): void {
+    try {
+      if (!this.#session) {
+        throw new Failure("INVALID_REQUEST", "ack: this stream has no session.");
+      }
+      this.#session.ack(ack);
     } catch (error) {
       this.#stream.fail(toFailure(error));
     }
@@ -139,23 +173,8 @@ export class Subscription implements TopicUser {
   close(): void {
     this.#cancelBeat?.();
     for (const stop of this.#stops.splice(0)) stop();
+    this.#session?.close();
     this.#stream.close();
-  }
-
-  async #afterRecreation(): Promise<{ offset: number; epoch: number }[]> {
-    const { recovery } = this.#options;
-    if (recovery !== RECOVERY_EARLIEST && recovery !== RECOVERY_LATEST) {
-      throw new Failure(
-        "POSITION_LOST",
-        `Topic "${this.#topicName}" was recreated after this token was made.`,
-        { loss: LOSSES.gone, earliest: await this.#earliest() },
-      );
-    }
-    const spec = recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
-    const { log } = this.#server;
-    return Promise.all(
-      Array.from({ length: this.#info.partitions }, (_, p) => lookUpOne(log, this.#info, p, spec)),
-    );
   }
 
   async #lost(cursor: Cursor, loss: LogLoss): Promise<void> {
@@ -163,7 +182,7 @@ export class Subscription implements TopicUser {
     const { recovery } = this.#options;
     try {
       if (recovery !== RECOVERY_EARLIEST && recovery !== RECOVERY_LATEST) {
-        const earliest = await this.#earliest();
+        const earliest = await earliestOf(this.#server.log, this.#info);
         this.#stream.fail(
           new Failure("POSITION_LOST", describe(cursor, loss), {
             token: this.#stream.token(),
@@ -184,22 +203,11 @@ export class Subscription implements TopicUser {
           : to;
       cursor.moveTo(next.offset, next.epoch);
       this.#restarted(cursor, from, LOSSES[loss.kind]);
+      this.#session?.recovered(cursor, this.#stream.token());
       this.#stream.recover(cursor, next.offset, next.epoch);
     } catch (error) {
       this.#stream.fail(toFailure(error));
     }
-  }
-
-  async #earliest(): Promise<EventPosition[]> {
-    const { log } = this.#server;
-    const found = await Promise.all(
-      Array.from({ length: this.#info.partitions }, (_, p) =>
-        log.offset(this.#info, p, "earliest"),
-      ),
-    );
-    return found.flatMap((outcome, partition) =>
-      outcome.kind === "offset" ? [{ partition, offset: BigInt(outcome.offset) }] : [],
-    );
   }
 
   #restarted(cursor: Cursor, from: number, loss: Loss): void {
@@ -247,10 +255,11 @@ export class Subscription implements TopicUser {
             token: stream.token(),
             lag: BigInt(this.#lag()),
             waitsFor: this.#waitsFor(),
-            savedToken: Buffer.alloc(0),
+            savedToken: this.#session?.savedToken ?? Buffer.alloc(0),
           },
         });
       }
+      this.#session?.scanned();
       this.#framesAtLastBeat = stream.framesSent;
       this.#judgeWrites();
       this.#beat();

@@ -47,10 +47,18 @@ export function encodeToken(identity: TokenIdentity, positions: readonly Positio
 
 /**
  * @param partitions how many the topic has now; partitions the token does not name start at offset 0.
+ * @param what it is, for the message.
  * @throws Failure INVALID_TOKEN when it is damaged, foreign, or of an unknown version.
  */
-export function decodeToken(token: Buffer, identity: TokenIdentity, partitions: number): ReadToken {
-  const body = readBody(token);
+export function decodeToken(
+  token: Buffer,
+  identity: TokenIdentity,
+  partitions: number,
+  what = "The start token",
+): ReadToken {
+  const invalid = (why: string): Failure =>
+    new Failure("INVALID_TOKEN", `${what} cannot be used: ${why}.`);
+  const body = readBody(token, invalid);
   if (body.deploymentId !== identity.deploymentId) {
     throw invalid(
       `it belongs to deployment "${body.deploymentId}", this one is "${identity.deploymentId}"`,
@@ -73,7 +81,7 @@ export function decodeToken(token: Buffer, identity: TokenIdentity, partitions: 
   return { kind: "positions", positions };
 }
 
-function readBody(token: Buffer): TokenBody {
+function readBody(token: Buffer, invalid: (why: string) => Failure): TokenBody {
   if (token.length === 0) throw invalid("it is empty");
   if (token.length > MAX_TOKEN_BYTES) throw invalid("it is too long");
   const end = token.length - CHECKSUM_BYTES;
@@ -90,8 +98,4 @@ function readBody(token: Buffer): TokenBody {
   } catch {
     throw invalid("it is damaged");
   }
-}
-
-function invalid(why: string): Failure {
-  return new Failure("INVALID_TOKEN", `The start token cannot be used: ${why}.`);
 }

@@ -10,7 +10,7 @@
  * - D3 A position is served from memory only when the log there agrees with its epoch; otherwise Kafka
  *   judges it, by a fetch at exactly that position.
  */
-import type { FetchOutcome, LogLoss, TopicInfo } from "../../kafka/log.ts";
+import type { FetchOutcome, LogLoss, Position, TopicInfo } from "../../kafka/log.ts";
 import { CatchUpDispatcher, type CatchUpEvents } from "./catch-up-dispatcher.ts";
 import type { Cursor, Selection } from "./cursor.ts";
 import type { DispatchHost } from "./dispatch-host.ts";
@@ -22,6 +22,8 @@ import type { Tail } from "./tail.ts";
 /** Events of one segment for one client. */
 export interface Slice extends Selection {
   readonly segment: Segment;
+  /** Where the client stood before it. */
+  readonly before: Position;
 }
 
 export class PartitionDispatch {
@@ -82,13 +84,14 @@ export class PartitionDispatch {
       }
       const segment = tail.at(cursor.next) as Segment;
       const first = this.#host.rules.firstWanted(segment, cursor.next);
+      const before = { offset: cursor.next, epoch: cursor.epoch };
       const selection = cursor.owner.select(cursor, segment, first);
       if (selection.end >= segment.count) cursor.moveTo(segment.next, segment.epoch);
       else if (selection.end > first) {
         const last = segment.base + (segment.deltas[selection.end - 1] as number);
         cursor.moveTo(last + 1, segment.epoch);
       } else return undefined;
-      if (selection.count > 0) return { ...selection, segment };
+      if (selection.count > 0) return { ...selection, segment, before };
     }
   }
 

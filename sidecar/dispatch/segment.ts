@@ -57,3 +57,35 @@ export function fitting(
   }
   return low - first;
 }
+
+/** First and last event of these byte ranges, as offsets less `base`. */
+export function edgesOf(segment: Segment, ranges: readonly number[]): [number, number] {
+  const first = indexOf(segment, ranges[0] as number);
+  const last = indexOf(segment, ranges.at(-1) as number) - 1;
+  return [segment.deltas[first] as number, segment.deltas[last] as number];
+}
+
+/** Every event of these byte ranges, as offsets less `base`. */
+export function offsetsOf(segment: Segment, ranges: readonly number[], count: number): Uint32Array {
+  const offsets = new Uint32Array(count);
+  let at = 0;
+  for (let i = 0; i < ranges.length; i += 2) {
+    const first = indexOf(segment, ranges[i] as number);
+    const end = indexOf(segment, ranges[i + 1] as number);
+    offsets.set(segment.deltas.subarray(first, end), at);
+    at += end - first;
+  }
+  return offsets;
+}
+
+/** The event that begins at this byte. */
+function indexOf({ starts, count }: Segment, byte: number): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((starts[middle] as number) < byte) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -42,15 +42,15 @@ afterEach(() => {
 });
 
 function framesOf(): Frame[] {
-  const token = Buffer.from("token");
+  const end = { maybeRedelivered: false, token: Buffer.from("token") };
   const whole = [0, SEGMENT.length];
   const pieces = Array.from({ length: 40 }, (_, i) => i * 2000).flatMap((at) => [at, at + 1500]);
   return [
     Buffer.from("a control message"),
-    new BatchFrame(SEGMENT, whole, SEGMENT.length, 3, token),
-    new BatchFrame(SEGMENT, [10, 20], 10, 0, token),
-    new BatchFrame(SEGMENT, pieces, 60_000, 1, token),
-    new BatchFrame(SEGMENT, [0, 30_000, 40_000, 90_000], 80_000, 2, token),
+    new BatchFrame(SEGMENT, whole, SEGMENT.length, { partition: 3, ...end }),
+    new BatchFrame(SEGMENT, [10, 20], 10, { partition: 0, ...end }),
+    new BatchFrame(SEGMENT, pieces, 60_000, { partition: 1, ...end }),
+    new BatchFrame(SEGMENT, [0, 30_000, 40_000, 90_000], 80_000, { partition: 2, ...end }),
   ];
 }
 

@@ -61,13 +61,11 @@ test("a frame of any records is byte for byte what the generated encoder makes o
     const [segment] = encoded.segments;
     if (!segment) throw new Error("no segment");
     const token = Buffer.from("token");
-    const frame = new BatchFrame(
-      segment.bytes,
-      [0, segment.bytes.length],
-      segment.bytes.length,
-      5,
+    const frame = new BatchFrame(segment.bytes, [0, segment.bytes.length], segment.bytes.length, {
+      partition: 5,
+      maybeRedelivered: true,
       token,
-    );
+    });
     const bytes = Buffer.alloc(frame.byteLength);
     frame.copy(bytes, 0);
     const response = SubscribeResponse.decode(bytes);

@@ -97,7 +97,14 @@ function bed(shape: "gateway" | "pod" = "gateway") {
     server as Partial<ServerContext> as ServerContext,
     found,
     info satisfies TopicInfo,
-    { credit, admits: undefined, recovery: 0, maxFrameBytes: 1 << 20, heartbeatMs: HEARTBEAT_MS },
+    {
+      credit,
+      admits: undefined,
+      recovery: 0,
+      maxFrameBytes: 1 << 20,
+      session: undefined,
+      heartbeatMs: HEARTBEAT_MS,
+    },
     {
       ...{ identity, dispatch: dispatch.topic(info), credit, admits: undefined, recovery: 0 },
       ...{ maxFrameBytes: 1 << 20, targetFrameBytes: 1 << 16, delivered: none },

@@ -58,8 +58,10 @@ export namespace Recovery {
 }
 
 export const SessionMode = {
+  /** SESSION_MODE_UNSPECIFIED - Same as SESSION_MODE_EXCLUSIVE. */
   SESSION_MODE_UNSPECIFIED: 0,
   SESSION_MODE_EXCLUSIVE: 1,
+  /** SESSION_MODE_SHARED - Not served in this release. */
   SESSION_MODE_SHARED: 2,
   UNRECOGNIZED: -1,
 } as const;
@@ -74,10 +76,14 @@ export namespace SessionMode {
 }
 
 export const Acks = {
+  /** ACKS_UNSPECIFIED - Same as ACKS_EXPLICIT. */
   ACKS_UNSPECIFIED: 0,
   /** ACKS_EXPLICIT - Only Ack moves the session's position. */
   ACKS_EXPLICIT: 1,
-  /** ACKS_CREDITS - Returned credit moves it past the events delivered first. */
+  /**
+   * ACKS_CREDITS - The first credit's events are the window; each later credit returns events in the order in which they
+   * were delivered, and moves the position past them.
+   */
   ACKS_CREDITS: 2,
   UNRECOGNIZED: -1,
 } as const;
@@ -327,7 +333,10 @@ export interface SubscribeOpen {
   /** What the client will take before it gives more. Required: at least one event. */
   credit: Credit | undefined;
   recovery: Recovery;
-  /** Optional. UNIMPLEMENTED in this release. */
+  /**
+   * Optional: the position is kept by name in the session store. A stored position comes before start;
+   * only a token comes before it, and repositions the session.
+   */
   session:
     | SessionOpen
     | undefined;
@@ -401,20 +410,32 @@ export interface Credit {
   bytes: bigint;
 }
 
+/**
+ * A named session of one topic. The newest stream that opens it holds it; an older one ends with
+ * Superseded and cannot move its position any more (P5).
+ */
 export interface SessionOpen {
+  /** 1 to 200 bytes of UTF-8 without control characters. */
   name: string;
   mode: SessionMode;
-  /** Random per client process. */
+  /**
+   * Random per client process, at most 100 bytes. A client that was superseded by another instance should
+   * stop: two replicas with one name would fight for ever.
+   */
   instance: string;
-  /** Rises with each connection of the same instance. */
+  /** Rises with each connection of the same instance: one that arrives late is refused with SUPERSEDED. */
   attempt: bigint;
   /** End the stream rather than go on unverified while the session store is down. */
   strict: boolean;
   acks: Acks;
 }
 
+/**
+ * Moves the session's position. Refused with INVALID_REQUEST, and nothing moves, when it names what was
+ * not sent yet or lies before what was acknowledged.
+ */
 export interface Ack {
-  /** Cumulative per partition. */
+  /** Cumulative per partition: the offset and everything before it. */
   positions: EventPosition[];
   /** Everything up to and including the frame that carried this token. */
   token: Buffer;
@@ -442,13 +463,30 @@ export interface Opened {
   partitions: number;
   /** Name of the server, for people. */
   server: string;
+  /** Only with a session. */
+  session: OpenedSession | undefined;
+}
+
+export interface OpenedSession {
+  /** Rises with each claim of the session. */
+  generation: bigint;
+  /**
+   * The position that was stored before this stream opened; empty for a new session, and while the
+   * session store does not answer.
+   */
+  storedToken: Buffer;
+  /** The start token was older than the stored position, in some partition: what follows was delivered before. */
+  tokenIsOlder: boolean;
 }
 
 /** Events of one partition in log order and, last, the token after them. */
 export interface Batch {
   events: Event[];
   partition: number;
-  /** Some of these events may have been delivered before (sessions, after an unclean end). */
+  /**
+   * Some of these events may have been delivered before: the session's last holder did not leave in order,
+   * and may have delivered what it could not save.
+   */
   maybeRedelivered: boolean;
   /** Position after this batch, over all partitions. */
   token: Buffer;
@@ -461,7 +499,7 @@ export interface Heartbeat {
   lag: bigint;
   /** What the stream waits for. */
   waitsFor: WaitsFor;
-  /** Saved position of the session, empty without one. */
+  /** Position that the session store has, as far as this stream knows; empty without one. */
   savedToken: Buffer;
 }
 
@@ -479,11 +517,18 @@ export interface Superseded {
   byServer: string;
 }
 
-/** The session store is down: this stream delivers but owns nothing. */
+/**
+ * The session store does not answer: this stream delivers, and saves nothing until it does. It may have
+ * been superseded without knowing it.
+ */
 export interface Unverified {
 }
 
-/** Someone sought the session: go on from this token. */
+/**
+ * Someone sought the session: what follows begins at this token. Acknowledgements count again once the
+ * client has sent an Ack with this token, since those on their way are of events before it. (With acks by
+ * credits, return the events before it first.)
+ */
 export interface Repositioned {
   token: Buffer;
 }
@@ -551,8 +596,18 @@ export interface GetSessionRequest {
 }
 
 export interface GetSessionResponse {
+  /** Stored position: opening with it goes on there, without the session. Empty when none was saved yet. */
   token: Buffer;
+  /** Events between it and the end of the log, over all partitions; -1 when not known. */
   lag: bigint;
+  /** False after the last holder left in order. */
+  held: boolean;
+  /** The last holder. */
+  instance: string;
+  server: string;
+  generation: bigint;
+  /** When the record was changed last, milliseconds since 1970 by the store's clock. */
+  changedMs: bigint;
 }
 
 export interface SeekSessionRequest {
@@ -2332,7 +2387,7 @@ export const SubscribeResponse: MessageFns<SubscribeResponse> = {
 };
 
 function createBaseOpened(): Opened {
-  return { token: Buffer.alloc(0), partitions: 0, server: "" };
+  return { token: Buffer.alloc(0), partitions: 0, server: "", session: undefined };
 }
 
 export const Opened: MessageFns<Opened> = {
@@ -2345,6 +2400,9 @@ export const Opened: MessageFns<Opened> = {
     }
     if (message.server !== "") {
       writer.uint32(26).string(message.server);
+    }
+    if (message.session !== undefined) {
+      OpenedSession.encode(message.session, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -2384,6 +2442,85 @@ export const Opened: MessageFns<Opened> = {
             }
 
             message.server = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.session = OpenedSession.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseOpenedSession(): OpenedSession {
+  return { generation: 0n, storedToken: Buffer.alloc(0), tokenIsOlder: false };
+}
+
+export const OpenedSession: MessageFns<OpenedSession> = {
+  encode(message: OpenedSession, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.generation);
+    }
+    if (message.storedToken.length !== 0) {
+      writer.uint32(18).bytes(message.storedToken);
+    }
+    if (message.tokenIsOlder !== false) {
+      writer.uint32(24).bool(message.tokenIsOlder);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenedSession {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenedSession();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.storedToken = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.tokenIsOlder = reader.bool();
             continue;
           }
         }
@@ -3416,7 +3553,7 @@ export const GetSessionRequest: MessageFns<GetSessionRequest> = {
 };
 
 function createBaseGetSessionResponse(): GetSessionResponse {
-  return { token: Buffer.alloc(0), lag: 0n };
+  return { token: Buffer.alloc(0), lag: 0n, held: false, instance: "", server: "", generation: 0n, changedMs: 0n };
 }
 
 export const GetSessionResponse: MessageFns<GetSessionResponse> = {
@@ -3429,6 +3566,27 @@ export const GetSessionResponse: MessageFns<GetSessionResponse> = {
         throw new globalThis.Error("value provided for field message.lag of type int64 too large");
       }
       writer.uint32(16).int64(message.lag);
+    }
+    if (message.held !== false) {
+      writer.uint32(24).bool(message.held);
+    }
+    if (message.instance !== "") {
+      writer.uint32(34).string(message.instance);
+    }
+    if (message.server !== "") {
+      writer.uint32(42).string(message.server);
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.generation);
+    }
+    if (message.changedMs !== 0n) {
+      if (BigInt.asIntN(64, message.changedMs) !== message.changedMs) {
+        throw new globalThis.Error("value provided for field message.changedMs of type int64 too large");
+      }
+      writer.uint32(56).int64(message.changedMs);
     }
     return writer;
   },
@@ -3460,6 +3618,46 @@ export const GetSessionResponse: MessageFns<GetSessionResponse> = {
             }
 
             message.lag = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.held = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.server = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.changedMs = reader.int64() as bigint;
             continue;
           }
         }
@@ -3859,7 +4057,7 @@ export const ThroughlineServiceService = {
     responseSerialize: (value: ListTopicsResponse): Buffer => Buffer.from(ListTopicsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListTopicsResponse => ListTopicsResponse.decode(value),
   },
-  /** GetSession says where a session stands. UNIMPLEMENTED in this release. */
+  /** GetSession says where a session stands, and who holds it. */
   getSession: {
     path: "/throughline.v1.ThroughlineService/GetSession" as const,
     requestStream: false as const,
@@ -3869,7 +4067,10 @@ export const ThroughlineServiceService = {
     responseSerialize: (value: GetSessionResponse): Buffer => Buffer.from(GetSessionResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetSessionResponse => GetSessionResponse.decode(value),
   },
-  /** SeekSession repositions a session. UNIMPLEMENTED in this release. */
+  /**
+   * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
+   * second and goes on from there.
+   */
   seekSession: {
     path: "/throughline.v1.ThroughlineService/SeekSession" as const,
     requestStream: false as const,
@@ -3879,7 +4080,10 @@ export const ThroughlineServiceService = {
     responseSerialize: (value: SeekSessionResponse): Buffer => Buffer.from(SeekSessionResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): SeekSessionResponse => SeekSessionResponse.decode(value),
   },
-  /** ForgetSession removes a session's stored position. UNIMPLEMENTED in this release. */
+  /**
+   * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
+   * a second.
+   */
   forgetSession: {
     path: "/throughline.v1.ThroughlineService/ForgetSession" as const,
     requestStream: false as const,
@@ -3916,11 +4120,17 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   getTopic: handleUnaryCall<GetTopicRequest, GetTopicResponse>;
   /** ListTopics lists the topics that the caller may publish to or subscribe to. */
   listTopics: handleUnaryCall<ListTopicsRequest, ListTopicsResponse>;
-  /** GetSession says where a session stands. UNIMPLEMENTED in this release. */
+  /** GetSession says where a session stands, and who holds it. */
   getSession: handleUnaryCall<GetSessionRequest, GetSessionResponse>;
-  /** SeekSession repositions a session. UNIMPLEMENTED in this release. */
+  /**
+   * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
+   * second and goes on from there.
+   */
   seekSession: handleUnaryCall<SeekSessionRequest, SeekSessionResponse>;
-  /** ForgetSession removes a session's stored position. UNIMPLEMENTED in this release. */
+  /**
+   * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
+   * a second.
+   */
   forgetSession: handleUnaryCall<ForgetSessionRequest, ForgetSessionResponse>;
 }
 
@@ -4000,7 +4210,7 @@ export interface ThroughlineServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListTopicsResponse) => void,
   ): ClientUnaryCall;
-  /** GetSession says where a session stands. UNIMPLEMENTED in this release. */
+  /** GetSession says where a session stands, and who holds it. */
   getSession(
     request: GetSessionRequest,
     callback: (error: ServiceError | null, response: GetSessionResponse) => void,
@@ -4016,7 +4226,10 @@ export interface ThroughlineServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetSessionResponse) => void,
   ): ClientUnaryCall;
-  /** SeekSession repositions a session. UNIMPLEMENTED in this release. */
+  /**
+   * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
+   * second and goes on from there.
+   */
   seekSession(
     request: SeekSessionRequest,
     callback: (error: ServiceError | null, response: SeekSessionResponse) => void,
@@ -4032,7 +4245,10 @@ export interface ThroughlineServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SeekSessionResponse) => void,
   ): ClientUnaryCall;
-  /** ForgetSession removes a session's stored position. UNIMPLEMENTED in this release. */
+  /**
+   * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
+   * a second.
+   */
   forgetSession(
     request: ForgetSessionRequest,
     callback: (error: ServiceError | null, response: ForgetSessionResponse) => void,

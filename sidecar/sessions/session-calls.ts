@@ -1,0 +1,127 @@
+/** GetSession, SeekSession and ForgetSession: what may be asked of a session without a stream. */
+import type { Log, TopicInfo } from "../../kafka/log.ts";
+import type {
+  ForgetSessionRequest,
+  ForgetSessionResponse,
+  GetSessionRequest,
+  GetSessionResponse,
+  SeekSessionRequest,
+  SeekSessionResponse,
+} from "../../proto/gen/throughline/v1/throughline.ts";
+import type { CatalogTopic } from "../catalog.ts";
+import { Failure } from "../failure.ts";
+import { resolveStart } from "../open.ts";
+import type { ServerContext } from "../server-context.ts";
+import { encodeToken, type TokenIdentity } from "../token.ts";
+import { resolveTopic, topicInfo } from "../topics.ts";
+import { unavailable } from "./session-hold.ts";
+import { checkSessionName } from "./session-options.ts";
+import type { SessionKey, SessionStore, Unusable } from "./session-store.ts";
+import { readStored, type Sessions } from "./sessions.ts";
+
+/** LOSS_GONE. */
+const GONE = 3;
+
+interface Asked {
+  readonly topic: CatalogTopic;
+  readonly info: TopicInfo;
+  readonly identity: TokenIdentity;
+  readonly key: SessionKey;
+  readonly store: SessionStore;
+}
+
+/** @throws Failure from each, when what is asked cannot be done; nothing has changed then. */
+export interface SessionCalls {
+  get(request: GetSessionRequest): Promise<GetSessionResponse>;
+  seek(request: SeekSessionRequest): Promise<SeekSessionResponse>;
+  forget(request: ForgetSessionRequest): Promise<ForgetSessionResponse>;
+}
+
+export function sessionCalls(server: ServerContext, sessions: Sessions | undefined): SessionCalls {
+  const asked = (of: { topic: string; session: string }): Asked => {
+    if (!sessions) throw new Failure("NO_SESSION_STORE", "This server has no session store.");
+    const topic = resolveTopic(server.catalog, server.namespace, of.topic, "subscribe");
+    const { deploymentId } = server;
+    const identity = { deploymentId, topic: topic.name, topicId: topic.topicId };
+    const key = sessions.key(topic.name, checkSessionName("session", of.session));
+    return { topic, info: topicInfo(topic), identity, key, store: sessions.store };
+  };
+  return {
+    get: async (request) => {
+      const { info, identity, key, store } = asked(request);
+      const state = usable(await store.read(key));
+      if (state.kind === "none") throw notFound(request.session);
+      if (state.topicId !== info.id) {
+        throw new Failure(
+          "POSITION_LOST",
+          "The topic was recreated after this position was saved.",
+          {
+            loss: GONE,
+          },
+        );
+      }
+      const { position, fence, holder, held, changedMs } = state;
+      return {
+        token: position ?? Buffer.alloc(0),
+        lag: BigInt(await lagOf(server.log, info, identity, position)),
+        held,
+        instance: holder.instance,
+        server: holder.server,
+        generation: BigInt(fence.generation),
+        changedMs: BigInt(changedMs),
+      };
+    },
+    seek: async (request) => {
+      const { topic, info, identity, key, store } = asked(request);
+      if (!request.to?.at) throw new Failure("INVALID_REQUEST", "to: is required; say where.");
+      const start = await resolveStart(server.log, info, topic, identity, 0, request.to);
+      if (start.kind === "recreated") throw new Failure("INTERNAL", "A recreated start resolved.");
+      if (start.after.size > 0) {
+        throw new Failure("INVALID_REQUEST", "to.token.after: is for streams, not for sessions.");
+      }
+      const position = encodeToken(identity, start.positions);
+      const outcome = usable(await store.seek(key, { topicId: info.id, position }));
+      if (outcome.kind === "none") throw notFound(request.session);
+      return { token: position };
+    },
+    forget: async (request) => {
+      const { key, store } = asked(request);
+      const outcome = usable(await store.forget(key));
+      if (outcome.kind === "none") throw notFound(request.session);
+      return {};
+    },
+  };
+}
+
+function usable<T extends { kind: string }>(outcome: T | Unusable): Exclude<T, Unusable> {
+  if (outcome.kind === "unavailable") throw unavailable((outcome as Unusable).reason);
+  if (outcome.kind === "unreadable") {
+    throw new Failure("SESSION_UNREADABLE", (outcome as Unusable).reason);
+  }
+  return outcome as Exclude<T, Unusable>;
+}
+
+function notFound(session: string): Failure {
+  return new Failure(
+    "SESSION_NOT_FOUND",
+    `Nobody has opened a session "${session}" of this topic.`,
+  );
+}
+
+/** -1 when it is not known. */
+async function lagOf(
+  log: Log,
+  info: TopicInfo,
+  identity: TokenIdentity,
+  position: Buffer | undefined,
+): Promise<number> {
+  const positions = readStored(position, identity, info.partitions);
+  if (!positions) return -1;
+  const ends = await Promise.all(positions.map((_, p) => log.offset(info, p, "latest")));
+  let lag = 0;
+  for (const [partition, end] of ends.entries()) {
+    if (end.kind !== "offset") return -1;
+    lag += Math.max(0, end.offset - (positions[partition]?.offset ?? 0));
+  }
+  return lag;
+}

@@ -1,0 +1,211 @@
+/**
+ * The sessions of one server: opens them, and asks the store from time to time whether they are still
+ * held. What one stream holds is session-hold.ts.
+ */
+import type { Position, TopicInfo } from "../../kafka/log.ts";
+import type { SubscribeOpen } from "../../proto/gen/throughline/v1/throughline.ts";
+import type { CatalogTopic } from "../catalog.ts";
+import { Failure } from "../failure.ts";
+import { afterRecreation, lookUp, type ResolvedStart, resolveStart } from "../open.ts";
+import type { Clock, ServerContext } from "../server-context.ts";
+import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
+import { SessionHold, unavailable } from "./session-hold.ts";
+import type { SessionOptions } from "./session-options.ts";
+import type { Claim, ClaimOutcome, SessionKey, SessionStore } from "./session-store.ts";
+
+/** Twice within the bound of P5: a stream that was superseded ends within 1 s. */
+const LOOK_EVERY_MS = 400;
+/** Sessions asked for in one round trip. */
+const LOOK_AT_ONCE = 500;
+
+export interface SessionTopic {
+  readonly info: TopicInfo;
+  readonly topic: CatalogTopic;
+  readonly identity: TokenIdentity;
+}
+
+export interface OpenedSession {
+  readonly start: ResolvedStart;
+  readonly hold: SessionHold;
+  /** What was stored before. */
+  readonly stored: Buffer | undefined;
+  readonly tokenIsOlder: boolean;
+  /** Per partition: events below this offset may have been delivered by the holder before (P3). */
+  readonly redelivered: readonly Position[] | undefined;
+}
+
+type Server = Pick<
+  ServerContext,
+  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "logger"
+>;
+
+export class Sessions {
+  readonly #server: Server;
+  readonly #store: SessionStore;
+  readonly #clock: Clock;
+  readonly #holds = new Set<SessionHold>();
+  readonly #leaving = new Set<Promise<void>>();
+  #cancelLook: () => void;
+  #closed = false;
+
+  /** @param clock for intervals. */
+  constructor(server: Server, store: SessionStore, clock: Clock) {
+    this.#server = server;
+    this.#store = store;
+    this.#clock = clock;
+    this.#cancelLook = clock.setTimer(LOOK_EVERY_MS, () => void this.#look());
+  }
+
+  get store(): SessionStore {
+    return this.#store;
+  }
+
+  key(topic: string, session: string): SessionKey {
+    const { deploymentId, namespace } = this.#server;
+    return { deploymentId, caller: namespace, topic, session };
+  }
+
+  /** @throws Failure; nothing has changed then, but that an older holder may have been superseded. */
+  async open(
+    of: SessionTopic,
+    options: SessionOptions,
+    { start, recovery }: Pick<SubscribeOpen, "start" | "recovery">,
+  ): Promise<OpenedSession> {
+    const { info, topic, identity } = of;
+    const { log } = this.#server;
+    const key = this.key(topic.name, options.name);
+    const { instance, attempt, strict } = options;
+    const holder = { instance, attempt, server: this.#server.serverName };
+    const claim = (more: Partial<Claim>): Promise<ClaimOutcome> =>
+      this.#store.claim(key, { claimId: this.#id(), topicId: info.id, holder, ...more });
+    const tokenOf = (positions: readonly Position[]): Buffer => encodeToken(identity, positions);
+    const resolve = () => resolveStart(log, info, topic, identity, recovery, start);
+
+    // A token is judged before anything is claimed: what is refused changes nothing.
+    const wanted = start?.at?.$case === "token" ? await resolve() : undefined;
+    let outcome = await claim(wanted ? { reposition: tokenOf(goesOnAt(wanted)) } : {});
+    let recreated: Extract<ResolvedStart, { kind: "recreated" }> | undefined;
+    if (outcome.kind === "other-topic") {
+      const to = await afterRecreation(log, info, topic, recovery);
+      const before = readStored(outcome.position, identity, info.partitions);
+      recreated = { kind: "recreated", positions: before ?? to, to };
+      outcome = await claim({ reposition: tokenOf(to) });
+    }
+    const make = (fence: ConstructorParameters<typeof SessionHold>[1], saved: Buffer) => {
+      const claimDetached = (detachedForMs: number, reposition: Buffer) =>
+        claim({ detachedForMs, reposition });
+      const parts = { key, topicId: info.id, holder, strict, claimDetached };
+      const hold = new SessionHold(
+        { ...parts, store: this.#store, clock: this.#clock },
+        fence,
+        saved,
+      );
+      this.#holds.add(hold);
+      return hold;
+    };
+    switch (outcome.kind) {
+      case "claimed": {
+        const { fence, position: stored, unclean } = outcome;
+        const moved = recreated ?? wanted;
+        const positions = stored && readStored(stored, identity, info.partitions);
+        if (stored && !positions && !moved) {
+          throw new Failure("SESSION_UNREADABLE", "The stored position is no token of this topic.");
+        }
+        const resumed =
+          positions &&
+          ({ kind: "positions", positions, verified: false, after: new Map() } as const);
+        const from = moved ?? resumed ?? (await resolve());
+        const saved = moved ? tokenOf(goesOnAt(moved)) : (stored ?? Buffer.alloc(0));
+        return {
+          start: from,
+          hold: make(fence, saved),
+          stored,
+          tokenIsOlder: wanted !== undefined && positions !== undefined && older(wanted, positions),
+          redelivered: unclean ? await lookUp(log, info, "latest") : undefined,
+        };
+      }
+      case "unavailable":
+        if (wanted === undefined || strict) throw unavailable(outcome.reason);
+        return {
+          start: wanted,
+          hold: make(undefined, Buffer.alloc(0)),
+          ...{ stored: undefined, tokenIsOlder: false, redelivered: undefined },
+        };
+      case "unreadable":
+        throw new Failure("SESSION_UNREADABLE", outcome.reason);
+      case "late":
+        throw new Failure(
+          "SUPERSEDED",
+          `open.session.attempt: is ${attempt}; attempt ${outcome.attempt} of this instance holds the session.`,
+        );
+      default:
+        throw new Failure("SUPERSEDED", "Another stream claimed this session meanwhile.");
+    }
+  }
+
+  /** The stream has ended. */
+  leave(hold: SessionHold): void {
+    if (!this.#holds.delete(hold)) return;
+    const left = hold.close().finally(() => this.#leaving.delete(left));
+    this.#leaving.add(left);
+  }
+
+  /** Resolves when every session that was left is saved, or the store gave no answer in time. */
+  async settled(): Promise<void> {
+    while (this.#leaving.size > 0) await Promise.all(this.#leaving);
+  }
+
+  /** Leaves every session that is still held. */
+  close(): void {
+    this.#closed = true;
+    this.#cancelLook();
+    for (const hold of this.#holds) this.leave(hold);
+  }
+
+  async #look(): Promise<void> {
+    const held: { hold: SessionHold; fence: NonNullable<SessionHold["fence"]> }[] = [];
+    for (const hold of this.#holds) {
+      const { fence } = hold;
+      if (fence) held.push({ hold, fence });
+      else hold.retry();
+    }
+    for (let i = 0; i < held.length; i += LOOK_AT_ONCE) {
+      const some = held.slice(i, i + LOOK_AT_ONCE);
+      const states = await this.#store.readMany(some.map(({ hold }) => hold.key));
+      for (const [j, { hold, fence }] of some.entries()) {
+        const state = states[j];
+        if (state) hold.seen(fence, state);
+        hold.retry();
+      }
+    }
+    if (this.#closed) return;
+    this.#cancelLook = this.#clock.setTimer(LOOK_EVERY_MS, () => void this.#look());
+  }
+
+  #id(): string {
+    const part = (): string => Math.floor(this.#server.random() * 2 ** 52).toString(36);
+    return `${part()}${part()}`;
+  }
+}
+
+function goesOnAt(start: ResolvedStart): readonly Position[] {
+  return start.kind === "recreated" ? start.to : start.positions;
+}
+
+/** A stored token's positions; undefined when it is none of this topic. */
+export function readStored(
+  stored: Buffer | undefined,
+  identity: TokenIdentity,
+  partitions: number,
+): readonly Position[] | undefined {
+  if (!stored) return undefined;
+  try {
+    return decodeToken(stored, identity, partitions).positions;
+  } catch {
+    return undefined;
+  }
+}
+
+function older(start: ResolvedStart, stored: readonly Position[]): boolean {
+  return goesOnAt(start).some(({ offset }, p) => offset < (stored[p]?.offset ?? 0));
+}

@@ -1,0 +1,179 @@
+/**
+ * The session of one stream: what its client acknowledged, what the store says, and what the client is
+ * told of it. Between a Subscription, which owns the stream, and a SessionHold, which talks to the store.
+ */
+import type { Position } from "../../kafka/log.ts";
+import type { Ack, Opened, SubscribeResponse } from "../../proto/gen/throughline/v1/throughline.ts";
+import type { Cursor } from "../dispatch/cursor.ts";
+import type { Slice } from "../dispatch/partition-dispatch.ts";
+import { Failure } from "../failure.ts";
+import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
+import { type AckMode, Acks } from "./acks.ts";
+import type { SessionStream } from "./session-hold.ts";
+import type { Holder } from "./session-store.ts";
+import { type OpenedSession, readStored, type Sessions } from "./sessions.ts";
+
+/** What a session may do to the stream that has it. */
+export interface SessionOwner {
+  readonly cursors: readonly Cursor[];
+  send(kind: NonNullable<SubscribeResponse["kind"]>): void;
+  fail(failure: Failure): void;
+  /** Moves the cursors, one per partition. Nothing is sent from there before `goOn`. */
+  reposition(positions: readonly Position[]): void;
+  goOn(): void;
+}
+
+export class StreamSession implements SessionStream {
+  readonly #sessions: Sessions;
+  readonly #opened: OpenedSession;
+  readonly #identity: TokenIdentity;
+  readonly #mode: AckMode;
+  readonly #owner: SessionOwner;
+  #acks: Acks | undefined;
+  /** Notices wait until Opened was sent. */
+  #told = false;
+  #unverified = false;
+  /** Acknowledgements are of events before this notice until the client acknowledges its token. */
+  #awaited: Buffer | undefined;
+
+  constructor(
+    sessions: Sessions,
+    opened: OpenedSession,
+    identity: TokenIdentity,
+    mode: AckMode,
+    owner: SessionOwner,
+  ) {
+    this.#sessions = sessions;
+    this.#opened = opened;
+    this.#identity = identity;
+    this.#mode = mode;
+    this.#owner = owner;
+  }
+
+  /** The cursors are where the stream starts. @throws Failure */
+  async begin(): Promise<void> {
+    this.#acks = new Acks(this.#mode, this.#owner.cursors);
+    await this.#opened.hold.begin(this);
+  }
+
+  /** What Opened says of it; notices may follow. */
+  get opened(): NonNullable<Opened["session"]> {
+    const { hold, stored, tokenIsOlder } = this.#opened;
+    return {
+      generation: BigInt(hold.fence?.generation ?? 0),
+      storedToken: stored ?? Buffer.alloc(0),
+      tokenIsOlder,
+    };
+  }
+
+  openedSent(): void {
+    this.#told = true;
+    if (this.#unverified) this.unverified();
+  }
+
+  get savedToken(): Buffer {
+    return this.#opened.hold.savedToken;
+  }
+
+  /** Events that begin here may have been delivered by the last holder. */
+  maybeRedelivered({ partition }: Cursor, { before }: Slice): boolean {
+    return before.offset < (this.#opened.redelivered?.[partition]?.offset ?? 0);
+  }
+
+  sent(partition: number, slice: Slice): void {
+    this.#acks?.sent(partition, slice);
+  }
+
+  /** @throws Failure INVALID_REQUEST, and nothing moved. */
+  ack({ positions, token }: Ack): void {
+    if (positions.length === 0 && token.length === 0) {
+      throw new Failure("INVALID_REQUEST", "ack: names neither positions nor a token.");
+    }
+    if (this.#awaited) {
+      if (this.#awaited.equals(token)) this.#awaited = undefined;
+      return;
+    }
+    if (positions.length > 0) this.#acks?.ack(positions);
+    if (token.length > 0) {
+      const read = decodeToken(token, this.#identity, this.#owner.cursors.length, "ack.token");
+      if (read.kind === "recreated") {
+        throw new Failure("INVALID_TOKEN", "ack.token: is of the topic before it was recreated.");
+      }
+      this.#acks?.ackAll(read.positions);
+    }
+    this.#opened.hold.changed();
+  }
+
+  /** @throws Failure INVALID_REQUEST, and nothing moved. */
+  returned(events: number): void {
+    this.#acks?.returned(events);
+    this.#opened.hold.changed();
+  }
+
+  /** The scan has moved: with nothing out the position goes with it. */
+  scanned(): void {
+    this.#opened.hold.changed();
+  }
+
+  /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
+  recovered({ partition }: Cursor, notice: Buffer): void {
+    if (this.#acks?.recovered(partition) && this.#mode === "explicit") this.#awaited = notice;
+    this.#opened.hold.changed();
+  }
+
+  close(): void {
+    this.#sessions.leave(this.#opened.hold);
+  }
+
+  position(): Buffer {
+    return encodeToken(this.#identity, (this.#acks as Acks).positions());
+  }
+
+  outstanding(): boolean {
+    const acks = this.#acks as Acks;
+    // What the holder before may have delivered stays in doubt until the position has passed it (P3).
+    const { redelivered } = this.#opened;
+    const inDoubt = acks
+      .positions()
+      .some(({ offset }, p) => offset < (redelivered?.[p]?.offset ?? 0));
+    return acks.outstanding || inDoubt;
+  }
+
+  superseded(by: Holder | undefined): void {
+    const { instance = "", server = "" } = by ?? {};
+    if (this.#told) {
+      this.#owner.send({
+        $case: "superseded",
+        value: { byInstance: instance, byServer: server },
+      });
+    }
+    const who = by ? `A stream of instance "${instance}" on server "${server}"` : "ForgetSession";
+    this.#owner.fail(new Failure("SUPERSEDED", `${who} took this session.`));
+  }
+
+  sought(position: Buffer): void {
+    const owner = this.#owner;
+    const positions = readStored(position, this.#identity, owner.cursors.length);
+    if (!positions) {
+      this.failed(
+        new Failure("SESSION_UNREADABLE", "The position sought is no token of this topic."),
+      );
+      return;
+    }
+    owner.reposition(positions);
+    for (const { partition } of owner.cursors) this.#acks?.restart(partition);
+    if (!this.#told) return;
+    if (this.#mode === "explicit") this.#awaited = position;
+    owner.send({ $case: "repositioned", value: { token: position } });
+    owner.goOn();
+  }
+
+  unverified(): void {
+    this.#unverified = !this.#told;
+    if (this.#told) this.#owner.send({ $case: "unverified", value: {} });
+  }
+
+  failed(failure: Failure): void {
+    this.#owner.fail(failure);
+  }
+}
