@@ -1,0 +1,221 @@
+/**
+ * The session store in memory: the twin of redis-store.ts, under the same contract tests. For tests, which
+ * give it its clock and its troubles; it holds what one process knows and no more.
+ */
+import { SESSION_RULES, type SessionRules } from "./rules.ts";
+import type {
+  Claim,
+  ClaimOutcome,
+  Fence,
+  Held,
+  Holder,
+  Save,
+  SaveOutcome,
+  SessionKey,
+  SessionState,
+  SessionStore,
+  StoreUnavailable,
+  Unusable,
+} from "./session-store.ts";
+
+const FORGOTTEN_MS = 24 * 60 * 60 * 1000;
+
+/** The answer is lost: before the step was done, or after it. */
+export interface Trouble {
+  readonly reason: string;
+  readonly isDone: boolean;
+}
+
+export interface MemoryStoreOptions {
+  /** The store's own time in milliseconds. */
+  readonly now: () => number;
+  /** Asked before each step: when it is done, and whether its caller hears of it. By default at once. */
+  readonly gate?: (step: keyof SessionStore) => Promise<Trouble | undefined>;
+  readonly rules?: SessionRules;
+}
+
+interface Live {
+  readonly kind: "live";
+  readonly fence: Fence;
+  readonly topicId: string;
+  readonly position: Buffer | undefined;
+  readonly holder: Holder;
+  readonly held: boolean;
+  readonly unclean: boolean;
+  readonly sequence: number;
+  readonly changedMs: number;
+}
+
+type Stored =
+  | Live
+  | { readonly kind: "forgotten"; readonly fence: Fence; readonly untilMs: number }
+  | { readonly kind: "foreign"; readonly reason: string };
+
+export class MemoryStore implements SessionStore {
+  readonly #now: () => number;
+  readonly #gate: (step: keyof SessionStore) => Promise<Trouble | undefined>;
+  readonly #rules: SessionRules;
+  readonly #sessions = new Map<string, Stored>();
+
+  constructor({ now, gate = async () => undefined, rules = SESSION_RULES }: MemoryStoreOptions) {
+    this.#now = now;
+    this.#gate = gate;
+    this.#rules = rules;
+  }
+
+  claim(key: SessionKey, claim: Claim): Promise<ClaimOutcome> {
+    return this.#step("claim", (): ClaimOutcome => {
+      const stored = this.#get(key);
+      if (stored?.kind === "foreign") return unreadable(stored.reason);
+      const live = stored?.kind === "live" ? stored : undefined;
+      const refused = live && this.#refusal(live, claim);
+      if (refused) return refused;
+      const fence: Fence = {
+        generation: this.#above(stored?.fence.generation),
+        claimId: claim.claimId,
+        seeks: live?.fence.seeks ?? 0,
+      };
+      const unclean = live?.held === true;
+      this.#set(key, {
+        kind: "live",
+        fence,
+        topicId: claim.topicId,
+        position: claim.reposition ?? live?.position,
+        holder: claim.holder,
+        held: true,
+        unclean,
+        sequence: -1,
+        changedMs: this.#now(),
+      });
+      return { kind: "claimed", fence, position: live?.position, unclean };
+    });
+  }
+
+  /** Why the session stays as it is; also the answer to a claim that is sent again. */
+  #refusal(live: Live, claim: Claim): ClaimOutcome | undefined {
+    const { fence, holder, position, topicId, unclean } = live;
+    if (fence.claimId === claim.claimId) return { kind: "claimed", fence, position, unclean };
+    const isSame = this.#rules.isSameInstance(claim.holder, holder);
+    if (isSame && this.#rules.isLate(claim.holder, holder))
+      return { kind: "late", attempt: holder.attempt };
+    const { detachedForMs, reposition } = claim;
+    // A generation is the time of its claim, or later.
+    if (detachedForMs !== undefined && !isSame && fence.generation >= this.#now() - detachedForMs)
+      return { kind: "superseded", by: holder };
+    if (topicId !== claim.topicId && !reposition) return { kind: "other-topic", topicId, position };
+    return undefined;
+  }
+
+  save({ key, topicId, holder, fence }: Held, save: Save): Promise<SaveOutcome> {
+    const { sequence, position, release } = save;
+    return this.#step("save", (): SaveOutcome => {
+      const stored = this.#get(key);
+      if (stored?.kind === "foreign") return unreadable(stored.reason);
+      const order = stored ? this.#rules.compare(fence, stored.fence) : 1;
+      const changed = { position, held: !release, sequence, changedMs: this.#now() };
+      if (!stored || order > 0) {
+        this.#set(key, { kind: "live", fence, topicId, holder, unclean: true, ...changed });
+        return { kind: "saved" };
+      }
+      if (stored.kind === "forgotten") return { kind: "superseded", by: undefined };
+      if (order < 0) return { kind: "superseded", by: stored.holder };
+      if (stored.fence.seeks > fence.seeks)
+        return { kind: "sought", fence: stored.fence, position: stored.position as Buffer };
+      // Fewer seeks than the holder saw: a failover lost one.
+      if (stored.fence.seeks < fence.seeks || sequence > stored.sequence)
+        this.#set(key, { ...stored, fence, ...changed });
+      return { kind: "saved" };
+    });
+  }
+
+  read(key: SessionKey): Promise<SessionState> {
+    return this.#step("read", () => this.#state(key));
+  }
+
+  async readMany(keys: readonly SessionKey[]): Promise<readonly SessionState[]> {
+    const states = await this.#step("readMany", () => keys.map((key) => this.#state(key)));
+    return "kind" in states ? keys.map(() => states) : states;
+  }
+
+  #state(key: SessionKey): SessionState {
+    const stored = this.#get(key);
+    if (!stored) return { kind: "none", forgotten: undefined };
+    if (stored.kind === "foreign") return unreadable(stored.reason);
+    if (stored.kind === "forgotten") return { kind: "none", forgotten: stored.fence };
+    const { topicId, position, fence, holder, held, changedMs } = stored;
+    return { kind: "session", topicId, position, fence, holder, held, changedMs };
+  }
+
+  seek(
+    key: SessionKey,
+    { topicId, position }: { readonly topicId: string; readonly position: Buffer },
+  ): Promise<{ readonly kind: "sought" } | { readonly kind: "none" } | Unusable> {
+    return this.#step("seek", () => {
+      const stored = this.#get(key);
+      if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (stored?.kind !== "live") return { kind: "none" };
+      const fence = { ...stored.fence, seeks: stored.fence.seeks + 1 };
+      this.#set(key, { ...stored, topicId, position, fence });
+      return { kind: "sought" };
+    });
+  }
+
+  forget(
+    key: SessionKey,
+  ): Promise<{ readonly kind: "forgotten" } | { readonly kind: "none" } | Unusable> {
+    return this.#step("forget", () => {
+      const stored = this.#get(key);
+      if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (stored?.kind !== "live") return { kind: "none" };
+      const { generation, seeks } = stored.fence;
+      const fence = { generation: this.#above(generation), claimId: "", seeks };
+      this.#set(key, { kind: "forgotten", fence, untilMs: this.#now() + FORGOTTEN_MS });
+      return { kind: "forgotten" };
+    });
+  }
+
+  async inspect(): Promise<readonly string[]> {
+    return [];
+  }
+
+  async close(): Promise<void> {}
+
+  /** As a store that lost its data. */
+  empty(): void {
+    this.#sessions.clear();
+  }
+
+  /** Puts under the key what no release of ours can read. */
+  spoil(key: SessionKey, reason: string): void {
+    this.#set(key, { kind: "foreign", reason });
+  }
+
+  /** T1. */
+  #above(generation = 0): number {
+    return Math.max(generation + 1, this.#now());
+  }
+
+  #get(key: SessionKey): Stored | undefined {
+    const stored = this.#sessions.get(nameOf(key));
+    return stored?.kind === "forgotten" && stored.untilMs <= this.#now() ? undefined : stored;
+  }
+
+  #set(key: SessionKey, stored: Stored): void {
+    this.#sessions.set(nameOf(key), stored);
+  }
+
+  async #step<T>(name: keyof SessionStore, act: () => T): Promise<T | StoreUnavailable> {
+    const trouble = await this.#gate(name);
+    if (trouble === undefined) return act();
+    if (trouble.isDone) act();
+    return { kind: "unavailable", reason: trouble.reason };
+  }
+}
+
+function nameOf({ deploymentId, caller, topic, session }: SessionKey): string {
+  return JSON.stringify([deploymentId, caller, topic, session]);
+}
+
+function unreadable(reason: string): Unusable {
+  return { kind: "unreadable", reason };
+}

@@ -1,0 +1,36 @@
+/** What a person reads when the session store does not do its part: what it said, and what to do (pure). */
+
+/** Matched against the start of what the store said, or the network. */
+const ADVICE: readonly (readonly [RegExp, string])[] = [
+  [
+    /^NOAUTH/,
+    "it wants a user and password: set --session-store-user and --session-store-password-file",
+  ],
+  [/^WRONGPASS|^ERR AUTH/, "check --session-store-user and --session-store-password-file"],
+  [/^NOPERM/, "give this user PING, the scripts (EVAL, EVALSHA) and the keys throughline:*"],
+  [/^READONLY/, "it is a replica: name its primary in --session-store"],
+  [/^MOVED/, "it is a Redis Cluster: set --session-store-cluster true"],
+  [/^ERR This instance has cluster support disabled/, "set --session-store-cluster false"],
+  [/^OOM/, "it is full: give it more memory"],
+  [/^MISCONF/, "it cannot write to its disk: see its log"],
+  [/^NOREPLICAS/, "too few of its replicas are connected: see min-replicas-to-write"],
+  [/^MASTERDOWN/, "it lost its primary"],
+  [/^LOADING/, "it is starting and still reads its data"],
+  [/^BUSY/, "a script of another program holds it up: give Throughline a store of its own"],
+  [/^CLUSTERDOWN/, "its cluster does not serve every slot: see CLUSTER INFO"],
+  [/^TRYAGAIN/, "its cluster is moving this session to another node, and soon will have"],
+  [/ECONNREFUSED|ENOTFOUND|EAI_AGAIN/, "see that it runs where --session-store says"],
+  [
+    /certificate|altnames/,
+    "see --session-store-tls-ca-file, and that its certificate names this host",
+  ],
+  [
+    /closed unexpectedly|wrong version number|EPROTO/,
+    "TLS is on with rediss:// and off with redis://; see which it speaks",
+  ],
+];
+
+export function withAdvice(message: string): string {
+  const advice = ADVICE.find(([pattern]) => pattern.test(message))?.[1];
+  return advice ? `${message}; ${advice}` : message;
+}
