@@ -141,7 +141,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
       held?.opened.start ??
       (await resolveStart(server.log, info, topic, identity, request.recovery, request.start));
     if (over) {
-      held?.leave();
+      void held?.leave();
       return;
     }
     const made = new Subscription(
@@ -183,7 +183,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
     of: SessionTopic,
     options: SessionOptions,
     request: SubscribeOpen,
-  ): Promise<{ opened: OpenedSession; make: SessionMaker; leave: () => void }> {
+  ): Promise<{ opened: OpenedSession; make: SessionMaker; leave: () => Promise<void> }> {
     const { sessions } = parts;
     if (!sessions) {
       throw new Failure("NO_SESSION_STORE", "open.session: this server has no session store.");

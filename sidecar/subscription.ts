@@ -44,6 +44,7 @@ export class Subscription implements TopicUser {
   readonly #stream: SubscriberStream;
   readonly #options: OpenOptions;
   readonly #topicName: string;
+  readonly #spent: () => void;
   #session: StreamSession | undefined;
   #info: TopicInfo;
   #framesAtLastBeat = 0;
@@ -65,6 +66,7 @@ export class Subscription implements TopicUser {
     this.#server = server;
     this.#options = options;
     this.#topicName = topic.name;
+    this.#spent = () => wire.spent();
     this.#info = info;
     this.#stream = new SubscriberStream({
       ...stream,
@@ -150,9 +152,17 @@ export class Subscription implements TopicUser {
     }
   }
 
-  /** The client has closed its side: the stream ends when its credit is used up. */
+  /**
+   * The client has closed its side: the stream ends when its credit is used up. With a session it ends
+   * now, since no ack can come any more: saved, and released if all that was sent is acknowledged.
+   */
   noMoreCredit(): void {
-    this.#stream.noMoreCredit();
+    if (!this.#session) this.#stream.noMoreCredit();
+    else if (this.#stream.open) {
+      const left = this.#session.close();
+      this.close();
+      void left.then(() => this.#spent());
+    }
   }
 
   fail(failure: Failure): void {
@@ -173,7 +183,7 @@ export class Subscription implements TopicUser {
   close(): void {
     this.#cancelBeat?.();
     for (const stop of this.#stops.splice(0)) stop();
-    this.#session?.close();
+    void this.#session?.close();
     this.#stream.close();
   }
 

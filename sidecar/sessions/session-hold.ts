@@ -13,7 +13,7 @@
  */
 import { Failure } from "../failure.ts";
 import type { Clock } from "../server-context.ts";
-import { outranks } from "./generation.ts";
+import { SESSION_RULES } from "./rules.ts";
 import type {
   ClaimOutcome,
   Fence,
@@ -123,14 +123,15 @@ export class SessionHold {
   /** What the store said when it was asked for the session held under `fence`. */
   seen(fence: Fence, state: SessionState): void {
     if (this.#phase.at !== "held" || this.#phase.held.fence !== fence) return;
+    const { compare } = SESSION_RULES;
     if (state.kind === "unavailable") this.#down();
     else if (state.kind === "unreadable") this.#unreadable(state.reason);
     else if (state.kind === "none") {
-      if (state.forgotten && outranks(state.forgotten, fence)) this.#superseded(undefined);
+      if (state.forgotten && compare(state.forgotten, fence) > 0) this.#superseded(undefined);
       // The store lost it: it is made again (T3).
       else this.#start(true);
-    } else if (outranks(state.fence, fence)) this.#superseded(state.holder);
-    else if (outranks(fence, state.fence)) this.#start(true);
+    } else if (compare(state.fence, fence) > 0) this.#superseded(state.holder);
+    else if (compare(state.fence, fence) < 0) this.#start(true);
     else if (state.fence.seeks !== fence.seeks) this.#sought(state.fence, state.position);
     else this.#unverified = false;
   }

@@ -143,11 +143,12 @@ export class Sessions {
     }
   }
 
-  /** The stream has ended. */
-  leave(hold: SessionHold): void {
-    if (!this.#holds.delete(hold)) return;
+  /** The stream has ended. Resolves when the store has where it stood, or gave no answer in time. */
+  leave(hold: SessionHold): Promise<void> {
+    if (!this.#holds.delete(hold)) return Promise.resolve();
     const left = hold.close().finally(() => this.#leaving.delete(left));
     this.#leaving.add(left);
+    return left;
   }
 
   /** Resolves when every session that was left is saved, or the store gave no answer in time. */
@@ -159,7 +160,7 @@ export class Sessions {
   close(): void {
     this.#closed = true;
     this.#cancelLook();
-    for (const hold of this.#holds) this.leave(hold);
+    for (const hold of this.#holds) void this.leave(hold);
   }
 
   async #look(): Promise<void> {

@@ -61,6 +61,7 @@ export class StreamSession implements SessionStream {
     const { hold, stored, tokenIsOlder } = this.#opened;
     return {
       generation: BigInt(hold.fence?.generation ?? 0),
+      seeks: BigInt(hold.fence?.seeks ?? 0),
       storedToken: stored ?? Buffer.alloc(0),
       tokenIsOlder,
     };
@@ -121,8 +122,9 @@ export class StreamSession implements SessionStream {
     this.#opened.hold.changed();
   }
 
-  close(): void {
-    this.#sessions.leave(this.#opened.hold);
+  /** Resolves when the session is saved, and released if all that was sent is acknowledged. */
+  close(): Promise<void> {
+    return this.#sessions.leave(this.#opened.hold);
   }
 
   position(): Buffer {
@@ -164,7 +166,8 @@ export class StreamSession implements SessionStream {
     for (const { partition } of owner.cursors) this.#acks?.restart(partition);
     if (!this.#told) return;
     if (this.#mode === "explicit") this.#awaited = position;
-    owner.send({ $case: "repositioned", value: { token: position } });
+    const seeks = BigInt(this.#opened.hold.fence?.seeks ?? 0);
+    owner.send({ $case: "repositioned", value: { token: position, seeks } });
     owner.goOn();
   }
 

@@ -477,6 +477,11 @@ export interface OpenedSession {
   storedToken: Buffer;
   /** The start token was older than the stored position, in some partition: what follows was delivered before. */
   tokenIsOlder: boolean;
+  /**
+   * How often the session was sought: when it has risen since the client's last stream, what follows may
+   * begin before what the client has.
+   */
+  seeks: bigint;
 }
 
 /** Events of one partition in log order and, last, the token after them. */
@@ -525,15 +530,20 @@ export interface Unverified {
 }
 
 /**
- * Someone sought the session: what follows begins at this token. Acknowledgements count again once the
- * client has sent an Ack with this token, since those on their way are of events before it. (With acks by
- * credits, return the events before it first.)
+ * Someone sought the session: what follows begins at this token. With explicit acks, acknowledgements
+ * count again once the client has sent an Ack with this token: those on their way are of events before it.
  */
 export interface Repositioned {
   token: Buffer;
+  /** How often the session was sought. */
+  seeks: bigint;
 }
 
-/** Recovery applied: events between the old position and this one are lost to this stream. */
+/**
+ * Recovery applied: events between the old position and this one are lost to this stream. Where to_offset
+ * lies below what a session with explicit acks was sent (the log was cut), acknowledgements count again
+ * once the client has sent an Ack with this token.
+ */
 export interface Restarted {
   partition: number;
   /** Next offset before and after. */
@@ -2466,7 +2476,7 @@ export const Opened: MessageFns<Opened> = {
 };
 
 function createBaseOpenedSession(): OpenedSession {
-  return { generation: 0n, storedToken: Buffer.alloc(0), tokenIsOlder: false };
+  return { generation: 0n, storedToken: Buffer.alloc(0), tokenIsOlder: false, seeks: 0n };
 }
 
 export const OpenedSession: MessageFns<OpenedSession> = {
@@ -2482,6 +2492,12 @@ export const OpenedSession: MessageFns<OpenedSession> = {
     }
     if (message.tokenIsOlder !== false) {
       writer.uint32(24).bool(message.tokenIsOlder);
+    }
+    if (message.seeks !== 0n) {
+      if (BigInt.asUintN(64, message.seeks) !== message.seeks) {
+        throw new globalThis.Error("value provided for field message.seeks of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.seeks);
     }
     return writer;
   },
@@ -2521,6 +2537,14 @@ export const OpenedSession: MessageFns<OpenedSession> = {
             }
 
             message.tokenIsOlder = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.seeks = reader.uint64() as bigint;
             continue;
           }
         }
@@ -2861,13 +2885,19 @@ export const Unverified: MessageFns<Unverified> = {
 };
 
 function createBaseRepositioned(): Repositioned {
-  return { token: Buffer.alloc(0) };
+  return { token: Buffer.alloc(0), seeks: 0n };
 }
 
 export const Repositioned: MessageFns<Repositioned> = {
   encode(message: Repositioned, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.token.length !== 0) {
       writer.uint32(10).bytes(message.token);
+    }
+    if (message.seeks !== 0n) {
+      if (BigInt.asUintN(64, message.seeks) !== message.seeks) {
+        throw new globalThis.Error("value provided for field message.seeks of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.seeks);
     }
     return writer;
   },
@@ -2891,6 +2921,14 @@ export const Repositioned: MessageFns<Repositioned> = {
             }
 
             message.token = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seeks = reader.uint64() as bigint;
             continue;
           }
         }
@@ -4025,8 +4063,10 @@ export const ThroughlineServiceService = {
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
    * come down. Closing the sending side means that no more credit will come: the stream then ends when
-   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
-   * server, with the last token received.
+   * what was given is used up. With a session it is the way to leave in order: the stream ends once the
+   * session's position is saved, and what comes next is not marked as redelivered if all was acknowledged.
+   * Cancelling leaves at once. To go on after a break, open again, on any server, with the last token
+   * received.
    */
   subscribe: {
     path: "/throughline.v1.ThroughlineService/Subscribe" as const,
@@ -4112,8 +4152,10 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
    * come down. Closing the sending side means that no more credit will come: the stream then ends when
-   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
-   * server, with the last token received.
+   * what was given is used up. With a session it is the way to leave in order: the stream ends once the
+   * session's position is saved, and what comes next is not marked as redelivered if all was acknowledged.
+   * Cancelling leaves at once. To go on after a break, open again, on any server, with the last token
+   * received.
    */
   subscribe: handleBidiStreamingCall<SubscribeRequest, SubscribeResponse>;
   /** GetTopic says what the catalog and the log know of one topic. */
@@ -4169,8 +4211,10 @@ export interface ThroughlineServiceClient extends Client {
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
    * come down. Closing the sending side means that no more credit will come: the stream then ends when
-   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
-   * server, with the last token received.
+   * what was given is used up. With a session it is the way to leave in order: the stream ends once the
+   * session's position is saved, and what comes next is not marked as redelivered if all was acknowledged.
+   * Cancelling leaves at once. To go on after a break, open again, on any server, with the last token
+   * received.
    */
   subscribe(): ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
   subscribe(options: Partial<CallOptions>): ClientDuplexStream<SubscribeRequest, SubscribeResponse>;

@@ -1,0 +1,154 @@
+/**
+ * The client's side of a session: what the app was given and has acknowledged, over all the streams that
+ * serve it one after the other.
+ *
+ * Invariants:
+ * - L1 The app is given an event once: what a later stream sends again is dropped up to what it has, until
+ *   someone sought the session, or recovery went back.
+ * - L2 A stream hears only of events that it sent itself, so an ack that came before their second delivery
+ *   waits for it.
+ */
+import type {
+  Ack,
+  Batch,
+  Event,
+  OpenedSession,
+  SessionOpen,
+  SubscribeResponse,
+} from "../proto/gen/throughline/v1/throughline.ts";
+
+export interface SessionOptions {
+  readonly name: string;
+  /**
+   * `taken`, the default: a batch is acknowledged when the app asks for the next one. `explicit`: only by
+   * `ack()`.
+   */
+  readonly acks?: "taken" | "explicit";
+  /** End the stream rather than go on unverified while the session store is down. */
+  readonly strict?: boolean;
+}
+
+const EXPLICIT = 1;
+
+interface Progress {
+  /** Last offset that the app was given. */
+  given: number;
+  acked: number;
+  /** Of this stream: last offset that it sent, and that it was told to be acknowledged. */
+  sent: number;
+  told: number;
+}
+
+export class ClientSession {
+  readonly #options: SessionOptions;
+  readonly #instance: string;
+  #attempt = 0n;
+  #progress = new Map<number, Progress>();
+  #saved: Buffer = Buffer.alloc(0);
+  #seeks: bigint | undefined;
+  #send: (ack: Ack) => void = () => {};
+
+  /** @param instance random per process. */
+  constructor(options: SessionOptions, instance: string) {
+    this.#options = options;
+    this.#instance = instance;
+  }
+
+  get explicit(): boolean {
+    return this.#options.acks === "explicit";
+  }
+
+  /** Position that the store had when it was last heard of; empty when never. */
+  get savedToken(): Buffer {
+    return this.#saved;
+  }
+
+  /** A new stream. @param send to it. */
+  open(send: (ack: Ack) => void): SessionOpen {
+    this.#send = send;
+    for (const progress of this.#progress.values()) {
+      progress.sent = -1;
+      progress.told = -1;
+    }
+    const { name, strict = false } = this.#options;
+    const attempt = ++this.#attempt;
+    return { name, mode: 1, instance: this.#instance, attempt, strict, acks: EXPLICIT };
+  }
+
+  /** The stream has ended: what is acknowledged now is told to the next one. */
+  close(): void {
+    this.#send = () => {};
+  }
+
+  /** Events that the app was not given yet. */
+  fresh({ partition, events }: Batch): Event[] {
+    const progress = this.#of(partition);
+    const last = Number(events.at(-1)?.offset ?? -1);
+    progress.sent = Math.max(progress.sent, last);
+    const { given } = progress;
+    const fresh = given < 0 ? events : events.filter(({ offset }) => Number(offset) > given);
+    progress.given = Math.max(given, last);
+    this.#tell(partition, progress);
+    return fresh;
+  }
+
+  ack(partition: number, offset: number): void {
+    const progress = this.#of(partition);
+    progress.acked = Math.max(progress.acked, offset);
+    this.#tell(partition, progress);
+  }
+
+  /** What a response says beside its events. */
+  heard({ kind }: SubscribeResponse): void {
+    switch (kind?.$case) {
+      case "opened":
+        if (kind.value.session) this.#opened(kind.value.session);
+        return;
+      case "heartbeat":
+        this.#save(kind.value.savedToken);
+        return;
+      case "repositioned":
+        this.#progress = new Map();
+        this.#seeks = kind.value.seeks;
+        this.#saved = kind.value.token;
+        this.#send({ positions: [], token: kind.value.token });
+        return;
+      case "restarted":
+        this.#restarted(kind.value.partition, Number(kind.value.toOffset), kind.value.token);
+    }
+  }
+
+  #opened({ storedToken, generation, seeks }: OpenedSession): void {
+    this.#save(storedToken);
+    // Detached: nothing is known of the session.
+    if (generation === 0n) return;
+    if (this.#seeks !== undefined && this.#seeks !== seeks) this.#progress = new Map();
+    this.#seeks = seeks;
+  }
+
+  #restarted(partition: number, to: number, token: Buffer): void {
+    if (to > this.#of(partition).sent) return;
+    this.#progress.delete(partition);
+    this.#send({ positions: [], token });
+  }
+
+  #save(token: Buffer | undefined): void {
+    if (token && token.length > 0) this.#saved = token;
+  }
+
+  #tell(partition: number, progress: Progress): void {
+    const through = Math.min(progress.acked, progress.sent);
+    if (through <= progress.told) return;
+    progress.told = through;
+    this.#send({ positions: [{ partition, offset: BigInt(through) }], token: Buffer.alloc(0) });
+  }
+
+  #of(partition: number): Progress {
+    let progress = this.#progress.get(partition);
+    if (!progress) {
+      progress = { given: -1, acked: -1, sent: -1, told: -1 };
+      this.#progress.set(partition, progress);
+    }
+    return progress;
+  }
+}
