@@ -1,0 +1,73 @@
+/** The same promises (P5) of the store in memory and of a real Redis. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe } from "@jest/globals";
+import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import { MemoryStore } from "../../sidecar/sessions/memory-store.ts";
+import type { SessionKey } from "../../sidecar/sessions/session-store.ts";
+import { allCases, type Driver } from "./cases.ts";
+import { openPlain, openStore, type Plain, SLOW_MS } from "./real-store.ts";
+
+const DAY_MS = 86_400_000;
+
+describe("in memory", () => {
+  let nowMs = 1_700_000_000_000;
+  const store = new MemoryStore({ now: () => ++nowMs });
+  allCases(
+    (): Driver => ({
+      store,
+      other: store,
+      empty: async () => store.empty(),
+      spoil: async (key, as) => store.spoil(key, as),
+      raw: async () => undefined,
+      isGoneInADay: async (key) => {
+        nowMs += DAY_MS;
+        const state = await store.read(key);
+        return state.kind === "none" && state.forgotten === undefined;
+      },
+    }),
+  );
+});
+
+describe("in Redis", () => {
+  let directory: string;
+  let redis: EmbeddedStore;
+  let plain: Plain;
+  let driver: Driver;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), "throughline-sessions-"));
+    redis = await startStore({ directory });
+    plain = await openPlain(redis.port);
+    driver = {
+      store: openStore(redis.port),
+      other: openStore(redis.port),
+      ...plainDeeds(plain),
+    };
+  }, SLOW_MS);
+  afterAll(async () => {
+    await driver?.store.close();
+    await driver?.other.close();
+    plain?.close();
+    await redis?.stop();
+    await rm(directory, { recursive: true, force: true });
+  }, SLOW_MS);
+  allCases(() => driver);
+});
+
+function plainDeeds({ ask }: Plain): Omit<Driver, "store" | "other"> {
+  const under = ({ session }: SessionKey): string =>
+    `throughline:{d/shop/shop%2Forders/${session}}`;
+  return {
+    empty: async () => void (await ask("FLUSHALL")),
+    spoil: async (key, as) => {
+      if (as === "text") await ask("SET", under(key), "somebody's");
+      else await ask("HSET", under(key), "format", "throughline-session/2", "generation", "1");
+    },
+    raw: (key) => ask("DUMP", under(key)),
+    isGoneInADay: async (key) => {
+      const ms = Number(await ask("PTTL", under(key)));
+      return ms > 0 && ms <= DAY_MS;
+    },
+  };
+}
