@@ -14,6 +14,7 @@ import { ensureStoreBinary, storeMachine } from "./store-binary.ts";
 
 const START_MS = 30_000;
 const STOP_MS = 10_000;
+const EVERYTHING = "~* +@all";
 const READY = "Ready to accept connections";
 
 export interface EmbeddedStoreOptions {
@@ -26,6 +27,8 @@ export interface EmbeddedStoreOptions {
   readonly user?: string;
   /** What the user may, as an ACL; by default everything. */
   readonly rights?: string;
+  /** Another user, who may everything. */
+  readonly admin?: { readonly user: string; readonly password: string };
   /** Files in PEM; then nothing else is spoken. */
   readonly tls?: { readonly certFile: string; readonly keyFile: string };
   /** Beside or instead of ours. */
@@ -143,12 +146,12 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
 }
 
 function settingsText(options: EmbeddedStoreOptions, port: number, data: string): string {
-  const { password, user, rights = "~* +@all", tls, settings = {} } = options;
-  const access: Record<string, string> = {};
-  if (user !== undefined && password !== undefined) {
-    const secret = createHash("sha256").update(password).digest("hex");
-    access["user"] = `${user} on #${secret} ${rights}`;
-  } else if (password !== undefined) access["requirepass"] = quoted(password);
+  const { password, user, rights = EVERYTHING, admin, tls, settings = {} } = options;
+  const users: string[] = [];
+  if (user !== undefined && password !== undefined)
+    users.push(userLine(user, password, rights), "user default off");
+  if (admin) users.push(userLine(admin.user, admin.password, EVERYTHING));
+  const everybody = user === undefined && password !== undefined;
   const all: Record<string, string> = {
     bind: "127.0.0.1",
     port: tls ? "0" : String(port),
@@ -162,12 +165,16 @@ function settingsText(options: EmbeddedStoreOptions, port: number, data: string)
     daemonize: "no",
     appendonly: "yes",
     "maxmemory-policy": "noeviction",
-    ...access,
+    ...(everybody && { requirepass: quoted(password) }),
     ...settings,
   };
   const lines = Object.entries(all).map(([name, value]) => `${name} ${value}`);
-  if (access["user"]) lines.push("user default off");
-  return `${lines.join("\n")}\n`;
+  return `${[...lines, ...users].join("\n")}\n`;
+}
+
+function userLine(name: string, password: string, rights: string): string {
+  const secret = createHash("sha256").update(password).digest("hex");
+  return `user ${name} on #${secret} ${rights}`;
 }
 
 function quoted(text: string): string {

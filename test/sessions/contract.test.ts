@@ -5,11 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe } from "@jest/globals";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { MemoryStore } from "../../sidecar/sessions/memory-store.ts";
-import type { SessionKey } from "../../sidecar/sessions/session-store.ts";
 import { allCases, type Driver } from "./cases.ts";
-import { openPlain, openStore, type Plain, SLOW_MS } from "./real-store.ts";
-
-const DAY_MS = 86_400_000;
+import { DAY_MS, openPlain, openStore, type Plain, plainDeeds, SLOW_MS } from "./real-store.ts";
 
 describe("in memory", () => {
   let nowMs = 1_700_000_000_000;
@@ -42,7 +39,7 @@ describe("in Redis", () => {
     driver = {
       store: openStore(redis.port),
       other: openStore(redis.port),
-      ...plainDeeds(plain),
+      ...plainDeeds(plain.ask),
     };
   }, SLOW_MS);
   afterAll(async () => {
@@ -54,20 +51,3 @@ describe("in Redis", () => {
   }, SLOW_MS);
   allCases(() => driver);
 });
-
-function plainDeeds({ ask }: Plain): Omit<Driver, "store" | "other"> {
-  const under = ({ session }: SessionKey): string =>
-    `throughline:{d/shop/shop%2Forders/${session}}`;
-  return {
-    empty: async () => void (await ask("FLUSHALL")),
-    spoil: async (key, as) => {
-      if (as === "text") await ask("SET", under(key), "somebody's");
-      else await ask("HSET", under(key), "format", "throughline-session/2", "generation", "1");
-    },
-    raw: (key) => ask("DUMP", under(key)),
-    isGoneInADay: async (key) => {
-      const ms = Number(await ask("PTTL", under(key)));
-      return ms > 0 && ms <= DAY_MS;
-    },
-  };
-}
