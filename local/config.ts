@@ -8,6 +8,8 @@ export const environment = {
   mavenRepository: (
     process.env["MAVEN_REPOSITORY"] ?? "https://repo.maven.apache.org/maven2"
   ).replace(/\/+$/, ""),
+  /** A running Redis or Valkey to use instead of the embedded one. */
+  redisUrl: process.env["REDIS_URL"] || undefined,
   javaHome: process.env["JAVA_HOME"],
   cache: join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "throughline"),
 };

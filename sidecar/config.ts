@@ -14,6 +14,7 @@ import {
   type Limits,
   limitFlag,
 } from "./limits.ts";
+import { type SessionStoreConfig, sessionStoreConfig } from "./sessions/store-config.ts";
 
 export type Shape = "gateway" | "pod";
 export type SaslMechanism = "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512";
@@ -33,6 +34,8 @@ export interface Config {
   readonly shape: Shape;
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly kafka: KafkaConfig;
+  /** Without one no sessions are served. */
+  readonly sessionStore: SessionStoreConfig | undefined;
   readonly deploymentId: string;
   readonly clusterUid: string | undefined;
   readonly namespace: string;
@@ -86,6 +89,21 @@ const SETTINGS = {
   },
   "kafka-sasl-user": { value: "name", help: "turns SASL on" },
   "kafka-sasl-password-file": { value: "file", help: "its password" },
+  "session-store": {
+    value: "url",
+    help: "Redis or Valkey for sessions: redis://host:port, rediss:// with TLS; none, no sessions",
+  },
+  "session-store-cluster": {
+    value: "true|false",
+    help: "it is a Redis Cluster",
+    default: "false",
+  },
+  "session-store-user": { value: "name", help: "user at the session store" },
+  "session-store-password-file": { value: "file", help: "its password" },
+  "session-store-tls-ca-file": {
+    value: "file",
+    help: "authorities that may sign the session store's certificate",
+  },
   "tls-cert-file": { value: "file", help: "this server's certificate for apps" },
   "tls-key-file": { value: "file", help: "its key" },
   "deployment-id": { value: "id", help: "whose catalog this server serves: [a-z0-9-]{1,40}" },
@@ -146,6 +164,14 @@ export function parseConfig(
       return undefined;
     }
   };
+  const secret = (name: SettingName): string | undefined => {
+    // Editors end files with a newline; a password does not end with one.
+    const value = file(name)
+      ?.toString("utf8")
+      .replace(/\r?\n$/, "");
+    if (value === "") errors.push(`--${name}: the file is empty.`);
+    return value;
+  };
   const together = (names: readonly SettingName[]): boolean => {
     const set = names.filter((name) => text(name) !== undefined);
     if (set.length === 0) return false;
@@ -178,6 +204,16 @@ export function parseConfig(
       file("tls-key-file"),
     ),
     kafka: { brokers, tls: kafkaTls(), sasl: kafkaSasl() },
+    sessionStore: sessionStoreConfig(
+      {
+        url: text("session-store"),
+        cluster: oneOf("session-store-cluster", ["true", "false"]) === "true",
+        user: text("session-store-user"),
+        password: secret("session-store-password-file"),
+        ca: file("session-store-tls-ca-file"),
+      },
+      errors,
+    ),
     deploymentId: matching(
       "deployment-id",
       required("deployment-id"),
@@ -211,12 +247,9 @@ export function parseConfig(
   function kafkaSasl(): KafkaConfig["sasl"] {
     const mechanism = oneOf("kafka-sasl-mechanism", MECHANISMS) as SaslMechanism;
     if (!together(["kafka-sasl-user", "kafka-sasl-password-file"])) return undefined;
-    const password = file("kafka-sasl-password-file");
-    if (!password) return undefined;
-    // Editors end files with a newline; a password does not end with one.
-    const secret = password.toString("utf8").replace(/\r?\n$/, "");
-    if (secret === "") errors.push("--kafka-sasl-password-file: the file is empty.");
-    return { mechanism, username: text("kafka-sasl-user") as string, password: secret };
+    const password = secret("kafka-sasl-password-file");
+    if (password === undefined) return undefined;
+    return { mechanism, username: text("kafka-sasl-user") as string, password };
   }
 }
 

@@ -74,8 +74,9 @@ local generation = above(r and tonumber(r.generation))
 local before = live and r.position or false
 local seeks = live and r.seeks or '0'
 local unclean = live and r.held or '0'
--- What ForgetSession left would take its expiry along (T4).
-if not live then redis.call('DEL', key) end
+-- What ForgetSession left would take its expiry along (T4). Nothing else: a full store refuses a script
+-- at its first write only.
+if r and not live then redis.call('DEL', key) end
 redis.call('HSET', key, 'format', '${FORMAT}', 'generation', generation, 'claim', claim, 'seeks', seeks,
   'topic', topic, 'instance', instance, 'attempt', attempt, 'server', server, 'held', '1',
   'unclean', unclean, 'sequence', '-1', 'changed', exact(now))
@@ -102,7 +103,7 @@ if r then
 end
 if order > 0 then
   -- T3: the record was lost, or is older than its holder.
-  redis.call('DEL', key)
+  if r then redis.call('DEL', key) end
   redis.call('HSET', key, 'format', '${FORMAT}', 'generation', generation, 'claim', claim, 'seeks', seeks,
     'topic', topic, 'instance', instance, 'attempt', attempt, 'server', server, 'held', held,
     'unclean', '1', 'sequence', sequence, 'changed', exact(now), 'position', position)

@@ -35,6 +35,7 @@ test("three settings suffice; the door is on loopback and health is off", () => 
     shape: "gateway",
     tls: undefined,
     kafka: { brokers: ["k1:9092", "k2:9092"], tls: undefined, sasl: undefined },
+    sessionStore: undefined,
     deploymentId: "local",
     clusterUid: undefined,
     namespace: "shop",
@@ -110,6 +111,54 @@ test("secrets come from files, without the newline at their end", () => {
 
 test("TLS to Kafka can be wanted without files", () => {
   expect(configOf(["--kafka-tls", "true"]).kafka.tls).toEqual({});
+});
+
+test("a session store, its nodes and how it is reached", () => {
+  expect(configOf(["--session-store", "redis://r:6379"]).sessionStore).toEqual({
+    addresses: [{ host: "r", port: 6379 }],
+    ...{ cluster: false, tls: undefined, user: undefined, password: undefined },
+  });
+  const { sessionStore } = configOf([
+    ...["--session-store", "rediss://r1:7000,[::1]:7001/", "--session-store-cluster", "true"],
+    ...["--session-store-user", "u", "--session-store-password-file", "pw"],
+    ...["--session-store-tls-ca-file", "ca"],
+  ]);
+  expect(sessionStore).toEqual({
+    addresses: [
+      { host: "r1", port: 7000 },
+      { host: "::1", port: 7001 },
+    ],
+    ...{ cluster: true, tls: { ca: Buffer.from("CA") }, user: "u", password: "secret" },
+  });
+  expect(configOf(["--session-store", "rediss://r:1/0"]).sessionStore?.tls).toEqual({});
+});
+
+test("a password in the session store's address is refused, unrepeated, with the way to give it", () => {
+  const errors = errorsOf([...REQUIRED, "--session-store", "redis://u:hunter2@r:6379"]);
+  expect(errors).toEqual([expect.stringContaining("--session-store-password-file")]);
+  expect(errors[0]).not.toContain("hunter2");
+});
+
+test.each([
+  [["--session-store", "r:6379"], ['is "r:6379"; it must be redis://']],
+  [["--session-store", "http://r:6379"], ["it must be redis://"]],
+  [["--session-store", "redis://r"], ['has "r"']],
+  [["--session-store", "redis://r:0"], ['has "r:0"']],
+  [["--session-store", "redis://r:1/3"], ["only database 0"]],
+  [["--session-store", "redis://a:1,b:2"], ["--session-store-cluster true"]],
+  [["--session-store", "redis://a:1", "--session-store-cluster", "yes"], ["must be true, false"]],
+  [["--session-store", "redis://a:1", "--session-store-user", "u"], ["password-file is missing"]],
+  [["--session-store", "redis://a:1", "--session-store-tls-ca-file", "ca"], ["with rediss://"]],
+  [
+    [
+      ...["--session-store-user", "u", "--session-store-password-file", "pw"],
+      ...["--session-store-cluster", "true", "--session-store-tls-ca-file", "absent"],
+    ],
+    ["cannot be read", "cluster is set without", "user is set", "password-file is set without"],
+  ],
+])("a session store that cannot be meant: %j", (args, said) => {
+  const errors = errorsOf([...REQUIRED, ...args]);
+  expect(errors).toEqual(said.map((one) => expect.stringContaining(one)));
 });
 
 test("a flag without a value is named, and does not swallow the next flag", () => {

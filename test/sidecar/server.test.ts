@@ -35,6 +35,7 @@ const CONFIG: Config = {
   shape: "gateway",
   tls: undefined,
   kafka: { brokers: [], tls: undefined, sasl: undefined },
+  sessionStore: undefined,
   deploymentId: "local",
   clusterUid: undefined,
   namespace: "shop",

@@ -18,7 +18,11 @@ const EVENTS = 3000;
 const PARTITIONS = 2;
 const CONFIG: Config = {
   ...{ listen: "127.0.0.1:0", healthListen: undefined, shape: "gateway", tls: undefined },
-  ...{ kafka: { brokers: [], tls: undefined, sasl: undefined }, deploymentId: "test" },
+  ...{
+    kafka: { brokers: [], tls: undefined, sasl: undefined },
+    sessionStore: undefined,
+    deploymentId: "test",
+  },
   ...{ clusterUid: undefined, namespace: "shop", serverName: "A", logLevel: "silent" },
   // A client that does not read would hold the only catch-up dispatcher for ten minutes.
   limits: {

@@ -22,6 +22,7 @@ const CONFIG: Config = {
   shape: "gateway",
   tls: undefined,
   kafka: { brokers: [], tls: undefined, sasl: undefined },
+  sessionStore: undefined,
   deploymentId: "test",
   clusterUid: undefined,
   namespace: "shop",

@@ -1,0 +1,412 @@
+/** What every session store keeps (P5; T1 to T4 of sidecar/sessions/session-store.ts), whatever is behind it. */
+import { beforeEach, expect, test } from "@jest/globals";
+import type {
+  Claim,
+  ClaimOutcome,
+  Held,
+  Holder,
+  Save,
+  SessionKey,
+  SessionStore,
+} from "../../sidecar/sessions/session-store.ts";
+
+export interface Driver {
+  readonly store: SessionStore;
+  /** Another server's way to the same sessions. */
+  readonly other: SessionStore;
+  /** Loses everything. */
+  empty(): Promise<void>;
+  /** Puts other data under the key: of another kind, or of a format to come. */
+  spoil(key: SessionKey, as: "text" | "newer"): Promise<void>;
+  /** What is under the key, to see that it stays as it is; undefined where nothing can be seen. */
+  raw(key: SessionKey): Promise<unknown>;
+  /** Whether it is gone in a day, by the store's own time. */
+  isGoneInADay(key: SessionKey): Promise<boolean>;
+}
+
+const TOPIC = "topic-1";
+const DAY_MS = 86_400_000;
+export const at = (text: string): Buffer => Buffer.from(text);
+
+let counter = 0;
+export function newKey(): SessionKey {
+  counter++;
+  return { deploymentId: "d", caller: "shop", topic: "shop/orders", session: `s-${counter}` };
+}
+
+export function holder(instance: string, attempt = 1, server = "server-1"): Holder {
+  return { instance, attempt, server };
+}
+
+export function claimOf(by: Holder, more: Partial<Claim> = {}): Claim {
+  counter++;
+  return { claimId: `claim-${counter}`, topicId: TOPIC, holder: by, ...more };
+}
+
+export function saveOf(sequence: number, position: string, release = false): Save {
+  return { sequence, position: at(position), release };
+}
+
+export async function claimed(
+  store: SessionStore,
+  key: SessionKey,
+  claim: Claim,
+): Promise<Extract<ClaimOutcome, { kind: "claimed" }> & { readonly held: Held }> {
+  const outcome = await store.claim(key, claim);
+  if (outcome.kind !== "claimed") throw new Error(`not claimed: ${JSON.stringify(outcome)}`);
+  const { holder, topicId } = claim;
+  return { ...outcome, held: { key, topicId, holder, fence: outcome.fence } };
+}
+
+/** Enough to see that the way to the store is right, not only its scripts. */
+export function essentialCases(driver: () => Driver): void {
+  let store: SessionStore;
+  let other: SessionStore;
+  let key: SessionKey;
+  beforeEach(() => {
+    ({ store, other } = driver());
+    key = newKey();
+  });
+
+  test("a new session has no position, and its first save is what the next claim begins from", async () => {
+    const before = await store.read(key);
+    expect(before).toEqual({ kind: "none", forgotten: undefined });
+    const first = await claimed(store, key, claimOf(holder("a")));
+    expect(first).toMatchObject({ position: undefined, unclean: false, fence: { seeks: 0 } });
+    expect(await store.save(first.held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
+    const second = await claimed(other, key, claimOf(holder("b")));
+    expect(second.position).toEqual(at("p1"));
+  });
+
+  test("a claim over a holder raises the generation, and the save of the one before is told by whom", async () => {
+    const first = await claimed(store, key, claimOf(holder("a")));
+    const winner = holder("b", 7, "server-2");
+    const second = await claimed(other, key, claimOf(winner));
+    expect(second.fence.generation).toBeGreaterThan(first.fence.generation);
+    expect(second.unclean).toBe(true);
+    expect(await store.save(first.held, saveOf(1, "old"))).toEqual({
+      kind: "superseded",
+      by: winner,
+    });
+    expect(await store.read(key)).toMatchObject({ kind: "session", position: undefined });
+  });
+
+  test("200 claims at once: each has a generation of its own, and the highest is stored", async () => {
+    const outcomes = await Promise.all(
+      Array.from({ length: 200 }, (_none, i) =>
+        claimed(i % 2 ? store : other, key, claimOf(holder(`racer-${i}`))),
+      ),
+    );
+    const generations = outcomes.map(({ fence }) => fence.generation);
+    expect(new Set(generations).size).toBe(200);
+    const highest = outcomes.find(({ fence }) => fence.generation === Math.max(...generations));
+    expect(await store.read(key)).toMatchObject({ fence: highest?.fence });
+    const saves = outcomes.map(({ held }) => store.save(held, saveOf(1, held.holder.instance)));
+    const kinds = (await Promise.all(saves)).map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind === "saved")).toHaveLength(1);
+    expect(await other.read(key)).toMatchObject({
+      position: at(highest?.held.holder.instance ?? ""),
+    });
+  });
+
+  test("many are read together, in the order asked", async () => {
+    const keys = Array.from({ length: 60 }, newKey);
+    await Promise.all(
+      keys
+        .filter((_key, i) => i % 3 !== 0)
+        .map((one) =>
+          claimed(store, one, claimOf(holder("m"), { reposition: at(`at ${one.session}`) })),
+        ),
+    );
+    await driver().spoil(keys[59] as SessionKey, "text");
+    const states = await other.readMany(keys);
+    expect(
+      states.map((state) => ("position" in state ? String(state.position) : state.kind)),
+    ).toEqual(
+      keys.map((one, i) => (i === 59 ? "unreadable" : i % 3 === 0 ? "none" : `at ${one.session}`)),
+    );
+    expect(await store.readMany([])).toEqual([]);
+  });
+
+  test("parts of a key may hold any character, and no two sessions meet under one key", async () => {
+    const parts = ["a/b", "a%2Fb", "{a}", "}{", "", "ü 漢\n\0", "*?[x]", 'a"b\\'];
+    const keys = parts.flatMap((one) => [
+      { ...key, session: one },
+      { ...key, topic: one },
+      { ...key, caller: one },
+    ]);
+    for (const [i, one] of keys.entries())
+      await claimed(store, one, claimOf(holder("k"), { reposition: at(`p${i}`) }));
+    const states = await other.readMany(keys);
+    expect(
+      states.map((state) => ("position" in state ? String(state.position) : state.kind)),
+    ).toEqual(keys.map((_key, i) => `p${i}`));
+  });
+
+  test.each(["text", "newer"] as const)(
+    "other data under the key (%s) is unreadable to every step, and stays as it is",
+    async (as) => {
+      await driver().spoil(key, as);
+      const before = await driver().raw(key);
+      const held: Held = {
+        key,
+        topicId: TOPIC,
+        holder: holder("a"),
+        fence: { generation: Number.MAX_SAFE_INTEGER - 1, claimId: "z", seeks: 0 },
+      };
+      for (const outcome of [
+        await store.claim(key, claimOf(holder("a"), { reposition: at("x") })),
+        await store.save(held, saveOf(1, "x")),
+        await store.read(key),
+        (await store.readMany([key]))[0],
+        await store.seek(key, { topicId: TOPIC, position: at("x") }),
+        await store.forget(key),
+      ])
+        expect(outcome).toMatchObject({ kind: "unreadable", reason: expect.any(String) });
+      expect(await driver().raw(key)).toEqual(before);
+    },
+  );
+
+  test("after the store lost everything, the holder's save makes the session again (T3)", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a", 3, "server-9")));
+    await store.save(held, saveOf(1, "p1"));
+    await driver().empty();
+    expect(await store.save(held, saveOf(2, "p2"))).toEqual({ kind: "saved" });
+    expect(await other.read(key)).toEqual({
+      kind: "session",
+      topicId: TOPIC,
+      position: at("p2"),
+      fence: held.fence,
+      holder: held.holder,
+      held: true,
+      changedMs: expect.any(Number),
+    });
+  });
+}
+
+/** What the scripts decide: everything else. */
+export function allCases(driver: () => Driver): void {
+  let store: SessionStore;
+  let other: SessionStore;
+  let key: SessionKey;
+  beforeEach(() => {
+    ({ store, other } = driver());
+    key = newKey();
+  });
+  essentialCases(driver);
+
+  test("a claim that is sent again gets the same fence, and is its own holder", async () => {
+    await claimed(store, key, claimOf(holder("before")));
+    const claim = claimOf(holder("a"));
+    const first = await claimed(store, key, claim);
+    const again = await claimed(other, key, claim);
+    expect(again).toEqual(first);
+    expect(await store.save(again.held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
+  });
+
+  test("a lower attempt of the same instance is late and changes nothing; a foreign one wins", async () => {
+    const newer = await claimed(store, key, claimOf(holder("a", 5)));
+    expect(await other.claim(key, claimOf(holder("a", 4), { reposition: at("x") }))).toEqual({
+      kind: "late",
+      attempt: 5,
+    });
+    expect(
+      await other.claim(key, claimOf(holder("a", 4), { detachedForMs: DAY_MS })),
+    ).toMatchObject({
+      kind: "late",
+    });
+    expect(await store.save(newer.held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
+    const foreign = await claimed(other, key, claimOf(holder("b", 1)));
+    expect(foreign.position).toEqual(at("p1"));
+  });
+
+  test("of equal and of higher attempts of one instance the newest wins", async () => {
+    const one = await claimed(store, key, claimOf(holder("a", 5)));
+    const two = await claimed(store, key, claimOf(holder("a", 5)));
+    const three = await claimed(store, key, claimOf(holder("a", 6)));
+    const four = await claimed(store, key, claimOf(holder("a", 10)));
+    expect(await store.save(four.held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
+    for (const { held } of [one, two, three])
+      expect((await store.save(held, saveOf(2, "x"))).kind).toBe("superseded");
+  });
+
+  test("who does not name an instance is never late", async () => {
+    await claimed(store, key, claimOf(holder("", 5)));
+    expect((await store.claim(key, claimOf(holder("", 1)))).kind).toBe("claimed");
+  });
+
+  test("another topic id is told with the position and changes nothing, until a claim repositions", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(1, "p1"));
+    expect(await other.claim(key, claimOf(holder("b"), { topicId: "topic-2" }))).toEqual({
+      kind: "other-topic",
+      topicId: TOPIC,
+      position: at("p1"),
+    });
+    expect(await store.save(held, saveOf(2, "p2"))).toEqual({ kind: "saved" });
+    const moved = claimOf(holder("b"), { topicId: "topic-2", reposition: at("q0") });
+    expect((await claimed(other, key, moved)).position).toEqual(at("p2"));
+    expect(await store.read(key)).toMatchObject({ topicId: "topic-2", position: at("q0") });
+  });
+
+  test.each(["p0", "p9"])("a claim repositions to %s, backward as forward", async (to) => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(1, "p5"));
+    const moved = await claimed(store, key, claimOf(holder("a", 2), { reposition: at(to) }));
+    expect(moved.position).toEqual(at("p5"));
+    expect(await other.read(key)).toMatchObject({ position: at(to) });
+  });
+
+  test("a save that comes late, or twice, moves nothing back (T2)", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(0, "p0"));
+    await store.save(held, saveOf(2, "p2"));
+    for (const late of [saveOf(1, "p1"), saveOf(2, "x"), saveOf(0, "p0", true)]) {
+      expect(await store.save(held, late)).toEqual({ kind: "saved" });
+      expect(await store.read(key)).toMatchObject({ position: at("p2"), held: true });
+    }
+    // By number: as text 10 comes before 2.
+    await store.save(held, saveOf(10, "p10"));
+    expect(await store.read(key)).toMatchObject({ position: at("p10") });
+  });
+
+  test("sequences of a claim before do not count for the next", async () => {
+    const first = await claimed(store, key, claimOf(holder("a")));
+    await store.save(first.held, saveOf(100, "p1"));
+    const second = await claimed(store, key, claimOf(holder("a", 2)));
+    await store.save(second.held, saveOf(0, "p2"));
+    expect(await store.read(key)).toMatchObject({ position: at("p2") });
+  });
+
+  test("who holds a session that was sought is told once, and goes on with the new fence", async () => {
+    const { held, fence } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(1, "p1"));
+    expect(await other.seek(key, { topicId: TOPIC, position: at("s") })).toEqual({
+      kind: "sought",
+    });
+    const told = await store.save(held, saveOf(2, "p2"));
+    const sought = { ...fence, seeks: 1 };
+    expect(told).toEqual({ kind: "sought", fence: sought, position: at("s") });
+    expect(await store.read(key)).toMatchObject({ position: at("s"), fence: sought, held: true });
+    expect(await store.save({ ...held, fence: sought }, saveOf(3, "s3"))).toEqual({
+      kind: "saved",
+    });
+    expect(await store.save(held, saveOf(4, "x"))).toMatchObject({ kind: "sought" });
+    expect(await store.read(key)).toMatchObject({ position: at("s3") });
+    expect((await claimed(other, key, claimOf(holder("b")))).fence.seeks).toBe(1);
+  });
+
+  test("a session that is not there cannot be sought or forgotten", async () => {
+    const none = { kind: "none" };
+    expect(await store.seek(key, { topicId: TOPIC, position: at("s") })).toEqual(none);
+    expect(await store.forget(key)).toEqual(none);
+    expect(await store.read(key)).toEqual({ kind: "none", forgotten: undefined });
+  });
+
+  test("a seek that a failover lost is not undone by its holder (T3)", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(5, "p5"));
+    const after = { ...held, fence: { ...held.fence, seeks: 2 } };
+    expect(await store.save(after, saveOf(5, "s"))).toEqual({ kind: "saved" });
+    expect(await store.read(key)).toMatchObject({ position: at("s"), fence: after.fence });
+  });
+
+  test("forgetting ends the holder; only what tells it is left, and expires in a day (T4)", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(1, "p1"));
+    expect(await other.forget(key)).toEqual({ kind: "forgotten" });
+    expect(await store.save(held, saveOf(2, "p2"))).toEqual({ kind: "superseded", by: undefined });
+    const state = await store.read(key);
+    if (state.kind !== "none" || !state.forgotten) throw new Error(JSON.stringify(state));
+    expect(state.forgotten.generation).toBeGreaterThan(held.fence.generation);
+    expect(await store.seek(key, { topicId: TOPIC, position: at("s") })).toEqual({ kind: "none" });
+    expect(await store.forget(key)).toEqual({ kind: "none" });
+    expect(await driver().isGoneInADay(key)).toBe(true);
+  });
+
+  test("a session that is claimed after it was forgotten begins anew, above, and does not expire (T1, T4)", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a"), { reposition: at("p") }));
+    await store.forget(key);
+    const again = await claimed(store, key, claimOf(holder("b")));
+    expect(again).toMatchObject({ position: undefined, unclean: false, fence: { seeks: 0 } });
+    expect(again.fence.generation).toBeGreaterThan(held.fence.generation + 1);
+    expect((await store.save(held, saveOf(9, "x"))).kind).toBe("superseded");
+    expect(await driver().isGoneInADay(key)).toBe(false);
+  });
+
+  test("of two that made the same session again, the higher generation stays (T3)", async () => {
+    const low = await claimed(store, key, claimOf(holder("low")));
+    const high = await claimed(other, key, claimOf(holder("high")));
+    await driver().empty();
+    expect(await store.save(low.held, saveOf(50, "low"))).toEqual({ kind: "saved" });
+    expect(await other.save(high.held, saveOf(1, "high"))).toEqual({ kind: "saved" });
+    expect(await store.save(low.held, saveOf(51, "x"))).toEqual({
+      kind: "superseded",
+      by: high.held.holder,
+    });
+    expect(await store.read(key)).toMatchObject({ position: at("high"), fence: high.fence });
+  });
+
+  test("equal generations are told apart by their claims, by bytes", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    const under = (claimId: string): Held => ({ ...held, fence: { ...held.fence, claimId } });
+    await driver().empty();
+    for (const id of ["B", "a", "b", "b1", "é", "漢", "😀"])
+      expect(await store.save(under(id), saveOf(1, id))).toEqual({ kind: "saved" });
+    expect((await store.save(under("\uff5e"), saveOf(2, "x"))).kind).toBe("superseded");
+    expect(await store.read(key)).toMatchObject({ position: at("😀") });
+  });
+
+  test("generations keep every digit up to the largest", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    const generation = Number.MAX_SAFE_INTEGER - 5;
+    await store.save({ ...held, fence: { ...held.fence, generation } }, saveOf(1, "p"));
+    const next = await claimed(store, key, claimOf(holder("b")));
+    expect(next.fence.generation).toBe(generation + 1);
+    expect(await other.read(key)).toMatchObject({ fence: { generation: generation + 1 } });
+  });
+
+  test("a stream that opened while the store was down claims only where no other instance came since", async () => {
+    const stale = await claimed(store, key, claimOf(holder("b", 1, "server-2")));
+    const since = await other.claim(key, claimOf(holder("a"), { detachedForMs: 60_000 }));
+    expect(since).toEqual({ kind: "superseded", by: stale.held.holder });
+    expect((await other.claim(key, claimOf(holder(""), { detachedForMs: 60_000 }))).kind).toBe(
+      "superseded",
+    );
+    expect(await store.save(stale.held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
+    // Its own instance came since: that is itself.
+    const own = claimOf(holder("b", 2), { detachedForMs: 60_000 });
+    expect((await store.claim(key, own)).kind).toBe("claimed");
+    // The other came before: once the store's clock has moved on.
+    const before = (): Promise<ClaimOutcome> =>
+      other.claim(key, claimOf(holder("c"), { detachedForMs: 0, reposition: at("c") }));
+    let outcome = await before();
+    while (outcome.kind === "superseded") outcome = await before();
+    expect(outcome).toMatchObject({ kind: "claimed", position: at("p1") });
+    const fresh = claimOf(holder("d"), { detachedForMs: DAY_MS });
+    expect((await store.claim(newKey(), fresh)).kind).toBe("claimed");
+  });
+
+  test("a released session is clean for the next; one that was not released is not", async () => {
+    const first = await claimed(store, key, claimOf(holder("a")));
+    await store.save(first.held, saveOf(1, "p1", true));
+    expect(await store.read(key)).toMatchObject({ held: false, position: at("p1") });
+    const second = await claimed(other, key, claimOf(holder("b")));
+    expect(second).toMatchObject({ unclean: false, position: at("p1") });
+    expect(await store.read(key)).toMatchObject({ held: true });
+    const third = await claimed(store, key, claimOf(holder("c")));
+    expect(third.unclean).toBe(true);
+  });
+
+  test("positions are bytes", async () => {
+    const bytes = Buffer.from(Array.from({ length: 256 }, (_none, i) => i));
+    const { held } = await claimed(
+      store,
+      key,
+      claimOf(holder("a"), { reposition: Buffer.alloc(0) }),
+    );
+    expect(await store.read(key)).toMatchObject({ position: Buffer.alloc(0) });
+    await store.save(held, { sequence: 1, position: bytes, release: false });
+    expect(await store.read(key)).toMatchObject({ position: bytes });
+  });
+}
