@@ -67,6 +67,7 @@ try {
     // In a Kafka that several people use, another's demo is refused rather than removed.
     clusterUid: `${hostname()}:${root}`,
     kafkaBrokers: environment.kafkaBrokers(),
+    redisUrl: environment.redisUrl,
     temporary: true,
     serverFlags: SERVER_FLAGS,
     onLine: view.say,

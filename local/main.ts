@@ -96,6 +96,7 @@ try {
     deploymentId: DEPLOYMENT_ID,
     clusterUid: DEPLOYMENT_ID,
     kafkaBrokers: environment.kafkaBrokers(),
+    redisUrl: environment.redisUrl,
     onLine: (line) => console.log(line),
     signal: giveUp.signal,
   });

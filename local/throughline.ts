@@ -1,6 +1,6 @@
 /**
- * Throughline on one machine: Kafka (embedded, or a running one), the operator over Topic files, and
- * servers as processes of their own. `npm start` and the demo stand on it.
+ * Throughline on one machine: Kafka and the session store (embedded, or running ones), the operator over
+ * Topic files, and servers as processes of their own. `npm start` and the demo stand on it.
  */
 import { mkdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -11,6 +11,7 @@ import { CatalogWriter } from "../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
 import { claimDirectory } from "./data-directory.ts";
 import { endLeftOver, startKafka } from "./embedded-kafka.ts";
+import { startStore } from "./embedded-store.ts";
 import { restarting } from "./restarts.ts";
 import { ServerProcess } from "./server-process.ts";
 import { TopicFiles } from "./topic-files.ts";
@@ -29,6 +30,8 @@ export interface LocalOptions {
   readonly deploymentId: string;
   readonly clusterUid: string;
   readonly kafkaBrokers: readonly string[] | undefined;
+  /** A running Redis or Valkey; undefined starts one. */
+  readonly redisUrl: string | undefined;
   /** Topics, events and catalog of this deployment go at the start and at the end. */
   readonly temporary?: boolean;
   readonly serverFlags?: readonly string[];
@@ -41,6 +44,8 @@ export type LocalServer = ServerProcess;
 
 export interface LocalThroughline {
   readonly brokers: readonly string[];
+  /** Of the session store. */
+  readonly storeUrl: string;
   readonly servers: readonly LocalServer[];
   /** Topics by `<namespace>/<name>`, as the operator last saw them. */
   readonly topics: ReadonlyMap<string, TopicStatus>;
@@ -64,12 +69,14 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     // First, or its broker would go on without its files.
     await endLeftOver(join(directory, "kafka"));
     // Not the whole directory: it may hold what is not ours.
-    for (const name of options.fresh ? ["kafka", STATE_FILE] : []) {
+    for (const name of options.fresh ? ["kafka", "store", STATE_FILE] : []) {
       rmSync(join(directory, name), { recursive: true, force: true });
     }
     mkdirSync(directory, { recursive: true });
     signal?.throwIfAborted();
     const brokers = options.kafkaBrokers ?? (await embedded(options, stops));
+    signal?.throwIfAborted();
+    const storeUrl = options.redisUrl ?? (await embeddedStore(options, stops));
     signal?.throwIfAborted();
     const log = openKafkaLog({ brokers, clientId: "throughline-operator" });
     stops.push(() => log.close());
@@ -100,7 +107,8 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     await files.start();
     const servers = await Promise.all(
       options.servers.map(async (server) => {
-        const { namespace, serverFlags: flags = [] } = options;
+        const { namespace } = options;
+        const flags = ["--session-store", storeUrl, ...(options.serverFlags ?? [])];
         const running = new ServerProcess({
           ...{ ...server, brokers, deploymentId, namespace, flags, onLine },
         });
@@ -110,7 +118,7 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
       }),
     );
     signal?.throwIfAborted();
-    return { brokers, servers, topics, stop };
+    return { brokers, storeUrl, servers, topics, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -128,6 +136,19 @@ async function embedded(options: LocalOptions, stops: (() => unknown)[]): Promis
   const revive = restarting("Kafka", () => kafka.startNode(1), onLine);
   stops.push(() => kafka.stop());
   return kafka.brokers;
+}
+
+async function embeddedStore(options: LocalOptions, stops: (() => unknown)[]): Promise<string> {
+  const { directory, onLine } = options;
+  const store = await startStore({
+    directory: join(directory, "store"),
+    onProgress: onLine,
+    ownGroup: true,
+    onUnexpectedEnd: (how) => void revive(how),
+  });
+  const revive = restarting("The session store", () => store.restart("kept"), onLine);
+  stops.push(() => store.stop());
+  return store.url;
 }
 
 /** Before anything is started: Kafka takes seconds, and this is known at once. */

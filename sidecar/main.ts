@@ -7,7 +7,10 @@ import { setLogger } from "@grpc/grpc-js";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { type Config, readConfig } from "./config.ts";
 import { makeLogger } from "./logger.ts";
-import { startServer } from "./server.ts";
+import { STEADY_CLOCK, startServer } from "./server.ts";
+import { openRedisStore } from "./sessions/redis-store.ts";
+
+const STORE_WORLD = { clock: STEADY_CLOCK, random: Math.random };
 
 const parsed = readConfig();
 switch (parsed.kind) {
@@ -38,8 +41,12 @@ async function run(config: Config): Promise<void> {
     ...(tls && { tls }),
     ...(sasl && { sasl }),
   });
+  const store = config.sessionStore && openRedisStore({ ...config.sessionStore, ...STORE_WORLD });
+  void store?.inspect().then((warnings) => {
+    for (const warning of warnings) logger.warn(warning);
+  });
   try {
-    const server = await startServer(config, log, logger);
+    const server = await startServer(config, log, logger, store);
     logger.info(
       {
         listen: server.address,
@@ -50,6 +57,7 @@ async function run(config: Config): Promise<void> {
         deploymentId: config.deploymentId,
         namespace: config.namespace,
         tls: config.tls !== undefined,
+        sessions: store !== undefined,
       },
       "serving",
     );

@@ -36,7 +36,7 @@ export interface RunningServer {
 
 const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
 /** For judging delays: the wall clock may be set while the server runs. */
-const STEADY_CLOCK: Clock = { now: () => performance.now(), setTimer };
+export const STEADY_CLOCK: Clock = { now: () => performance.now(), setTimer };
 
 /** @throws when an address cannot be had; everything is closed again then. */
 export async function startServer(

@@ -25,6 +25,7 @@ const CONFIG: Config = {
   shape: "gateway",
   tls: undefined,
   kafka: { brokers: [], tls: undefined, sasl: undefined },
+  sessionStore: undefined,
   deploymentId: "test",
   clusterUid: undefined,
   namespace: "shop",

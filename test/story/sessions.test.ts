@@ -1,0 +1,161 @@
+/** Sessions between real servers, a real Kafka and a real store, under SIGKILL and outages: P2 to P5. */
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { ThroughlineClient } from "../../client/client.ts";
+import type { TopicInfo } from "../../kafka/log.ts";
+import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import { Bed, Load, SLOW_MS } from "./bed.ts";
+import type { StoryServer } from "./story-server.ts";
+import { EARLIEST } from "./subscriber.ts";
+
+let bed: Bed;
+let store: EmbeddedStore;
+
+beforeAll(async () => {
+  bed = await Bed.open();
+  store = await startStore({ directory: join(bed.folder, "store") });
+  bed.onClose(() => store.stop());
+}, SLOW_MS);
+
+afterAll(() => bed?.close(), SLOW_MS);
+
+function serverOf(topic: string, ...flags: string[]): Promise<StoryServer> {
+  return bed.server([topic], "--session-store", store.url, ...flags);
+}
+
+interface Had {
+  readonly partition: number;
+  readonly offset: number;
+  readonly marked: boolean;
+}
+
+/** One client process after the other, each under the same session name. */
+class Worker {
+  readonly had: Had[] = [];
+  readonly #topic: string;
+
+  constructor(topic: string) {
+    this.#topic = topic;
+  }
+
+  /** Takes so many events, then leaves in order, or breaks off with some taken and not acknowledged. */
+  async take(addresses: readonly string[], count: number, end: "leave" | "break"): Promise<void> {
+    const client = new ThroughlineClient(addresses);
+    const abort = new AbortController();
+    const goal = this.had.length + count;
+    const session = { name: "worker", acks: "explicit" } as const;
+    const { signal } = abort;
+    const options = { topic: this.#topic, start: EARLIEST, session, signal, creditEvents: 100 };
+    for await (const batch of client.subscribe(options)) {
+      const { partition, maybeRedelivered: marked } = batch;
+      for (const { offset } of batch.events) {
+        this.had.push({ partition, offset: Number(offset), marked });
+      }
+      if (end === "leave" || this.had.length < goal - 50) batch.ack();
+      if (this.had.length < goal) continue;
+      if (end === "break") abort.abort();
+      break;
+    }
+    client.close();
+  }
+
+  /** Every event of the log came; what came again, or not after the one before, was marked. */
+  async judge(topic: TopicInfo): Promise<void> {
+    const log = await bed.read(topic);
+    const last = new Map<number, number>();
+    let unmarked = 0;
+    for (const { partition, offset, marked } of this.had) {
+      const before = last.get(partition) ?? -1;
+      if (offset <= before && !marked) unmarked++;
+      last.set(partition, Math.max(before, offset));
+    }
+    const had = new Set(this.had.map(({ partition, offset }) => `${partition}/${offset}`));
+    const missing = log.filter(({ partition, offset }) => {
+      return offset <= (last.get(partition) ?? -1) && !had.has(`${partition}/${offset}`);
+    });
+    expect({ unmarked, missing }).toEqual({ unmarked: 0, missing: [] });
+  }
+}
+
+test(
+  "P2 P3 P5: a session goes from pod to pod, by leave, crash and SIGKILL: nothing is missing, what repeats is marked",
+  async () => {
+    const topic = await bed.topic("moves", { partitions: 3 });
+    const load = new Load((from, count) => bed.append(topic, from, count));
+    let a = await serverOf("moves");
+    let b = await serverOf("moves");
+    const worker = new Worker("moves");
+    for (let round = 0; round < 4; round++) {
+      await worker.take([a.address], 300, "leave");
+      const before = worker.had.length;
+      await worker.take([b.address], 300, "break");
+      expect(worker.had.slice(before).some(({ marked }) => marked)).toBe(false);
+      const crashed = worker.had.length;
+      await worker.take([a.address], 300, "leave");
+      expect(worker.had[crashed]?.marked).toBe(true);
+      // Its session ends without a word.
+      const taking = worker.take([a.address, b.address], 900, "leave");
+      await load.more(200);
+      await a.kill();
+      await taking;
+      a = b;
+      b = await serverOf("moves");
+    }
+    await load.stop();
+    await worker.judge(topic);
+  },
+  SLOW_MS,
+);
+
+test(
+  "P3 P5: the library's session over servers that are killed and a store that is killed, frozen and emptied: each event once",
+  async () => {
+    const topic = await bed.topic("storm", { partitions: 2 });
+    const load = new Load((from, count) => bed.append(topic, from, count));
+    let a = await serverOf("storm");
+    const b = await serverOf("storm");
+    const session = { name: "storm" };
+    const client = bed.subscriber([a.address, b.address], {
+      ...{ topic: "storm", start: EARLIEST, session },
+    });
+    const goesOn = (): Promise<void> => client.has(client.seen.length + 300);
+    await client.has(300);
+    const { address } = a;
+    await a.kill();
+    await goesOn();
+    a = await serverOf("storm", "--listen", address);
+    await store.kill();
+    await client.told("unverified");
+    await goesOn();
+    await b.kill();
+    // The store is down and the server gone: the last saved position opens anywhere (P4).
+    await goesOn();
+    await store.restart("lost");
+    await goesOn();
+    store.freeze();
+    await client.told("unverified", 3);
+    store.thaw();
+    await goesOn();
+    await load.stop();
+    await bed.expectWhole(topic, client);
+    expect(client.breaks.length).toBeGreaterThan(1);
+  },
+  SLOW_MS,
+);
+
+test(
+  "P5: of two clients with one session the newer stays; the older stops and does not come back",
+  async () => {
+    await bed.topic("rivals", { partitions: 1 });
+    const a = await serverOf("rivals");
+    const b = await serverOf("rivals");
+    const session = { name: "rivals" };
+    const older = bed.subscriber([a.address, b.address], { topic: "rivals", session });
+    await older.told("opened");
+    const newer = bed.subscriber([b.address, a.address], { topic: "rivals", session });
+    await newer.told("opened");
+    expect(await older.fails()).toMatchObject({ error: "SUPERSEDED", retryable: false });
+    expect(newer.failure).toBeUndefined();
+  },
+  SLOW_MS,
+);
