@@ -80,6 +80,12 @@ export class ClientSession {
     this.#send = () => {};
   }
 
+  /** All that the app was given is acknowledged, and the stream knows it. */
+  get isSettled(): boolean {
+    for (const { given, told } of this.#progress.values()) if (told < given) return false;
+    return true;
+  }
+
   /** Events that the app was not given yet. */
   fresh({ partition, events }: Batch): Event[] {
     const progress = this.#of(partition);

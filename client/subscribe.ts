@@ -127,6 +127,7 @@ export async function* subscribe(
     try {
       for await (const response of open(stub, start(), options, session)) {
         const { kind } = response;
+        if (kind?.$case === "opened") storeIsDown = false;
         session?.heard(response);
         const before = token ?? Buffer.alloc(0);
         if (kind?.$case === "batch") {
@@ -146,8 +147,11 @@ export async function* subscribe(
       if (options.signal?.aborted) return;
       const error = thrown as ThroughlineError;
       if (!error.retryable) throw error;
-      storeIsDown = error.error === "SESSION_STORE_UNAVAILABLE";
       options.onBreak?.(error, address);
+      if (error.error === "SESSION_STORE_UNAVAILABLE" && !storeIsDown) {
+        storeIsDown = true;
+        if (session && session.savedToken.length > 0) continue;
+      }
     }
     servers.next();
     // The first try elsewhere is at once; a herd that lost one server spreads out after that.
@@ -199,8 +203,8 @@ async function* open(
   } finally {
     clearTimeout(silence);
     options.signal?.removeEventListener("abort", abort);
+    if (session?.isSettled && !options.signal?.aborted) await left(call);
     session?.close();
-    if (session && !options.signal?.aborted) await left(call);
     call.cancel();
   }
 }
@@ -215,6 +219,7 @@ function left(call: ClientDuplexStream<SubscribeRequest, SubscribeResponse>): Pr
     });
     call.on("error", () => {});
     call.resume();
+    call.write({ kind: { $case: "leave", value: {} } });
     call.end();
   });
 }

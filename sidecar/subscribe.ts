@@ -114,10 +114,14 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
           if (!subscription) throw new Failure("INVALID_REQUEST", "ack: nothing was sent yet.");
           subscription.ack(kind.value);
           return;
+        case "leave":
+          if (!subscription) throw new Failure("INVALID_REQUEST", "leave: nothing was sent yet.");
+          subscription.leave();
+          return;
         case "open":
           throw new Failure("INVALID_REQUEST", "open: a stream is opened once.");
         default:
-          throw new Failure("INVALID_REQUEST", "A message must be open, credit or ack.");
+          throw new Failure("INVALID_REQUEST", "A message must be open, credit, ack or leave.");
       }
     } catch (error) {
       if (subscription && error instanceof Failure) subscription.fail(error);

@@ -152,17 +152,20 @@ export class Subscription implements TopicUser {
     }
   }
 
-  /**
-   * The client has closed its side: the stream ends when its credit is used up. With a session it ends
-   * now, since no ack can come any more: saved, and released if all that was sent is acknowledged.
-   */
-  noMoreCredit(): void {
-    if (!this.#session) this.#stream.noMoreCredit();
-    else if (this.#stream.open) {
-      const left = this.#session.close();
+  /** The client leaves its session in order: the stream ends when that is saved. */
+  leave(): void {
+    if (!this.#session) {
+      this.fail(new Failure("INVALID_REQUEST", "leave: this stream has no session."));
+    } else if (this.#stream.open) {
+      const left = this.#session.close(true);
       this.close();
       void left.then(() => this.#spent());
     }
+  }
+
+  /** The client has closed its side: the stream ends when its credit is used up. */
+  noMoreCredit(): void {
+    this.#stream.noMoreCredit();
   }
 
   fail(failure: Failure): void {
@@ -183,7 +186,7 @@ export class Subscription implements TopicUser {
   close(): void {
     this.#cancelBeat?.();
     for (const stop of this.#stops.splice(0)) stop();
-    void this.#session?.close();
+    void this.#session?.close(false);
     this.#stream.close();
   }
 

@@ -33,6 +33,7 @@ export class StreamSession implements SessionStream {
   /** Notices wait until Opened was sent. */
   #told = false;
   #unverified = false;
+  #isInOrder = false;
   /** Acknowledgements are of events before this notice until the client acknowledges its token. */
   #awaited: Buffer | undefined;
 
@@ -122,8 +123,12 @@ export class StreamSession implements SessionStream {
     this.#opened.hold.changed();
   }
 
-  /** Resolves when the session is saved, and released if all that was sent is acknowledged. */
-  close(): Promise<void> {
+  /**
+   * Resolves when the session is saved, and released: if all that was sent is acknowledged, or the client
+   * left in order, which says that it took nothing that it did not acknowledge.
+   */
+  close(isInOrder: boolean): Promise<void> {
+    this.#isInOrder ||= isInOrder;
     return this.#sessions.leave(this.#opened.hold);
   }
 
@@ -138,7 +143,7 @@ export class StreamSession implements SessionStream {
     const inDoubt = acks
       .positions()
       .some(({ offset }, p) => offset < (redelivered?.[p]?.offset ?? 0));
-    return acks.outstanding || inDoubt;
+    return inDoubt || (acks.outstanding && !this.#isInOrder);
   }
 
   superseded(by: Holder | undefined): void {

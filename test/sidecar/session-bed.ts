@@ -129,7 +129,7 @@ export class Stream {
 
   /** Leaves in order. */
   async leave(): Promise<void> {
-    this.#call.end();
+    this.send({ $case: "leave", value: {} });
     await this.until(() => this.ended !== undefined, "no end", true);
     if (this.ended !== "ended") throw new Error(JSON.stringify(this.ended));
   }

@@ -321,6 +321,9 @@ export interface SubscribeRequest {
     | //
     /** Only with a session. */
     { $case: "ack"; value: Ack }
+    | //
+    /** Only with a session; the last message up. */
+    { $case: "leave"; value: Leave }
     | undefined;
 }
 
@@ -439,6 +442,13 @@ export interface Ack {
   positions: EventPosition[];
   /** Everything up to and including the frame that carried this token. */
   token: Buffer;
+}
+
+/**
+ * Leaves the session in order: what was not acknowledged was not taken either, so it is not marked when it
+ * comes again. The stream ends once the position is saved and the session released.
+ */
+export interface Leave {
 }
 
 export interface SubscribeResponse {
@@ -1546,6 +1556,9 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
       case "ack":
         Ack.encode(message.kind.value, writer.uint32(26).fork()).join();
         break;
+      case "leave":
+        Leave.encode(message.kind.value, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1585,6 +1598,14 @@ export const SubscribeRequest: MessageFns<SubscribeRequest> = {
             }
 
             message.kind = { $case: "ack", value: Ack.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = { $case: "leave", value: Leave.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -2236,6 +2257,41 @@ export const Ack: MessageFns<Ack> = {
             message.token = Buffer.from(reader.bytes());
             continue;
           }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLeave(): Leave {
+  return {};
+}
+
+export const Leave: MessageFns<Leave> = {
+  encode(_: Leave, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Leave {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeave();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4063,10 +4119,8 @@ export const ThroughlineServiceService = {
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
    * come down. Closing the sending side means that no more credit will come: the stream then ends when
-   * what was given is used up. With a session it is the way to leave in order: the stream ends once the
-   * session's position is saved, and what comes next is not marked as redelivered if all was acknowledged.
-   * Cancelling leaves at once. To go on after a break, open again, on any server, with the last token
-   * received.
+   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
+   * server, with the last token received.
    */
   subscribe: {
     path: "/throughline.v1.ThroughlineService/Subscribe" as const,
@@ -4152,10 +4206,8 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
    * come down. Closing the sending side means that no more credit will come: the stream then ends when
-   * what was given is used up. With a session it is the way to leave in order: the stream ends once the
-   * session's position is saved, and what comes next is not marked as redelivered if all was acknowledged.
-   * Cancelling leaves at once. To go on after a break, open again, on any server, with the last token
-   * received.
+   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
+   * server, with the last token received.
    */
   subscribe: handleBidiStreamingCall<SubscribeRequest, SubscribeResponse>;
   /** GetTopic says what the catalog and the log know of one topic. */
@@ -4211,10 +4263,8 @@ export interface ThroughlineServiceClient extends Client {
    * Subscribe opens one stream of one topic. The first message up is open; the first message down is
    * opened, before any event. After that credits (and acks) go up; batches, heartbeats and notices
    * come down. Closing the sending side means that no more credit will come: the stream then ends when
-   * what was given is used up. With a session it is the way to leave in order: the stream ends once the
-   * session's position is saved, and what comes next is not marked as redelivered if all was acknowledged.
-   * Cancelling leaves at once. To go on after a break, open again, on any server, with the last token
-   * received.
+   * what was given is used up. Cancelling leaves at once. To go on after a break, open again, on any
+   * server, with the last token received.
    */
   subscribe(): ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
   subscribe(options: Partial<CallOptions>): ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
