@@ -7,7 +7,11 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
     "it wants a user and password: set --session-store-user and --session-store-password-file",
   ],
   [/^WRONGPASS|^ERR AUTH/, "check --session-store-user and --session-store-password-file"],
-  [/^NOPERM/, "give this user PING, the scripts (EVAL, EVALSHA) and the keys throughline:*"],
+  [
+    /^NOPERM|can't run this command/,
+    "give this user the keys throughline:* with PING, EVAL, EVALSHA and what the scripts use: TYPE, TIME, " +
+      "HGET, HGETALL, HSET, HINCRBY, DEL, PEXPIRE; in a cluster also CLUSTER SLOTS and ASKING",
+  ],
   [/^READONLY/, "it is a replica: name its primary in --session-store"],
   [/^MOVED/, "it is a Redis Cluster: set --session-store-cluster true"],
   [/^ERR This instance has cluster support disabled/, "set --session-store-cluster false"],
@@ -31,6 +35,8 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
 ];
 
 export function withAdvice(message: string): string {
-  const advice = ADVICE.find(([pattern]) => pattern.test(message))?.[1];
-  return advice ? `${message}; ${advice}` : message;
+  // Redis 6 wraps the error of a command within a script.
+  const said = /@user_script: \d+: -?(.*)$/s.exec(message)?.[1] ?? message;
+  const advice = ADVICE.find(([pattern]) => pattern.test(said))?.[1];
+  return advice ? `${said}; ${advice}` : said;
 }

@@ -66,6 +66,13 @@ type Phase =
   | { readonly kind: "resting"; readonly cancelTimer: () => void; readonly cause: string }
   | { readonly kind: "closed" };
 
+/** What tells a store that is silent from one that is slow. */
+interface Asked {
+  readonly phase: Phase & { readonly kind: "ready" };
+  readonly answers: number;
+  readonly atMs: number;
+}
+
 export class RedisLink {
   readonly address: RedisAddress;
   readonly #access: RedisAccess;
@@ -92,35 +99,37 @@ export class RedisLink {
     this.#waiting += commands.length;
     const answers: (Answer | undefined)[] = commands.map(() => undefined);
     let cause = "";
+    const { clock, timeoutMs } = this.#world;
     await new Promise<void>((resolve) => {
-      let asked:
-        | { readonly phase: Phase & { kind: "ready" }; readonly answers: number }
-        | undefined;
-      const cancel = this.#world.clock.setTimer(untilMs - this.#world.clock.now(), () => {
-        cause = `${this.name} did not answer within ${this.#world.timeoutMs} ms`;
+      let asked: Asked | undefined;
+      const cancel = clock.setTimer(untilMs - clock.now(), () => {
+        cause = `${this.name} did not answer within ${timeoutMs} ms`;
         if (this.#phase.kind === "connecting") this.#phase.waiting.delete(send);
-        if (asked && asked.phase.answers === asked.answers) this.#lost(asked.phase.client, cause);
+        // A store that is only slow keeps its connection.
+        const isSilent = asked?.phase.answers === asked?.answers;
+        if (asked && isSilent && clock.now() - asked.atMs > timeoutMs / 2)
+          this.#lost(asked.phase.client, cause);
         resolve();
       });
+      const end = (): void => {
+        cancel();
+        resolve();
+      };
       const send = (): void => {
         const phase = this.#phase;
-        if (phase.kind === "connecting") return void phase.waiting.add(send);
-        if (phase.kind !== "ready") {
+        if (phase.kind === "connecting") {
+          phase.waiting.add(send);
+        } else if (phase.kind === "ready") {
+          asked = { phase, answers: phase.answers, atMs: clock.now() };
+          const all = commands.map(async (command, i) => {
+            answers[i] = await answerTo(phase.client, command);
+            if (answers[i]) phase.answers++;
+          });
+          void Promise.all(all).then(end);
+        } else {
           cause = phase.kind === "closed" ? "it is closed" : phase.cause;
-          cancel();
-          // Not at once: who asks again and again would let nothing else run.
-          this.#world.clock.setTimer(0, resolve);
-          return;
+          end();
         }
-        asked = { phase, answers: phase.answers };
-        const all = commands.map(async (command, i) => {
-          answers[i] = await answerTo(phase.client, command);
-          if (answers[i]) phase.answers++;
-        });
-        void Promise.all(all).then(() => {
-          cancel();
-          resolve();
-        });
       };
       send();
     });

@@ -35,6 +35,17 @@ const MAX_HOPS = 4;
 /** A cluster that is being mended is not asked for its map at every call. */
 const MAP_REST_MS = 100;
 
+const ASKING: Command = ["ASKING"];
+
+/** A command on its way through the cluster. */
+interface Call {
+  readonly slot: number;
+  readonly command: Command;
+  /** The node that takes it for this once. */
+  asking: string | undefined;
+  answer: Answer;
+}
+
 export function oneNode(address: RedisAddress, access: RedisAccess, world: RedisWorld): RedisNodes {
   const link = new RedisLink(address, access, world);
   return {
@@ -70,53 +81,51 @@ export class ClusterNodes implements RedisNodes {
   }
 
   async ask(commands: readonly KeyedCommand[], untilMs: number): Promise<readonly Answer[]> {
-    const answers: Answer[] = [];
-    let open = commands.map((_command, i) => i);
-    /** Where a node sent us, for this call only: the key is on its way there. */
-    const asking = new Map<number, string>();
-    for (let hop = 0; open.length > 0; hop++) {
-      const missing = this.#slots.length === 0 ? await this.#readMap(untilMs) : "";
-      const byNode = new Map<string, number[]>();
-      for (const i of open) {
-        const node = asking.get(i) ?? this.#slots[slotOf((commands[i] as KeyedCommand).key)];
-        const reason = missing || "the cluster has no node for this session's slot";
-        if (node === undefined) answers[i] = { kind: "unavailable", reason };
-        else byNode.set(node, [...(byNode.get(node) ?? []), i]);
-      }
-      await Promise.all(
-        Array.from(byNode, async ([node, indexes]) => {
-          const sent = indexes.flatMap((i) => {
-            const { command } = commands[i] as KeyedCommand;
-            return asking.has(i) ? [["ASKING"], command] : [command];
-          });
-          const got = await this.#link(addressOf(node)).ask(sent, untilMs);
-          let at = 0;
-          for (const i of indexes) {
-            if (asking.has(i)) at++;
-            answers[i] = got[at++] as Answer;
-          }
-        }),
-      );
-      const before = open;
-      open = [];
-      let stale = false;
-      for (const i of before) {
-        const answer = answers[i] as Answer;
-        const [code, , address] = answer.kind === "error" ? answer.message.split(" ") : [];
-        if (answer.kind === "unavailable" || code === "MOVED") stale = true;
-        if (hop >= MAX_HOPS || address === undefined) continue;
-        const to = nameOf(addressOf(address));
-        if (code === "ASK") asking.set(i, to);
-        else if (code === "MOVED") {
-          asking.delete(i);
-          this.#slots[slotOf((commands[i] as KeyedCommand).key)] = to;
-        }
-        if (code === "ASK" || code === "MOVED") open.push(i);
-      }
-      // Not awaited: this call goes on where it was sent.
-      if (stale) void this.#readMap(this.#world.clock.now() + this.#world.timeoutMs);
+    const missing = this.#slots.length === 0 ? await this.#readMap(untilMs) : "";
+    const nowhere: Answer = {
+      kind: "unavailable",
+      reason: missing || "the cluster has no node for this session's slot",
+    };
+    const calls = commands.map(({ key, command }): Call => {
+      return { slot: slotOf(key), command, asking: undefined, answer: nowhere };
+    });
+    let open = calls;
+    for (let hop = 0; open.length > 0 && hop <= MAX_HOPS; hop++) {
+      await Promise.all(Array.from(this.#byNode(open), (sent) => this.#send(...sent, untilMs)));
+      // Not awaited: these calls go on where they are sent.
+      if (open.some(isStale)) void this.#readMap(this.#world.clock.now() + this.#world.timeoutMs);
+      open = open.filter((call) => this.#isSentOn(call));
     }
-    return answers;
+    return calls.map(({ answer }) => answer);
+  }
+
+  #byNode(calls: readonly Call[]): Map<string, Call[]> {
+    const byNode = new Map<string, Call[]>();
+    for (const call of calls) {
+      const node = call.asking ?? this.#slots[call.slot];
+      if (node === undefined) continue;
+      const known = byNode.get(node);
+      if (known) known.push(call);
+      else byNode.set(node, [call]);
+    }
+    return byNode;
+  }
+
+  async #send(node: string, calls: readonly Call[], untilMs: number): Promise<void> {
+    const sent = calls.flatMap(({ command, asking }) => (asking ? [ASKING, command] : [command]));
+    const got = await this.#link(addressOf(node)).ask(sent, untilMs);
+    const answers = got.filter((_answer, i) => sent[i] !== ASKING);
+    for (const [i, call] of calls.entries()) call.answer = answers[i] as Answer;
+  }
+
+  /** A node said who has the session instead: for good, or for this one call while it is on its way. */
+  #isSentOn(call: Call): boolean {
+    const [code, , address] = call.answer.kind === "error" ? call.answer.message.split(" ") : [];
+    if (address === undefined || (code !== "ASK" && code !== "MOVED")) return false;
+    const node = nameOf(addressOf(address));
+    call.asking = code === "ASK" ? node : undefined;
+    if (code === "MOVED") this.#slots[call.slot] = node;
+    return true;
   }
 
   async askAll(
@@ -189,6 +198,12 @@ export class ClusterNodes implements RedisNodes {
     }
     return "";
   }
+}
+
+function isStale({ answer }: Call): boolean {
+  return (
+    answer.kind === "unavailable" || (answer.kind === "error" && /^MOVED /.test(answer.message))
+  );
 }
 
 /** @param asked stands for a node that does not know its own name. */

@@ -34,7 +34,7 @@ if kind ~= 'none' then
   if not r.forgotten then numbers = {'generation', 'seeks', 'attempt', 'sequence', 'changed'} end
   for _, name in ipairs(numbers) do
     local number = tonumber(r[name])
-    if not number or number < -1 or number > 9007199254740990 then
+    if not number or number < -1 or number > 9007199254740991 then
       return {'unreadable', 'a session without a ' .. name}
     end
   end

@@ -8,7 +8,7 @@
  * - T2 A save needs the generation and the seek count exactly, and a sequence above the last one: a save
  *   that was delayed, or sent twice, moves nothing back.
  * - T3 After the store lost the record, whoever holds the session may make it again; a record of a lower
- *   generation (a failover lost the last writes) is overwritten by a higher one.
+ *   generation, or of fewer seeks (a failover lost the last writes), is overwritten by a higher one.
  * - T4 Nothing expires but what ForgetSession leaves, for a day, to tell the holder.
  */
 import type { TopicId } from "../../kafka/log.ts";
@@ -27,7 +27,7 @@ export interface SessionKey {
 export interface Holder {
   /** Random per client process; empty when the client does not say. */
   readonly instance: string;
-  /** Rises with each connection of one instance. */
+  /** Rises with each connection of one instance; a safe integer. */
   readonly attempt: number;
   readonly server: string;
 }
@@ -72,7 +72,7 @@ export type ClaimOutcome =
   | {
       readonly kind: "claimed";
       readonly fence: Fence;
-      /** What was stored before the claim; undefined for a new session. */
+      /** What was stored before the claim (sent again: what is stored now); undefined for a new session. */
       readonly position: Buffer | undefined;
       /** The holder before did not release it: its last events may be delivered again (P3). */
       readonly unclean: boolean;
@@ -98,7 +98,7 @@ export interface Held {
 }
 
 export interface Save {
-  /** Rises with every save of one generation. */
+  /** Rises with every save of one generation; 0 or more. */
   readonly sequence: number;
   readonly position: Buffer;
   /** The holder leaves in order: nothing after the position was delivered. */

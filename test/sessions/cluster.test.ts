@@ -87,6 +87,10 @@ test("a frozen node takes its own sessions away and no others; all mends itself"
   expect(await usable()).toEqual([true, true, false]);
   // Also while its map cannot be had from the frozen one.
   expect(await usable()).toEqual([true, true, false]);
+  const addresses = cluster.nodes.map(({ port }) => ({ host: "127.0.0.1", port }));
+  const fresh = openStore(0, { addresses, cluster: true, timeoutMs: LIMIT_MS });
+  while ((await fresh.read(keys[0] as SessionKey)).kind === "unavailable");
+  await fresh.close();
   cluster.nodes[2]?.thaw();
   while ((await usable()).includes(false));
   await cluster.nodes[1]?.restart("kept");

@@ -5,26 +5,27 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe } from "@jest/globals";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { MemoryStore } from "../../sidecar/sessions/memory-store.ts";
-import { allCases, type Driver } from "./cases.ts";
+import { type Driver, essentialCases } from "./cases.ts";
+import { decisionCases } from "./decisions.ts";
 import { DAY_MS, openPlain, openStore, type Plain, plainDeeds, SLOW_MS } from "./real-store.ts";
 
 describe("in memory", () => {
   let nowMs = 1_700_000_000_000;
   const store = new MemoryStore({ now: () => ++nowMs });
-  allCases(
-    (): Driver => ({
-      store,
-      other: store,
-      empty: async () => store.empty(),
-      spoil: async (key, as) => store.spoil(key, as),
-      raw: async () => undefined,
-      isGoneInADay: async (key) => {
-        nowMs += DAY_MS;
-        const state = await store.read(key);
-        return state.kind === "none" && state.forgotten === undefined;
-      },
-    }),
-  );
+  const driver: Driver = {
+    store,
+    other: store,
+    empty: async () => store.empty(),
+    spoil: async (key, as) => store.spoil(key, as),
+    raw: async () => undefined,
+    isGoneInADay: async (key) => {
+      nowMs += DAY_MS;
+      const state = await store.read(key);
+      return state.kind === "none" && state.forgotten === undefined;
+    },
+  };
+  essentialCases(() => driver);
+  decisionCases(() => driver);
 });
 
 describe("in Redis", () => {
@@ -49,5 +50,6 @@ describe("in Redis", () => {
     await redis?.stop();
     await rm(directory, { recursive: true, force: true });
   }, SLOW_MS);
-  allCases(() => driver);
+  essentialCases(() => driver);
+  decisionCases(() => driver);
 });

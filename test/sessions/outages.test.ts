@@ -1,5 +1,6 @@
 /** A store that is killed, frozen, emptied, slow or not let in: every call ends in time, and all mends itself. */
 import { mkdtemp, rm } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
@@ -100,6 +101,18 @@ test("frozen: every call ends at its limit; what it did when it thawed moves not
   expect(await store.read(key)).toMatchObject({ position: at("p4"), fence: held.fence });
 });
 
+test("frozen for longer: it is tried less often, and in between calls are refused without a wait", async () => {
+  redis.freeze();
+  let quickSinceMs = performance.now();
+  while (performance.now() - quickSinceMs < LIMIT_MS) {
+    const begunMs = performance.now();
+    expect((await store.read(key)).kind).toBe("unavailable");
+    if (performance.now() - begunMs > LIMIT_MS / 4) quickSinceMs = performance.now();
+  }
+  redis.thaw();
+  await recovered(store);
+});
+
 test("a store that is down at the start is used when it comes", async () => {
   await redis.kill();
   const early = openStore(redis.port, { timeoutMs: LIMIT_MS });
@@ -154,6 +167,27 @@ describe("through a network that fails", () => {
     proxy.fault({ kind: "none" });
     await recovered(far);
     expect(await far.read(key)).toMatchObject({ position: at("p1") });
+  });
+
+  test("slower than the limit, but answering: the connection is kept", async () => {
+    const position = Buffer.alloc(20_000, "p");
+    await store.save(held, { sequence: 9, position, release: false });
+    proxy.fault({ kind: "slow", bytesPerSecond: 1_000_000 });
+    const states = await far.readMany(Array.from({ length: 100 }, () => key));
+    expect(new Set(states.map(({ kind }) => kind))).toEqual(new Set(["session", "unavailable"]));
+    await recovered(far);
+    expect(proxy.accepted).toBe(1);
+  });
+
+  test("who takes a connection and says nothing is given up", async () => {
+    const mute = createServer(() => {});
+    await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
+    proxy.target = (mute.address() as AddressInfo).port;
+    proxy.reset();
+    while (proxy.connections.size === 0) await far.read(key);
+    proxy.target = redis.port;
+    await recovered(far);
+    mute.close();
   });
 
   test("answers are lost: the connection is given up, and a new one serves", async () => {

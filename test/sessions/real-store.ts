@@ -59,12 +59,19 @@ export function keyOf({ session }: SessionKey): string {
   return `throughline:{d/shop/shop%2Forders/${session}}`;
 }
 
+/** All that this release knows, under a format that it does not. */
+const NEWER = {
+  ...{ format: "throughline-session/2", generation: "1", claim: "c", seeks: "0", topic: "t" },
+  ...{ instance: "i", attempt: "1", server: "s", held: "1", unclean: "0", sequence: "1" },
+  ...{ changed: "1", position: "p" },
+};
+
 export function plainDeeds(ask: Plain["ask"]): Omit<Driver, "store" | "other"> {
   return {
     empty: async () => void (await ask("FLUSHALL")),
     spoil: async (key, as) => {
       if (as === "text") await ask("SET", keyOf(key), "somebody's");
-      else await ask("HSET", keyOf(key), "format", "throughline-session/2", "generation", "1");
+      else await ask("HSET", keyOf(key), ...Object.entries(NEWER).flat());
     },
     raw: (key) => ask("DUMP", keyOf(key)),
     isGoneInADay: async (key) => {
