@@ -96,7 +96,7 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
       child.stdout?.on("data", listen);
       child.stderr?.on("data", listen);
       child.once("error", (error) => failed(`cannot be run: ${error.message}`));
-      child.once("exit", (code, signal) => {
+      child.once("close", (code, signal) => {
         clearTimeout(late);
         release();
         const wasRunning = running === child;
@@ -114,7 +114,7 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
     expected = true;
     await new Promise<void>((resolve) => {
       const hard = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
-      child.once("exit", () => {
+      child.once("close", () => {
         clearTimeout(hard);
         resolve();
       });

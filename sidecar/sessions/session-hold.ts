@@ -132,7 +132,9 @@ export class SessionHold {
       else this.#start(true);
     } else if (compare(state.fence, fence) > 0) this.#superseded(state.holder);
     else if (compare(state.fence, fence) < 0) this.#start(true);
-    else if (state.fence.seeks !== fence.seeks) this.#sought(state.fence, state.position);
+    else if (state.fence.seeks > fence.seeks) this.#sought(state.fence, state.position);
+    // A failover lost what the session was sought to.
+    else if (state.fence.seeks < fence.seeks) this.#start(true);
     else this.#unverified = false;
   }
 
