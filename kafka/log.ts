@@ -136,7 +136,7 @@ export interface LogAdmin {
 }
 
 /** A place to look up in a partition. */
-export type OffsetSpec = "earliest" | "latest" | { readonly timeMs: number };
+export type OffsetSpec = "earliest" | "latest" | "end" | { readonly timeMs: number };
 
 export type OffsetOutcome =
   | { readonly kind: "offset"; readonly offset: number; readonly epoch: number }
@@ -160,6 +160,41 @@ export interface FencedWriter {
   close(): Promise<void>;
 }
 
+/** A record of a transaction; `partition` null means as in `append`. */
+export interface TransactionRecord {
+  readonly topic: TopicInfo;
+  readonly partition: number | null;
+  readonly record: NewRecord;
+}
+
+/** After anything but `committed` and `refused` the writer is of no more use. */
+export type TransactionOutcome =
+  /** All of it is in the log, on all in-sync replicas; positions in the order of the records. */
+  | {
+      readonly kind: "committed";
+      readonly positions: readonly { readonly partition: number; readonly offset: number }[];
+    }
+  /** Kafka does not take a batch of it, and nothing of it is in the log. A smaller one may pass. */
+  | { readonly kind: "refused"; readonly tooLarge: boolean; readonly reason: string }
+  /** This topic was deleted or recreated; nothing is in the log that has the id asked for. */
+  | { readonly kind: "gone"; readonly topic: string }
+  /** A newer writer has the transactional id. */
+  | { readonly kind: "fenced" }
+  /** All of it is in the log, or nothing: who opens a writer anew can read which. */
+  | { readonly kind: "unknown"; readonly reason: string }
+  /** Nothing of it is in the log. */
+  | LogFailure;
+
+/**
+ * Writes transactions over any partitions, one at a time, under a transactional id. Opening one ends
+ * what an older writer of the same id left open, fences it, and returns when that is settled: what was
+ * committed can then be read below the partition's `end`.
+ */
+export interface TransactionalWriter {
+  /** All records or none. The call before must have ended. */
+  write(records: readonly TransactionRecord[]): Promise<TransactionOutcome>;
+}
+
 export interface Log {
   readonly admin: LogAdmin;
   /** A reader with a connection of its own. */
@@ -170,9 +205,14 @@ export interface Log {
    * does not have is `refused` by an exception RangeError (a bug of the caller).
    */
   append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome>;
-  /** Committed offsets: "latest" is the last stable offset; a time past the end gives latest. */
+  /**
+   * Committed offsets: "latest" is the last stable offset; a time past the end gives latest. "end" also
+   * counts what transactions that are still open have written: what was committed before the call is
+   * below it, even where an older transaction of another holds back "latest".
+   */
   offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome>;
   openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>>;
+  openTransactionalWriter(transactionalId: string): Promise<AdminOutcome<TransactionalWriter>>;
   /** Closes every connection. */
   close(): Promise<void>;
 }
