@@ -24,6 +24,7 @@ import {
   ThroughlineServiceClient,
 } from "../proto/gen/throughline/v1/throughline.ts";
 import { ThroughlineError, toPublishError, toThroughlineError } from "./errors.ts";
+import { NamedPublisher, type NamedPublisherOptions } from "./named-publisher.ts";
 
 /** The default window of 64 KiB halves the rate. */
 const FLOW_CONTROL_WINDOW_BYTES = 1 << 20;
@@ -133,6 +134,15 @@ export class ThroughlineClient {
         } else resolve(response.results);
       });
     });
+  }
+
+  /** A publisher whose events are in the topic exactly once, across reconnects and servers. */
+  namedPublisher(options: NamedPublisherOptions): NamedPublisher {
+    let turn = this.#turn;
+    return new NamedPublisher(() => {
+      const address = this.#addresses[turn++ % this.#addresses.length] as string;
+      return { address, publishStream: () => this.#stub(address).publishStream() };
+    }, options);
   }
 
   close(): void {
