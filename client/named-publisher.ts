@@ -176,7 +176,7 @@ export class NamedPublisher {
     const sentTo = this.#last + BigInt(this.#sent);
     const known = lastNumber === this.#last || lastInstance === this.#instance;
     if (this.#everOpened && (!known || lastNumber < this.#last || lastNumber > sentTo)) {
-      return this.#end(
+      this.#end(
         lastNumber < this.#last
           ? ended(
               "TOPIC_NOT_FOUND",
@@ -189,6 +189,7 @@ export class NamedPublisher {
               "Give each publisher a name of its own; look in the topic for what is there.",
             ),
       );
+      return;
     }
     if (this.#everOpened) this.#alreadyThere(Number(lastNumber - this.#last));
     this.#last = lastNumber;
@@ -291,7 +292,10 @@ export class NamedPublisher {
     this.#state.call.cancel();
     const late = performance.now() - this.#gaveUpMs < LATE_OPEN_MS;
     const byUs = error.error === "PUBLISHER_SUPERSEDED" && late;
-    if (!error.retryable && !byUs) return this.#end(error);
+    if (!error.retryable && !byUs) {
+      this.#end(error);
+      return;
+    }
     // C4: once for each server that was given up.
     this.#gaveUpMs = error.error === "UNREACHABLE" ? performance.now() : Number.NEGATIVE_INFINITY;
     this.#state = { kind: "broken" };
