@@ -1,28 +1,18 @@
 /**
  * PublishStream over real gRPC on the log in memory: numbers that repeat, jump and go backward, bad input,
- * two streams of one name, failures of Kafka, bounds (P6, P10).
+ * two streams of one name, failures of Kafka (P10).
  */
-import { credentials, type ServiceError } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
-import {
-  ErrorInfo,
-  type NewEvent,
-  type PublishResult,
-  type PublishStreamRequest,
-  type PublishStreamResponse,
-  ThroughlineServiceClient,
-} from "../../proto/gen/throughline/v1/throughline.ts";
 import { catalogTopicName } from "../../sidecar/catalog-follower.ts";
 import type { Config } from "../../sidecar/config.ts";
-import { ERROR_TRAILER } from "../../sidecar/failure.ts";
 import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
 import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
-import { Waits } from "../story/waits.ts";
+import { PublisherStream, told } from "./publisher-stream.ts";
 
 const CONFIG: Config = {
   ...{ listen: "127.0.0.1:0", healthListen: undefined, shape: "gateway", tls: undefined },
@@ -67,103 +57,10 @@ async function start(over: Partial<Config> = {}): Promise<RunningServer> {
   return server;
 }
 
-class Stream {
-  readonly down: NonNullable<PublishStreamResponse["kind"]>[] = [];
-  readonly #call: ReturnType<ThroughlineServiceClient["publishStream"]>;
-  readonly #waits = new Waits();
-  #failure: ServiceError | undefined;
-  #over = false;
-
-  constructor({ address }: RunningServer) {
-    const client = new ThroughlineServiceClient(address, credentials.createInsecure());
-    closing.push(() => client.close());
-    this.#call = client.publishStream();
-    this.#call.on("data", ({ kind }: PublishStreamResponse) => {
-      if (kind) this.down.push(kind);
-      this.#waits.changed();
-    });
-    this.#call.on("error", (error: ServiceError) => {
-      this.#failure = error;
-      this.#waits.changed();
-    });
-    this.#call.on("end", () => {
-      this.#over = true;
-      this.#waits.changed();
-    });
-  }
-
-  send(kind: PublishStreamRequest["kind"]): this {
-    this.#call.write({ kind });
-    return this;
-  }
-
-  open(publisher = "p", topic = "orders", instance = ""): this {
-    return this.send({ $case: "open", value: { topic, publisher, instance } });
-  }
-
-  events(firstNumber: number, ...events: (string | Partial<NewEvent>)[]): this {
-    return this.send({
-      $case: "events",
-      value: {
-        firstNumber: BigInt(firstNumber),
-        events: events.map((event) => ({
-          ...{ key: Buffer.from("k"), headers: [], type: "", timeMs: undefined },
-          ...(typeof event === "string" ? { payload: Buffer.from(event) } : { payload: undefined }),
-          ...(typeof event === "string" ? {} : event),
-        })),
-      },
-    });
-  }
-
-  end(): this {
-    this.#call.end();
-    return this;
-  }
-
-  cancel(): void {
-    this.#call.cancel();
-  }
-
-  /** Each answer as "number: what", once there are so many. */
-  async answers(count: number): Promise<string[]> {
-    const list = (): string[] =>
-      this.down.flatMap((kind) => {
-        if (kind.$case === "opened") return [];
-        const first = Number(kind.value.firstNumber);
-        if (kind.$case === "results") {
-          return kind.value.results.map((result, i) => `${first + i}: ${told(result)}`);
-        }
-        return Array.from({ length: Number(kind.value.count) }, (_, i) => `${first + i}: there`);
-      });
-    await this.#waits.until(
-      () => list().length >= count,
-      () => this.#failure,
-    );
-    return list();
-  }
-
-  async opened(): Promise<{ lastNumber: bigint; lastInstance: string }> {
-    await this.#waits.until(
-      () => this.down[0]?.$case === "opened",
-      () => this.#failure,
-    );
-    const [first] = this.down;
-    if (first?.$case !== "opened") throw new Error("not opened");
-    return first.value;
-  }
-
-  async fails(): Promise<ErrorInfo> {
-    await this.#waits.until(() => this.#failure !== undefined);
-    return ErrorInfo.decode(this.#failure?.metadata.get(ERROR_TRAILER)[0] as Buffer);
-  }
-
-  ends(): Promise<void> {
-    return this.#waits.until(() => this.#over);
-  }
-}
-
-function told({ result }: PublishResult): string {
-  return result?.$case === "error" ? result.value.name : (result?.$case ?? "nothing");
+function streamTo({ address }: RunningServer): PublisherStream {
+  const stream = new PublisherStream(address);
+  closing.push(() => stream.close());
+  return stream;
 }
 
 /** What subscribers would get of a topic, by partition. */
@@ -181,7 +78,7 @@ async function values(topic: TopicInfo): Promise<string[]> {
 
 test("numbers from 1, pipelined before opened, answered in order with positions; the end ends it", async () => {
   const server = await start();
-  const stream = new Stream(server).open().events(1, "a", "b").events(3, "c").end();
+  const stream = streamTo(server).open().events(1, "a", "b").events(3, "c").end();
   expect(await stream.answers(3)).toEqual(["1: position", "2: position", "3: position"]);
   await stream.ends();
   expect(await stream.opened()).toEqual({ lastNumber: 0n, lastInstance: "" });
@@ -189,9 +86,11 @@ test("numbers from 1, pipelined before opened, answered in order with positions;
 });
 
 test("a stream opened anew, on another server, goes on after the last number and its instance", async () => {
-  const first = new Stream(await start()).open("p", "orders", "mine").events(1, "a", "b");
+  const first = streamTo(await start())
+    .open("p", "orders", "mine")
+    .events(1, "a", "b");
   await first.answers(2);
-  const second = new Stream(await start()).open();
+  const second = streamTo(await start()).open();
   expect(await second.opened()).toEqual({ lastNumber: 2n, lastInstance: "mine" });
   second.events(3, "c");
   expect(await second.answers(1)).toEqual(["3: position"]);
@@ -199,7 +98,9 @@ test("a stream opened anew, on another server, goes on after the last number and
 });
 
 test("repeated, backward and jumping numbers: nothing is appended for them, each has its answer", async () => {
-  const stream = new Stream(await start()).open().events(1, "a", "b", "c");
+  const stream = streamTo(await start())
+    .open()
+    .events(1, "a", "b", "c");
   await stream.answers(3);
   stream.events(2, "b", "c", "d").events(1, "a").events(7, "x", "y").events(5, "e");
   expect((await stream.answers(10)).slice(3)).toEqual([
@@ -222,7 +123,7 @@ test("repeated, backward and jumping numbers: nothing is appended for them, each
 });
 
 test("an event refused for itself takes no number: those after it jump, and the next one takes it", async () => {
-  const stream = new Stream(await start()).open();
+  const stream = streamTo(await start()).open();
   stream.events(1, "a", "x".repeat(1001), "c").events(2, { headers: [header("tl-x")] }, "d");
   expect(await stream.answers(5)).toEqual([
     "1: position",
@@ -238,7 +139,7 @@ test("an event refused for itself takes no number: those after it jump, and the 
 
 test("what only Kafka refuses is halved until it is alone; the others are not harmed", async () => {
   record("orders", orders, { maxEventBytes: 2_000_000 });
-  const stream = new Stream(await start()).open();
+  const stream = streamTo(await start()).open();
   await stream.opened();
   stream.events(1, "a", "b", "x".repeat(1_100_000), "d").events(3, "c");
   expect(await stream.answers(5)).toEqual([
@@ -251,7 +152,7 @@ test("what only Kafka refuses is halved until it is alone; the others are not ha
   expect(await values(orders)).toEqual(["a", "b", "c"]);
 });
 
-test.each<[string, (stream: Stream) => Stream, string, string]>([
+test.each<[string, (stream: PublisherStream) => PublisherStream, string, string]>([
   ["events first", (s) => s.events(1, "a"), "INVALID_REQUEST", "first message"],
   ["an end first", (s) => s.end(), "INVALID_REQUEST", "before it was opened"],
   ["no kind", (s) => s.send(undefined), "INVALID_REQUEST", "open or events"],
@@ -277,7 +178,7 @@ test.each<[string, (stream: Stream) => Stream, string, string]>([
     "--request-events",
   ],
 ])("P10: %s: a typed error, and nothing is appended", async (_what, talk, name, words) => {
-  const stream = talk(new Stream(await start()));
+  const stream = talk(streamTo(await start()));
   expect(await stream.fails()).toMatchObject({
     ...{ name, retryable: false, message: expect.stringContaining(words) },
   });
@@ -285,16 +186,19 @@ test.each<[string, (stream: Stream) => Stream, string, string]>([
 });
 
 test("what came before bad input is answered first", async () => {
-  const stream = new Stream(await start()).open().events(1, "a", "b").events(0, "x");
+  const stream = streamTo(await start())
+    .open()
+    .events(1, "a", "b")
+    .events(0, "x");
   expect((await stream.fails()).name).toBe("INVALID_REQUEST");
   expect(await stream.answers(2)).toEqual(["1: position", "2: position"]);
 });
 
 test("the newest stream of a name wins, on one server at once", async () => {
   const server = await start();
-  const older = new Stream(server).open().events(1, "a");
+  const older = streamTo(server).open().events(1, "a");
   await older.answers(1);
-  const newer = new Stream(server).open();
+  const newer = streamTo(server).open();
   expect(await older.fails()).toMatchObject({ name: "PUBLISHER_SUPERSEDED", retryable: false });
   expect((await newer.opened()).lastNumber).toBe(1n);
   newer.events(2, "b");
@@ -303,9 +207,13 @@ test("the newest stream of a name wins, on one server at once", async () => {
 });
 
 test("the newest stream of a name wins, on two servers with the older one's next events", async () => {
-  const older = new Stream(await start()).open().events(1, "a");
+  const older = streamTo(await start())
+    .open()
+    .events(1, "a");
   await older.answers(1);
-  const newer = new Stream(await start()).open().events(2, "b");
+  const newer = streamTo(await start())
+    .open()
+    .events(2, "b");
   await newer.answers(1);
   older.events(2, "zombie");
   expect((await older.fails()).name).toBe("PUBLISHER_SUPERSEDED");
@@ -317,14 +225,14 @@ test("names, topics and namespaces do not share numbers", async () => {
   const other = log.createTopicNow("shop.returns", 1);
   record("returns", other, { publishNamespaces: ["crm"] });
   for (const stream of [
-    new Stream(server).open("a"),
-    new Stream(server).open("b"),
-    new Stream(await start({ namespace: "crm" })).open("a", "shop/returns"),
+    streamTo(server).open("a"),
+    streamTo(server).open("b"),
+    streamTo(await start({ namespace: "crm" })).open("a", "shop/returns"),
   ]) {
     stream.events(1, "x");
     expect(await stream.answers(1)).toEqual(["1: position"]);
   }
-  const foreign = new Stream(await start({ namespace: "crm" })).open("a", "shop/orders");
+  const foreign = streamTo(await start({ namespace: "crm" })).open("a", "shop/orders");
   expect((await foreign.fails()).name).toBe("NOT_PERMITTED");
 });
 
@@ -332,7 +240,7 @@ test.each([[true], [false]])(
   "a commit whose outcome is unknown (written: %p) ends the stream; opening anew says what became of it",
   async (written) => {
     const server = await start();
-    const stream = new Stream(server).open().events(1, "a");
+    const stream = streamTo(server).open().events(1, "a");
     await stream.answers(1);
     log.failNextTransaction({ kind: "unknown", reason: "no answer" }, written);
     stream.events(2, "b");
@@ -340,7 +248,7 @@ test.each([[true], [false]])(
       ...{ name: "KAFKA_UNAVAILABLE", retryable: true },
       message: expect.stringContaining("last_number says"),
     });
-    const again = new Stream(server).open();
+    const again = streamTo(server).open();
     expect((await again.opened()).lastNumber).toBe(written ? 2n : 1n);
     again.events(2, "b");
     expect(await again.answers(1)).toEqual([written ? "2: there" : "2: position"]);
@@ -354,7 +262,7 @@ test.each([
   [{ kind: "gone", topic: "shop.orders" }, "TOPIC_NOT_FOUND", false],
   [{ kind: "gone", topic: NUMBERS }, "KAFKA_UNAVAILABLE", true],
 ] as const)("Kafka's answer %j ends the stream as %s", async (outcome, name, retryable) => {
-  const stream = new Stream(await start()).open();
+  const stream = streamTo(await start()).open();
   await stream.opened();
   log.failNextTransaction(outcome);
   stream.events(1, "a");
@@ -364,17 +272,17 @@ test.each([
 
 test("Kafka refuses the id, or is away: the opening says so", async () => {
   const server = await start();
-  await new Stream(server).open("first").opened();
+  await streamTo(server).open("first").opened();
   log.fail("nobody answers");
-  const stream = new Stream(server).open();
+  const stream = streamTo(server).open();
   expect((await stream.fails()).name).toBe("KAFKA_UNAVAILABLE");
   log.heal();
-  await new Stream(server).open().opened();
+  await streamTo(server).open().opened();
 });
 
 test("a topic that was made anew ends the stream, and begins again at 1", async () => {
   const server = await start();
-  const stream = new Stream(server).open().events(1, "a");
+  const stream = streamTo(server).open().events(1, "a");
   await stream.answers(1);
   orders = log.recreate("shop.orders");
   record("orders", orders);
@@ -385,29 +293,29 @@ test("a topic that was made anew ends the stream, and begins again at 1", async 
   expect(await failing).toMatchObject({ name: "TOPIC_NOT_FOUND", retryable: false });
   let last = -1n;
   while (last !== 0n) {
-    const again = new Stream(server).open();
+    const again = streamTo(server).open();
     last = (await again.opened()).lastNumber;
-    again.cancel();
+    again.close();
   }
   expect(await values(orders)).toEqual([]);
 });
 
 test("a record of a newer release is an error, and a topic of numbers that would forget is refused", async () => {
   const server = await start();
-  const stream = new Stream(server).open().events(1, "a");
+  const stream = streamTo(server).open().events(1, "a");
   await stream.answers(1);
   const value = Buffer.from('{"format":2}');
   for (let partition = 0; partition < 16; partition++) {
     const key = Buffer.from("shop/shop/orders/p");
     log.appendNow(NUMBERS, partition, [{ key, value, headers: [], timeMs: 1 }]);
   }
-  const again = new Stream(server).open();
+  const again = streamTo(server).open();
   expect(await again.fails()).toMatchObject({
     ...{ name: "LOG_CORRUPT", message: expect.stringContaining("format 2") },
   });
   log.topics.remove(NUMBERS);
   log.createTopicNow(NUMBERS, 1);
-  const refused = new Stream(await start()).open();
+  const refused = streamTo(await start()).open();
   expect(await refused.fails()).toMatchObject({
     ...{ name: "KAFKA_REFUSED", message: expect.stringContaining("cleanup.policy=compact") },
   });
@@ -415,44 +323,12 @@ test("a record of a newer release is an error, and a topic of numbers that would
 
 test("a drain answers what is under way and ends the stream with DRAINING; new ones hear it too", async () => {
   const server = await start();
-  const stream = new Stream(server).open().events(1, "a");
+  const stream = streamTo(server).open().events(1, "a");
   await stream.answers(1);
   const drained = server.drain();
   expect(await stream.fails()).toMatchObject({ name: "DRAINING", retryable: true });
   await drained;
   expect(await values(orders)).toEqual(["a"]);
-});
-
-test("P6: a stream that is not answered is not read on, and comes back when it is", async () => {
-  let held: (() => void)[] | undefined;
-  log = new MemoryLog({
-    schedule: (deliver) => (held ? held.push(deliver) : queueMicrotask(deliver)),
-  });
-  catalog = log.createTopicNow(catalogTopicName("local"), 1);
-  orders = log.createTopicNow("shop.orders", 1);
-  record("orders", orders, { maxEventBytes: 1 << 20 });
-  const server = await start();
-  const stream = new Stream(server).open();
-  await stream.opened();
-  const other = new Stream(server).open("other");
-  await other.opened();
-  held = [];
-  const before = process.memoryUsage().arrayBuffers;
-  const large = "x".repeat(500_000);
-  for (let n = 1; n <= 60; n++) stream.events(n, large);
-  // Another call passes by on the same connection: the stream alone is held.
-  let most = 0;
-  for (let i = 0; i < 200; i++) {
-    await new Promise((resolve) => setImmediate(resolve));
-    most = Math.max(most, process.memoryUsage().arrayBuffers - before);
-  }
-  // 30 MB wait at the client (in this process too); the server has taken about STREAM_BYTES of them.
-  expect(most).toBeLessThan(60 * 500_000 + (8 << 20));
-  const release = held.splice(0);
-  held = undefined;
-  for (const deliver of release) deliver();
-  expect(await stream.answers(60)).toHaveLength(60);
-  expect((await values(orders)).length).toBe(60);
 });
 
 function header(key: string) {
