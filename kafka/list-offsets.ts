@@ -1,7 +1,4 @@
-/**
- * Positions by name or time, read committed: "latest" is the last stable offset, "end" the high watermark.
- * A leader that is new answers neither before it knows both (KIP-207), so they never step back.
- */
+/** Positions by name or time, read committed: "latest" is the last stable offset. */
 import { listOffsetsV9 } from "@platformatic/kafka";
 import type { Cluster } from "./cluster.ts";
 import { failureOf, failureOfError, responseOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
@@ -9,7 +6,6 @@ import type { OffsetOutcome, OffsetSpec, TopicInfo } from "./log.ts";
 
 type ListOffsetsResponse = ReturnType<typeof listOffsetsV9.parseResponse>;
 
-const READ_UNCOMMITTED = 0;
 const READ_COMMITTED = 1;
 const ATTEMPTS = 6;
 
@@ -53,9 +49,7 @@ async function ask(
   const leader = await cluster.leader(topic.name, partition, fresh);
   if (!leader) return { kind: "unavailable", reason: "Kafka: the partition has no leader" };
   const connection = await cluster.control(leader.broker);
-  const timestamp =
-    spec === "earliest" ? -2n : typeof spec === "string" ? -1n : BigInt(spec.timeMs);
-  const isolation = spec === "end" ? READ_UNCOMMITTED : READ_COMMITTED;
+  const timestamp = spec === "earliest" ? -2n : spec === "latest" ? -1n : BigInt(spec.timeMs);
   const request = [
     {
       name: topic.name,
@@ -64,7 +58,7 @@ async function ask(
   ];
   let response: ListOffsetsResponse | undefined;
   try {
-    response = await listOffsetsV9.api.async(connection, -1, isolation, request);
+    response = await listOffsetsV9.api.async(connection, -1, READ_COMMITTED, request);
   } catch (error) {
     response = responseOf<ListOffsetsResponse>(error);
     if (!response) throw error;

@@ -136,7 +136,7 @@ export interface LogAdmin {
 }
 
 /** A place to look up in a partition. */
-export type OffsetSpec = "earliest" | "latest" | "end" | { readonly timeMs: number };
+export type OffsetSpec = "earliest" | "latest" | { readonly timeMs: number };
 
 export type OffsetOutcome =
   | { readonly kind: "offset"; readonly offset: number; readonly epoch: number }
@@ -188,7 +188,7 @@ export type TransactionOutcome =
 /**
  * Writes transactions over any partitions, one at a time, under a transactional id. Opening one ends
  * what an older writer of the same id left open, fences it, and returns when that is settled: what was
- * committed can then be read below the partition's `end`.
+ * committed lies before whatever this writer writes to the same partition.
  */
 export interface TransactionalWriter {
   /** All records or none. The call before must have ended. */
@@ -205,11 +205,7 @@ export interface Log {
    * does not have is `refused` by an exception RangeError (a bug of the caller).
    */
   append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome>;
-  /**
-   * Committed offsets: "latest" is the last stable offset; a time past the end gives latest. "end" also
-   * counts what transactions that are still open have written: what was committed before the call is
-   * below it, even where an older transaction of another holds back "latest".
-   */
+  /** Committed offsets: "latest" is the last stable offset; a time past the end gives latest. */
   offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome>;
   openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>>;
   openTransactionalWriter(transactionalId: string): Promise<AdminOutcome<TransactionalWriter>>;

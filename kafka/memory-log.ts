@@ -165,8 +165,7 @@ export class MemoryLog implements Log {
         return { kind: "unavailable", reason: this.#unavailable };
       const at = this.topics.partition(topic, partition);
       if (at === undefined) return { kind: "gone" };
-      if (spec === "latest" || spec === "end")
-        return { kind: "offset", offset: at.end, epoch: at.epoch };
+      if (spec === "latest") return { kind: "offset", offset: at.end, epoch: at.epoch };
       if (spec === "earliest") return { kind: "offset", offset: at.start, epoch: -1 };
       return { kind: "offset", offset: at.offsetAt(spec.timeMs), epoch: -1 };
     });

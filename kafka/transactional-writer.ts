@@ -169,6 +169,8 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     try {
       await Promise.all([adding, looking]);
     } catch (error) {
+      // What metadata says of the topic is the better reason.
+      await looking.catch(() => {});
       if (gone === undefined) throw error;
     }
     return gone;

@@ -6,9 +6,10 @@
  * (`offsets.retention.minutes`): a publisher that slept for a week would begin again at 1, and repeat. A
  * compacted topic keeps the newest record of a key for ever.
  *
- * L1 A publisher's record is read after its transactional id was taken, up to the log's end as it was then:
- *    what is committed lies below that, also while a transaction of another publisher is open there and
- *    holds back the last stable offset (10 s at most).
+ * L1 An opening takes the transactional id, writes a record of its own to the partition, and reads up to
+ *    that. Only the true leader takes a write, so that no stale one (a broker that froze and thaws) can end
+ *    the read too early; and the last stable offset would: a transaction of another publisher that is open
+ *    there holds it back (for 10 s at most).
  * L2 Nothing is kept between openings: openings at the same time share one pass over a partition, whose
  *    length compaction bounds. A server holds no table of publishers.
  * L3 A record that cannot be read is an error, never "no record": that would begin again at 1.
@@ -49,10 +50,15 @@ const FETCH_WAIT_MS = 500;
 /** A transaction of another publisher holds back a read no longer than its own time, 10 s. */
 const READ_WITHIN_MS = 15_000;
 
+/** Key of the records that openings write; a publisher's own key has slashes. */
+const OPENED = "opened";
+
 /** One pass over a partition: who asked for what. */
 interface Pass {
+  /** The pass goes past this offset. */
+  upTo: number;
   readonly wanted: Map<string, LastNumber | undefined>;
-  readonly done: Promise<void>;
+  done: Promise<void>;
 }
 
 export class LastNumbers {
@@ -96,43 +102,56 @@ export class LastNumbers {
     };
   }
 
-  /** The committed number, after the publisher's transactional id was taken. @throws Failure */
-  async read(topic: TopicInfo, publisher: string): Promise<LastNumber | undefined> {
+  /** What an opening writes first (L1). */
+  opening(topic: TopicInfo, publisher: string): TransactionRecord {
+    return {
+      topic,
+      partition: partitionOf(publisher),
+      record: {
+        ...{ key: Buffer.from(OPENED), value: Buffer.from(publisher), headers: [] },
+        timeMs: this.#world.clock.now(),
+      },
+    };
+  }
+
+  /** The last number that was committed before the opening's own record at `upTo`. @throws Failure */
+  async read(topic: TopicInfo, publisher: string, upTo: number): Promise<LastNumber | undefined> {
     const partition = partitionOf(publisher);
     let pass = this.#waiting.get(partition);
     if (!pass) {
-      const wanted: Pass["wanted"] = new Map();
+      const made: Pass = { upTo, wanted: new Map(), done: Promise.resolve() };
       const before = this.#running.get(partition) ?? Promise.resolve();
-      const done = before.then(() => {
+      made.done = before.then(() => {
         this.#waiting.delete(partition);
-        const run = this.#pass(topic, partition, wanted);
-        const settled = run.catch(() => {});
-        this.#running.set(partition, settled);
-        void settled.then(() => {
-          if (this.#running.get(partition) === settled) this.#running.delete(partition);
-        });
-        return run;
+        return this.#run(topic, partition, made);
       });
-      // Each who asked hears of it.
-      done.catch(() => {});
-      pass = { wanted, done };
-      this.#waiting.set(partition, pass);
+      this.#waiting.set(partition, made);
+      pass = made;
     }
+    pass.upTo = Math.max(pass.upTo, upTo);
     pass.wanted.set(publisher, undefined);
     await pass.done;
     return pass.wanted.get(publisher);
   }
 
-  async #pass(topic: TopicInfo, partition: number, wanted: Pass["wanted"]): Promise<void> {
+  #run(topic: TopicInfo, partition: number, pass: Pass): Promise<void> {
+    const running = this.#pass(topic, partition, pass);
+    const settled = running
+      .catch(() => {})
+      .then(() => {
+        if (this.#running.get(partition) === settled) this.#running.delete(partition);
+      });
+    this.#running.set(partition, settled);
+    return running;
+  }
+
+  async #pass(topic: TopicInfo, partition: number, { upTo, wanted }: Pass): Promise<void> {
     const { log, clock } = this.#world;
     const until = clock.now() + READ_WITHIN_MS;
-    const end = await log.offset(topic, partition, "end");
-    if (end.kind === "gone") throw this.#gone();
-    if (end.kind !== "offset") throw failed(end);
     const reader = log.openReader(topic, partition);
     let position: Position = { offset: 0, epoch: -1 };
     try {
-      while (position.offset < end.offset) {
+      while (position.offset <= upTo) {
         const fetched = await reader.fetch(position, FETCH_BYTES, FETCH_WAIT_MS);
         if (fetched.kind === "loss") {
           if (fetched.loss.kind !== "before-earliest") throw this.#gone();

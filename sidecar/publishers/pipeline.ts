@@ -7,7 +7,8 @@
  *
  * N1 A number is judged when its turn comes, against what is committed: nothing is assumed of a
  *    transaction that may still fail.
- * N2 Answers are in the order of the events, and a position is told only after its transaction committed.
+ * N2 Answers are in the order of the events (P1), and a position is told only after its transaction
+ *    committed: then the event is on all in-sync replicas (P7).
  * N3 What leaves a transaction in doubt ends the stream. The client opens anew, here or elsewhere, and the
  *    number that is read then says what became of it; nothing is sent again here.
  * N4 One bad event harms no other: what Kafka does not take is halved until it is alone.

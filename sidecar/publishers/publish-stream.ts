@@ -12,7 +12,7 @@
  * S4 A drain lets the transaction under way end, answers it, and ends the stream with DRAINING.
  */
 import type { handleBidiStreamingCall, ServerDuplexStream } from "@grpc/grpc-js";
-import type { TransactionalWriter } from "../../kafka/log.ts";
+import type { TransactionalWriter, TransactionRecord } from "../../kafka/log.ts";
 import type { PublishStreamOpen } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure, toFailure, toStatus } from "../failure.ts";
@@ -171,7 +171,8 @@ class PublisherStream {
     const writer = await server.log.openTransactionalWriter(id);
     if (writer.kind !== "done") throw failed(writer);
     if (this.#over) return;
-    const read = await numbers.read(numbersTopic, key);
+    const opening = numbers.opening(numbersTopic, key);
+    const read = await numbers.read(numbersTopic, key, await writtenAt(writer.value, opening));
     if (this.#over) return;
     const { topicId } = topic;
     const last = read?.topicId === topicId ? read : { number: 0, instance: "" };
@@ -284,6 +285,23 @@ class PublisherStream {
     this.#forgetMoving();
     if (this.#id !== undefined && held.get(this.#id) === this) held.delete(this.#id);
     this.#closed();
+  }
+}
+
+/** Where the opening's own record is. @throws Failure */
+async function writtenAt(writer: TransactionalWriter, record: TransactionRecord): Promise<number> {
+  const outcome = await writer.write([record]);
+  switch (outcome.kind) {
+    case "committed":
+      return outcome.positions[0]?.offset ?? 0;
+    case "fenced":
+      throw new Failure("PUBLISHER_SUPERSEDED", "A newer stream of this publisher was opened.");
+    case "gone":
+      throw new Failure("KAFKA_UNAVAILABLE", `The Kafka topic ${outcome.topic} was deleted.`);
+    case "unknown":
+      throw new Failure("KAFKA_UNAVAILABLE", outcome.reason);
+    default:
+      throw failed(outcome);
   }
 }
 

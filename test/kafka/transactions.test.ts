@@ -18,7 +18,8 @@ import type {
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
 import { startKafka } from "../../local/embedded-kafka.ts";
-import { readCommitted } from "./witness.ts";
+import { LastNumbers } from "../../sidecar/publishers/last-numbers.ts";
+import { END, readCommitted } from "./witness.ts";
 
 const SLOW_MS = 240_000;
 const NOW_MS = Date.now() - 60_000;
@@ -92,13 +93,13 @@ describe.each([
     return done(await log.openTransactionalWriter(id));
   }
 
-  /** What is committed, up to the end as it is now. */
+  /** What is committed: up to one more record, which says where that ends. */
   async function values(topic: TopicInfo, partition = 0): Promise<string[]> {
-    const end = await log.offset(topic, partition, "end");
-    if (end.kind !== "offset") throw new Error(JSON.stringify(end));
+    const end = await log.append(topic, partition, record(topic, END).record);
+    if (end.kind !== "appended") throw new Error(JSON.stringify(end));
     const reader = log.openReader(topic, partition);
     const found: string[] = [];
-    for (let position = { offset: 0, epoch: -1 }; position.offset < end.offset; ) {
+    for (let position = { offset: 0, epoch: -1 }; position.offset <= end.offset; ) {
       const fetched = await reader.fetch(position, 1 << 20, 500);
       if (fetched.kind !== "fetched") throw new Error(JSON.stringify(fetched));
       const { records, next, epoch } = recordsOf(fetched, position.offset);
@@ -106,7 +107,7 @@ describe.each([
       position = { offset: next, epoch: epoch >= 0 ? epoch : position.epoch };
     }
     reader.close();
-    return found;
+    return found.filter((value) => value !== END);
   }
 
   test(
@@ -222,38 +223,56 @@ describe.each([
         wanted.push(`${i}a`, `${i}b`);
         positions(await one.write([record(topic, `${i}a`), record(topic, `${i}b`)]));
       }
+      if (driver.brokers) {
+        const seen = await readCommitted(log, driver.brokers, topic);
+        expect(seen.map(({ value }) => value)).toEqual(wanted);
+      }
       expect(await values(topic)).toEqual(wanted);
-      if (!driver.brokers) return;
-      const seen = await readCommitted(log, driver.brokers, topic);
-      expect(seen.map(({ value }) => value)).toEqual(wanted);
     },
     SLOW_MS,
   );
 
   test(
-    "what was committed lies below `end`, also while another's open transaction holds back `latest`",
+    "the last number is found before the opening's own record, also while another's transaction is open",
     async () => {
-      if (!driver.brokers) return;
-      const topic = await newTopic();
-      const other = new Kafka({ brokers: [...driver.brokers], logLevel: logLevel.NOTHING });
-      const producer = other.producer({
-        ...{ idempotent: true, maxInFlightRequests: 1, transactionalId: "holds-back" },
-      });
-      await producer.connect();
-      const open = await producer.transaction();
-      await open.send({ topic: topic.name, messages: [{ value: "open", partition: 0 }] });
-      const one = await writer("held-back");
-      const [{ offset } = { offset: -1 }] = positions(await one.write([record(topic, "mine")]));
-      const [end, latest] = [
-        await log.offset(topic, 0, "end"),
-        await log.offset(topic, 0, "latest"),
-      ];
-      expect(end.kind === "offset" && end.offset > offset).toBe(true);
-      expect(latest).toMatchObject({ kind: "offset", offset: 0 });
-      await open.abort();
-      await producer.disconnect();
-      expect(await values(topic)).toEqual(["mine"]);
+      const clock = { now: () => performance.now(), setTimer: () => () => {} };
+      const numbers = new LastNumbers({ log, deploymentId: "held", clock });
+      const topic = await numbers.topic();
+      const last = { topicId: topic.id, number: 5, instance: "mine" };
+      const written = numbers.record(topic, "a/b/c", last);
+      positions(await (await writer("older")).write([written]));
+      const other = await openTransaction(topic, written.partition ?? 0);
+      const [place] = positions(
+        await (await writer("newer")).write([numbers.opening(topic, "a/b/c")]),
+      );
+      const latest = await log.offset(topic, written.partition ?? 0, "latest");
+      if (driver.brokers) {
+        expect(latest.kind === "offset" && latest.offset <= (place?.offset ?? 0)).toBe(true);
+      }
+      const reading = numbers.read(topic, "a/b/c", place?.offset ?? 0);
+      const unknown = numbers.read(topic, "x/y/z", 0);
+      await other.abort();
+      expect(await reading).toMatchObject(last);
+      expect(await unknown).toBeUndefined();
     },
     SLOW_MS,
   );
+
+  /** One that another client has open; in memory there is no such thing. */
+  async function openTransaction(topic: TopicInfo, partition: number) {
+    if (!driver.brokers) return { abort: async () => {} };
+    const other = new Kafka({ brokers: [...driver.brokers], logLevel: logLevel.NOTHING });
+    const producer = other.producer({
+      ...{ idempotent: true, maxInFlightRequests: 1, transactionalId: "holds-back" },
+    });
+    await producer.connect();
+    const open = await producer.transaction();
+    await open.send({ topic: topic.name, messages: [{ value: "open", partition }] });
+    return {
+      abort: async () => {
+        await open.abort();
+        await producer.disconnect();
+      },
+    };
+  }
 });

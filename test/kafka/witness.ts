@@ -3,7 +3,8 @@ import { Kafka, logLevel } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 
-const END = "the end";
+/** Value of the record at the end. */
+export const END = "the end";
 
 /**
  * Every committed record by partition, in order. Markers of transactions take offsets too, so that a reader

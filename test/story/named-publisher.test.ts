@@ -1,5 +1,5 @@
 /**
- * A named publisher of thousands of numbered events, while its servers are killed and every broker is
+ * P1 P7: a named publisher of thousands of numbered events, while its servers are killed and every broker is
  * killed in turn; a server that freezes with a transaction open; a publisher that begins anew. kafkajs,
  * which shares no code with our reader, then finds each number in the log once, and in order per partition.
  */
