@@ -235,7 +235,7 @@ describe.each([
   test(
     "the last number is found before the opening's own record, also while another's transaction is open",
     async () => {
-      const clock = { now: () => performance.now(), setTimer: () => () => {} };
+      const clock = { now: Date.now, setTimer: () => () => {} };
       const numbers = new LastNumbers({ log, deploymentId: "held", clock });
       const topic = await numbers.topic();
       const last = { topicId: topic.id, number: 5, instance: "mine" };
@@ -250,10 +250,8 @@ describe.each([
         expect(latest.kind === "offset" && latest.offset <= (place?.offset ?? 0)).toBe(true);
       }
       const reading = numbers.read(topic, "a/b/c", place?.offset ?? 0);
-      const unknown = numbers.read(topic, "x/y/z", 0);
       await other.abort();
       expect(await reading).toMatchObject(last);
-      expect(await unknown).toBeUndefined();
     },
     SLOW_MS,
   );
@@ -267,7 +265,7 @@ describe.each([
     });
     await producer.connect();
     const open = await producer.transaction();
-    await open.send({ topic: topic.name, messages: [{ value: "open", partition }] });
+    await open.send({ topic: topic.name, messages: [{ key: "k", value: "open", partition }] });
     return {
       abort: async () => {
         await open.abort();

@@ -3958,8 +3958,8 @@ export const ThroughlineServiceService = {
    * opened. It ends with PUBLISHER_SUPERSEDED, with its next events at the latest.
    *
    * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
-   * begins again at 1. Events become visible to subscribers together, when their transaction is
-   * committed: some ten milliseconds after the answer of plain Publish would have come.
+   * begins again at 1. Events that collect while a transaction is under way are the next one: they become
+   * visible to subscribers together, about when they are answered.
    */
   publishStream: {
     path: "/throughline.v1.ThroughlineService/PublishStream" as const,
@@ -4060,8 +4060,8 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
    * opened. It ends with PUBLISHER_SUPERSEDED, with its next events at the latest.
    *
    * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
-   * begins again at 1. Events become visible to subscribers together, when their transaction is
-   * committed: some ten milliseconds after the answer of plain Publish would have come.
+   * begins again at 1. Events that collect while a transaction is under way are the next one: they become
+   * visible to subscribers together, about when they are answered.
    */
   publishStream: handleBidiStreamingCall<PublishStreamRequest, PublishStreamResponse>;
   /**
@@ -4118,8 +4118,8 @@ export interface ThroughlineServiceClient extends Client {
    * opened. It ends with PUBLISHER_SUPERSEDED, with its next events at the latest.
    *
    * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
-   * begins again at 1. Events become visible to subscribers together, when their transaction is
-   * committed: some ten milliseconds after the answer of plain Publish would have come.
+   * begins again at 1. Events that collect while a transaction is under way are the next one: they become
+   * visible to subscribers together, about when they are answered.
    */
   publishStream(): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
   publishStream(options: Partial<CallOptions>): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
