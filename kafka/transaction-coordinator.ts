@@ -29,20 +29,27 @@ export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 
 export const TRANSACTION_TIMEOUT_MS = 10_000;
 const STEP_TIMEOUT_MS = 15_000;
 
+/** Connections to brokers, by whoever keeps them. */
+export interface Lane {
+  to(broker: Broker): Promise<Connection>;
+  /** It did not answer: it is not to be used again. */
+  failed(connection: Connection): void;
+}
+
 export class TransactionCoordinator {
   readonly #cluster: Cluster;
   readonly #id: string;
-  readonly #connect: (broker: Broker) => Promise<Connection>;
+  readonly #lane: Lane;
   #broker: Broker | undefined;
 
   constructor(
     cluster: Cluster,
     transactionalId: string,
-    connect: (broker: Broker) => Promise<Connection> = (broker) => cluster.control(broker),
+    lane: Lane = { to: (broker) => cluster.control(broker), failed: () => {} },
   ) {
     this.#cluster = cluster;
     this.#id = transactionalId;
-    this.#connect = connect;
+    this.#lane = lane;
   }
 
   /** A new epoch; an open transaction is aborted. With `held` it fails when someone else came since. */
@@ -89,11 +96,14 @@ export class TransactionCoordinator {
   async #ask<T>(send: (connection: Connection) => Promise<T>): Promise<T> {
     const deadline = performance.now() + STEP_TIMEOUT_MS;
     for (let attempt = 0; ; attempt++) {
+      let connection: Connection | undefined;
       try {
         this.#broker ??= await this.#find();
-        return await send(await this.#connect(this.#broker));
+        connection = await this.#lane.to(this.#broker);
+        return await send(connection);
       } catch (error) {
         const errors = kafkaErrorsIn(error);
+        if (connection && errors.length === 0) this.#lane.failed(connection);
         if (errors.some(({ retryable }) => !retryable) || performance.now() > deadline) throw error;
         // The markers of the transaction before are still being written: soon, and by the same broker.
         const soon = errors.some(({ code }) => code === CONCURRENT_TRANSACTIONS);

@@ -5,6 +5,7 @@
  */
 import type { Connection } from "@platformatic/kafka";
 import { type Broker, type Cluster, closeConnection } from "./cluster.ts";
+import type { Lane } from "./transaction-coordinator.ts";
 
 const LANES = 4;
 const REQUEST_TIMEOUT_MS = 5000;
@@ -20,9 +21,12 @@ export class TransactionLinks {
   }
 
   /** A lane for one writer: connects to a broker when it is first asked for. */
-  lane(): (broker: Broker) => Promise<Connection> {
+  lane(): Lane {
     const lane = this.#next++ % LANES;
-    return ({ host, port }) => this.#to(`${lane}/${host}:${port}`, { host, port });
+    return {
+      to: ({ host, port }) => this.#to(`${lane}/${host}:${port}`, { host, port }),
+      failed: closeConnection,
+    };
   }
 
   close(): void {

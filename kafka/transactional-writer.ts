@@ -15,7 +15,7 @@
  */
 import type { Connection } from "@platformatic/kafka";
 import { verdictOf } from "./append-verdict.ts";
-import { type Broker, type Cluster, closeConnection } from "./cluster.ts";
+import type { Broker, Cluster } from "./cluster.ts";
 import {
   failureOfError,
   INVALID_PRODUCER_EPOCH,
@@ -34,6 +34,7 @@ import { produceInTransaction } from "./produce.ts";
 import { encodeBatch } from "./record-batch.ts";
 import {
   ANEW,
+  type Lane,
   TRANSACTION_TIMEOUT_MS,
   type TransactionalIdentity,
   TransactionCoordinator,
@@ -70,11 +71,11 @@ export async function openTransactionalWriter(
   partitioner: Partitioner,
   transactionalId: string,
 ): Promise<TransactionalWriter> {
-  const connect = links.lane();
-  const coordinator = new TransactionCoordinator(cluster, transactionalId, connect);
+  const lane = links.lane();
+  const coordinator = new TransactionCoordinator(cluster, transactionalId, lane);
   const identity = await coordinator.initialise(ANEW);
   return new KafkaTransactionalWriter(
-    { cluster, connect, partitioner, transactionalId },
+    { cluster, lane, partitioner, transactionalId },
     coordinator,
     identity,
   );
@@ -82,7 +83,7 @@ export async function openTransactionalWriter(
 
 interface World {
   readonly cluster: Cluster;
-  readonly connect: (broker: Broker) => Promise<Connection>;
+  readonly lane: Lane;
   readonly partitioner: Partitioner;
   readonly transactionalId: string;
 }
@@ -249,9 +250,10 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     parts: readonly Part[],
     begunMs: number,
   ): Promise<(Failed | { kind: "appended" } | { kind: "again"; reason: string })[]> {
+    const { lane } = this.#world;
     let connection: Connection | undefined;
     try {
-      connection = await this.#world.connect(broker);
+      connection = await lane.to(broker);
       const produce = produceInTransaction(connection);
       const answers = await produce(parts, PRODUCE_TIMEOUT_MS, this.#world.transactionalId);
       return parts.map((part) => {
@@ -260,7 +262,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
         return answer ? this.#judge(part, answer, begunMs) : this.#doubt(part, "no answer for it");
       });
     } catch (error) {
-      if (connection) closeConnection(connection);
+      if (connection) lane.failed(connection);
       const failure = failureOfError(error);
       return parts.map((part) => {
         if (failure.kind === "unauthorised") return failure;
