@@ -10,6 +10,7 @@ import {
   ThroughlineServiceClient,
 } from "../proto/gen/throughline/v1/throughline.ts";
 import { toPublishError } from "./errors.ts";
+import { NamedPublisher, type NamedPublisherOptions } from "./named-publisher.ts";
 import {
   type DeliveredEvent,
   type Delivery,
@@ -94,6 +95,15 @@ export class ThroughlineClient {
         } else resolve(response.results);
       });
     });
+  }
+
+  /** A publisher whose events are in the topic exactly once, across reconnects and servers. */
+  namedPublisher(options: NamedPublisherOptions): NamedPublisher {
+    let turn = this.#turn;
+    return new NamedPublisher(() => {
+      const address = this.#addresses[turn++ % this.#addresses.length] as string;
+      return { address, publishStream: () => this.#stub(address).publishStream() };
+    }, options);
   }
 
   close(): void {

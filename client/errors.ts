@@ -45,6 +45,12 @@ export function toPublishError(error: ServiceError): ThroughlineError {
   return answered(error) ?? broken(error, "OUTCOME_UNKNOWN", advice);
 }
 
+/** Of a named publisher's stream: what broke it and may be tried again cannot repeat an event. */
+export function toPublishStreamError(error: ServiceError): ThroughlineError {
+  const tooLarge = error.code === status.RESOURCE_EXHAUSTED && error.details.includes(TOO_LARGE);
+  return tooLarge ? toPublishError(error) : toThroughlineError(error);
+}
+
 function answered(error: ServiceError): ThroughlineError | undefined {
   const [details] = error.metadata?.get("throughline-error-bin") ?? [];
   return Buffer.isBuffer(details) ? new ThroughlineError(ErrorInfo.decode(details)) : undefined;

@@ -84,9 +84,9 @@ class KafkaFencedWriter implements FencedWriter {
     try {
       if (this.#spoiled) await this.#recover();
       this.#spoiled = true;
-      await this.#coordinator.addPartition(this.#identity, topic, 0);
+      await this.#coordinator.addPartitions(this.#identity, [{ name: topic, partitions: [0] }]);
       for (const some of chunks(records)) await this.#produce(topic, some);
-      await this.#coordinator.commit(this.#identity);
+      await this.#coordinator.end(this.#identity, "commit");
       this.#spoiled = false;
       return { kind: "done" };
     } catch (error) {

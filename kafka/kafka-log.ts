@@ -8,13 +8,18 @@ import { openFencedWriter } from "./fenced-writer.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { Log, OffsetOutcome } from "./log.ts";
 import type { AppendLimits } from "./partition-appender.ts";
+import { Partitioner } from "./partitioner.ts";
 import { KafkaReader } from "./reader.ts";
+import { TransactionLinks } from "./transaction-links.ts";
+import { openTransactionalWriter } from "./transactional-writer.ts";
 
 /** Connects when first asked for something. */
 export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits> = {}): Log {
   const cluster = new Cluster(options);
   const appender = new Appender(cluster, { ...APPEND_LIMITS, ...limits });
   const readers = new Set<KafkaReader>();
+  const links = new TransactionLinks(cluster);
+  const partitioner = new Partitioner(Math.random);
   const offsets = new AskedTogether<OffsetOutcome>();
   return {
     admin: new KafkaAdmin(cluster),
@@ -43,9 +48,18 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
         return refusalOf(error);
       }
     },
+    openTransactionalWriter: async (transactionalId) => {
+      try {
+        const value = await openTransactionalWriter(cluster, links, partitioner, transactionalId);
+        return { kind: "done", value };
+      } catch (error) {
+        return refusalOf(error);
+      }
+    },
     close: async () => {
       for (const reader of readers) reader.close();
       appender.close();
+      links.close();
       await cluster.close();
     },
   };

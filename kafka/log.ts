@@ -160,6 +160,41 @@ export interface FencedWriter {
   close(): Promise<void>;
 }
 
+/** A record of a transaction; `partition` null means as in `append`. */
+export interface TransactionRecord {
+  readonly topic: TopicInfo;
+  readonly partition: number | null;
+  readonly record: NewRecord;
+}
+
+/** After anything but `committed` and `refused` the writer is of no more use. */
+export type TransactionOutcome =
+  /** All of it is in the log, on all in-sync replicas; positions in the order of the records. */
+  | {
+      readonly kind: "committed";
+      readonly positions: readonly { readonly partition: number; readonly offset: number }[];
+    }
+  /** Kafka does not take a batch of it, and nothing of it is in the log. A smaller one may pass. */
+  | { readonly kind: "refused"; readonly tooLarge: boolean; readonly reason: string }
+  /** This topic was deleted or recreated; nothing is in the log that has the id asked for. */
+  | { readonly kind: "gone"; readonly topic: string }
+  /** A newer writer has the transactional id. */
+  | { readonly kind: "fenced" }
+  /** All of it is in the log, or nothing: who opens a writer anew can read which. */
+  | { readonly kind: "unknown"; readonly reason: string }
+  /** Nothing of it is in the log. */
+  | LogFailure;
+
+/**
+ * Writes transactions over any partitions, one at a time, under a transactional id. Opening one ends
+ * what an older writer of the same id left open, fences it, and returns when that is settled: what was
+ * committed lies before whatever this writer writes to the same partition.
+ */
+export interface TransactionalWriter {
+  /** All records or none. The call before must have ended. */
+  write(records: readonly TransactionRecord[]): Promise<TransactionOutcome>;
+}
+
 export interface Log {
   readonly admin: LogAdmin;
   /** A reader with a connection of its own. */
@@ -173,6 +208,7 @@ export interface Log {
   /** Committed offsets: "latest" is the last stable offset; a time past the end gives latest. */
   offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome>;
   openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>>;
+  openTransactionalWriter(transactionalId: string): Promise<AdminOutcome<TransactionalWriter>>;
   /** Closes every connection. */
   close(): Promise<void>;
 }

@@ -17,9 +17,12 @@ import type {
   PartitionReader,
   Position,
   TopicInfo,
+  TransactionalWriter,
+  TransactionOutcome,
 } from "./log.ts";
 import { MemoryAdmin } from "./memory-admin.ts";
 import type { Batch, MemoryPartition } from "./memory-partition.ts";
+import { MemoryTransactions } from "./memory-transactions.ts";
 import { Partitioner } from "./partitioner.ts";
 import { recordBytes } from "./record-batch.ts";
 
@@ -42,12 +45,17 @@ export class MemoryLog implements Log {
   readonly #failingFetches: LogFailure[] = [];
   #unavailable: string | undefined;
   readonly #partitioner = new Partitioner(() => 0);
+  readonly #transactions: MemoryTransactions;
 
   constructor(options: MemoryLogOptions = {}) {
     this.#schedule = options.schedule ?? queueMicrotask;
     this.#setTimer = options.setTimer ?? wallTimer;
     this.topics = new MemoryAdmin((make) => this.#later(make));
     this.admin = this.topics;
+    this.#transactions = new MemoryTransactions(
+      { topics: this.topics, partitioner: this.#partitioner, maxRecordBytes: MAX_RECORD_BYTES },
+      (make) => this.#later(make),
+    );
   }
 
   createTopicNow(name: string, partitions: number): TopicInfo {
@@ -81,6 +89,14 @@ export class MemoryLog implements Log {
   /** The next append ends so, and writes nothing. */
   failNextAppend(outcome: Exclude<AppendOutcome, { kind: "appended" }>): void {
     this.#failingAppends.push(outcome);
+  }
+
+  /** The next transaction ends so; `written` says whether an unknown one is in the log. */
+  failNextTransaction(
+    outcome: Exclude<TransactionOutcome, { kind: "committed" }>,
+    written = false,
+  ): void {
+    this.#transactions.failNext(outcome, written);
   }
 
   /** The next fetch that is answered ends so. */
@@ -173,6 +189,10 @@ export class MemoryLog implements Log {
       close: async () => {},
     };
     return this.#later(() => ({ kind: "done", value: writer }) as const);
+  }
+
+  openTransactionalWriter(id: string): Promise<AdminOutcome<TransactionalWriter>> {
+    return this.#transactions.open(id, () => this.#unavailable);
   }
 
   async close(): Promise<void> {}

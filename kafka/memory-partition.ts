@@ -11,12 +11,12 @@ export interface Batch {
   readonly abortedBy?: bigint;
 }
 
-const ABORT_MARKER: NewRecord = {
-  key: Buffer.from([0, 0, 0, 0]),
-  value: Buffer.from([0, 0, 0, 0, 0, 0]),
-  headers: [],
-  timeMs: 0,
-};
+const ABORT_MARKER = marker(0);
+const COMMIT_MARKER = marker(1);
+
+function marker(type: number): NewRecord {
+  return { key: Buffer.from([0, 0, 0, type]), value: Buffer.alloc(6), headers: [], timeMs: 0 };
+}
 
 export class MemoryPartition {
   readonly #batches: Batch[] = [];
@@ -30,6 +30,14 @@ export class MemoryPartition {
 
   append(records: readonly NewRecord[]): number {
     const base = this.#push(records, {});
+    this.#wake();
+    return base;
+  }
+
+  /** A committed transaction: its marker takes an offset too. */
+  appendTransaction(records: readonly NewRecord[]): number {
+    const base = this.#push(records, {});
+    this.#push([COMMIT_MARKER], { control: ++this.#producers });
     this.#wake();
     return base;
   }

@@ -26,17 +26,30 @@ export interface TransactionalIdentity {
 export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 };
 
 /** What a frozen writer can hold back readers for. */
-const TRANSACTION_TIMEOUT_MS = 10_000;
+export const TRANSACTION_TIMEOUT_MS = 10_000;
 const STEP_TIMEOUT_MS = 15_000;
+
+/** Connections to brokers, by whoever keeps them. */
+export interface Lane {
+  to(broker: Broker): Promise<Connection>;
+  /** It did not answer: it is not to be used again. */
+  failed(connection: Connection): void;
+}
 
 export class TransactionCoordinator {
   readonly #cluster: Cluster;
   readonly #id: string;
+  readonly #lane: Lane;
   #broker: Broker | undefined;
 
-  constructor(cluster: Cluster, transactionalId: string) {
+  constructor(
+    cluster: Cluster,
+    transactionalId: string,
+    lane: Lane = { to: (broker) => cluster.control(broker), failed: () => {} },
+  ) {
     this.#cluster = cluster;
     this.#id = transactionalId;
+    this.#lane = lane;
   }
 
   /** A new epoch; an open transaction is aborted. With `held` it fails when someone else came since. */
@@ -52,35 +65,50 @@ export class TransactionCoordinator {
     );
   }
 
-  async addPartition(held: TransactionalIdentity, topic: string, partition: number): Promise<void> {
-    const { producerId, producerEpoch } = held;
-    const topics = [{ name: topic, partitions: [partition] }];
+  /** What the transaction will write to; the first call begins it. */
+  async addPartitions(
+    { producerId, producerEpoch }: TransactionalIdentity,
+    topics: readonly { readonly name: string; readonly partitions: number[] }[],
+  ): Promise<void> {
     await this.#ask((connection) =>
       addPartitionsToTxnV3.api.async(connection, [
-        { transactionalId: this.#id, producerId, producerEpoch, verifyOnly: false, topics },
+        {
+          transactionalId: this.#id,
+          producerId,
+          producerEpoch,
+          verifyOnly: false,
+          topics: [...topics],
+        },
       ]),
     );
   }
 
-  async commit({ producerId, producerEpoch }: TransactionalIdentity): Promise<void> {
+  /** Answered once the decision is durable; the markers in the partitions follow. */
+  async end(
+    { producerId, producerEpoch }: TransactionalIdentity,
+    how: "commit" | "abort",
+  ): Promise<void> {
     await this.#ask((connection) =>
-      endTxnV3.api.async(connection, this.#id, producerId, producerEpoch, true),
+      endTxnV3.api.async(connection, this.#id, producerId, producerEpoch, how === "commit"),
     );
   }
 
   async #ask<T>(send: (connection: Connection) => Promise<T>): Promise<T> {
     const deadline = performance.now() + STEP_TIMEOUT_MS;
     for (let attempt = 0; ; attempt++) {
+      let connection: Connection | undefined;
       try {
         this.#broker ??= await this.#find();
-        return await send(await this.#cluster.control(this.#broker));
+        connection = await this.#lane.to(this.#broker);
+        return await send(connection);
       } catch (error) {
         const errors = kafkaErrorsIn(error);
+        if (connection && errors.length === 0) this.#lane.failed(connection);
         if (errors.some(({ retryable }) => !retryable) || performance.now() > deadline) throw error;
         // The markers of the transaction before are still being written: soon, and by the same broker.
         const soon = errors.some(({ code }) => code === CONCURRENT_TRANSACTIONS);
         if (!soon) this.#broker = undefined;
-        await pause(soon ? 5 : Math.min(500, 20 * 2 ** attempt));
+        await pause(soon ? Math.min(5, 1 + attempt) : Math.min(500, 20 * 2 ** attempt));
       }
     }
   }

@@ -1,6 +1,6 @@
 /**
  * The gRPC door: one server, its services, its transport limits. What is behind each call is in
- * publish.ts, topics.ts, subscribe.ts, health.ts and reflection.ts.
+ * publish.ts, publishers/, topics.ts, subscribe.ts, health.ts and reflection.ts.
  *
  * Bytes that are not the message of the call are INVALID_REQUEST like any other bad input (P10): the
  * decoders here never throw, since grpc-js would answer INTERNAL without our details.
@@ -31,7 +31,9 @@ import {
 } from "../proto/gen/throughline/v1/throughline.ts";
 import { Failure, toFailure, toStatus } from "./failure.ts";
 import type { Frame } from "./frame.ts";
+import { InFlightBudget } from "./in-flight-budget.ts";
 import { makePublish } from "./publish.ts";
+import { makePublishStream } from "./publishers/publish-stream.ts";
 import type { ServerContext } from "./server-context.ts";
 import { sessionCalls } from "./sessions/session-calls.ts";
 import { makeSubscribe, type SubscribeParts, subscribeMethod } from "./subscribe.ts";
@@ -164,6 +166,11 @@ const METHODS = {
     requestDeserialize: pass,
     responseSerialize: pass,
   },
+  publishStream: {
+    ...ThroughlineServiceService.publishStream,
+    requestDeserialize: pass,
+    responseSerialize: pass,
+  },
   subscribe: {
     ...subscribeMethod,
     // A message without a kind is refused by Subscribe with its own words.
@@ -182,7 +189,8 @@ const METHODS = {
 } as const;
 
 function handlers(server: ServerContext, parts: SubscribeParts, streams: OpenStreams) {
-  const publish = makePublish(server);
+  const buffered = new InFlightBudget(server.limits.publishBytes);
+  const publish = makePublish(server, buffered);
   const subscribe = makeSubscribe(server, parts);
   const sessions = sessionCalls(server, parts.sessions);
   return {
@@ -201,7 +209,7 @@ function handlers(server: ServerContext, parts: SubscribeParts, streams: OpenStr
       streams.enter(call);
       subscribe(call);
     }) satisfies handleBidiStreamingCall<SubscribeRequest, Frame>,
-    publishStream: notYetStream("PublishStream"),
+    publishStream: makePublishStream(server, buffered),
     getSession: unary<GetSessionRequest, GetSessionResponse>(server, sessions.get),
     seekSession: unary<SeekSessionRequest, SeekSessionResponse>(server, sessions.seek),
     forgetSession: unary<ForgetSessionRequest, ForgetSessionResponse>(server, sessions.forget),
@@ -227,15 +235,6 @@ function unary<Request, Response>(
         }
         answer(toStatus(toFailure(error)));
       },
-    );
-  };
-}
-
-function notYetStream(call: string): handleBidiStreamingCall<unknown, unknown> {
-  return (stream) => {
-    stream.emit(
-      "error",
-      toStatus(new Failure("NOT_IN_THIS_RELEASE", `${call} is not served yet.`)),
     );
   };
 }

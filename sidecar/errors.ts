@@ -131,6 +131,17 @@ export const ERRORS = {
     retryable: true,
     advice: "This is a bug of Throughline; please report the server's log lines of this time.",
   },
+  PUBLISHER_SUPERSEDED: {
+    code: status.ABORTED,
+    retryable: false,
+    advice:
+      "A newer stream has this publisher's name; let it go on, or give each publisher a name of its own.",
+  },
+  NUMBER_JUMPED: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice: "Send the number that the message names; nothing of this event is in the topic.",
+  },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorName = keyof typeof ERRORS;

@@ -95,7 +95,13 @@ export const LIMIT_SPECS = {
     max: 30_000,
     help: "longest wait of one read at the end of the log",
   },
-  streams: { unit: "count", value: 5000, min: 1, max: 1_000_000, help: "open streams" },
+  streams: {
+    unit: "count",
+    value: 5000,
+    min: 1,
+    max: 1_000_000,
+    help: "open streams, of subscribers and of named publishers each",
+  },
   publishBytes: {
     unit: "bytes",
     value: 16 * MIB,

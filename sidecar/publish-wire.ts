@@ -59,7 +59,8 @@ export function decodePublish(bytes: Buffer, nowMs: number, maxEvents: number): 
   return { kind: "request", topic, events };
 }
 
-function decodeEvent(wire: Wire, end: number, index: number, nowMs: number): DecodedEvent {
+/** One NewEvent that ends at `end`. */
+export function decodeEvent(wire: Wire, end: number, index: number, nowMs: number): DecodedEvent {
   let key: Buffer | null = null;
   let value: Buffer | null = null;
   let type: string | undefined = "";
@@ -143,7 +144,7 @@ function refuseHeader(name: string, index: number): string | undefined {
 }
 
 /** Reads protobuf's wire format; what does not parse sets `broken` and ends every loop. */
-class Wire {
+export class Wire {
   readonly #bytes: Buffer;
   at = 0;
   broken = false;
@@ -160,6 +161,18 @@ class Wire {
     let result = byte & 127;
     for (let scale = 128; scale <= 2 ** 28; scale *= 128) {
       byte = bytes[this.at++] as number;
+      result += (byte & 127) * scale;
+      if (byte < 128) return result;
+    }
+    this.broken = true;
+    return 0;
+  }
+
+  /** A number of up to 64 bits, not exact above 2^53. */
+  uint64(): number {
+    let result = 0;
+    for (let scale = 1; scale < 2 ** 64; scale *= 128) {
+      const byte = this.#bytes[this.at++] as number;
       result += (byte & 127) * scale;
       if (byte < 128) return result;
     }
@@ -243,8 +256,8 @@ class Wire {
   }
 }
 
-/** One PublishResponse. */
-export function encodeResults(results: readonly WireResult[]): Buffer {
+/** One PublishResponse; or the results of another message, under its own tag for them. */
+export function encodeResults(results: readonly WireResult[], tag = 10): Buffer {
   const errors = new Map<number, Uint8Array>();
   let size = 0;
   for (const [i, result] of results.entries()) {
@@ -260,7 +273,7 @@ export function encodeResults(results: readonly WireResult[]): Buffer {
   const out = Buffer.allocUnsafe(size);
   let at = 0;
   for (const [i, result] of results.entries()) {
-    out[at++] = 10;
+    out[at++] = tag;
     if (result.kind === "position") {
       const { partition, offset } = result;
       const inner =
@@ -289,13 +302,13 @@ export function encodeResults(results: readonly WireResult[]): Buffer {
   return out.subarray(0, at);
 }
 
-function varintSize(value: number): number {
+export function varintSize(value: number): number {
   let size = 1;
   for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) size++;
   return size;
 }
 
-function putVarint(out: Buffer, start: number, value: number): number {
+export function putVarint(out: Buffer, start: number, value: number): number {
   let at = start;
   let rest = value;
   while (rest >= 128) {

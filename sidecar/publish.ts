@@ -3,12 +3,13 @@
  *
  * - All of a request is appended in one go, without an await between events, so that events of one key
  *   keep the order of the request (P1).
- * - Bytes that Kafka has not acknowledged yet are capped over all requests (P6).
+ * - Bytes that Kafka has not acknowledged yet are capped over all requests and named publishers (P6).
  */
 import type { AppendOutcome } from "../kafka/log.ts";
 import type { CatalogTopic } from "./catalog.ts";
 import type { ErrorName } from "./errors.ts";
 import { Failure, toErrorInfo } from "./failure.ts";
+import { InFlightBudget } from "./in-flight-budget.ts";
 import {
   type DecodedEvent,
   decodePublish,
@@ -21,9 +22,11 @@ import { resolveTopic, topicInfo } from "./topics.ts";
 /** Takes PublishRequest bytes, gives PublishResponse bytes. Rejects with Failure. */
 export type Publish = (request: Buffer) => Promise<Buffer>;
 
-export function makePublish(server: ServerContext): Publish {
+export function makePublish(
+  server: ServerContext,
+  buffered = new InFlightBudget(server.limits.publishBytes),
+): Publish {
   const { limits, log, metrics } = server;
-  let bufferedBytes = 0;
 
   return async (request) => {
     const decoded = decodePublish(request, server.clock.now(), limits.requestEvents);
@@ -34,14 +37,14 @@ export function makePublish(server: ServerContext): Publish {
     }
     const { events } = decoded;
     if (events.length === 0) return encodeResults([]);
-    if (bufferedBytes > 0 && bufferedBytes + request.length > limits.publishBytes) {
+    if (buffered.used > 0 && request.length > buffered.free) {
       throw new Failure(
         "OVERLOADED",
-        `${bufferedBytes} bytes wait for Kafka; this server buffers ${limits.publishBytes} (--publish-bytes).`,
+        `${buffered.used} bytes wait for Kafka; this server buffers ${limits.publishBytes} (--publish-bytes).`,
       );
     }
     const info = topicInfo(topic);
-    bufferedBytes += request.length;
+    buffered.take(request.length);
     try {
       const results = await Promise.all(
         events.map((event, i): WireResult | Promise<WireResult> => {
@@ -57,7 +60,7 @@ export function makePublish(server: ServerContext): Publish {
       metrics.publishesRefused(events.length - published);
       return encodeResults(results);
     } finally {
-      bufferedBytes -= request.length;
+      buffered.give(request.length);
     }
   };
 }

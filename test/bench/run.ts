@@ -9,12 +9,14 @@ import { oneClient, ordered, type Scale, shapes, tls } from "./rows/backlog.ts";
 import { footprint } from "./rows/footprint.ts";
 import { herd } from "./rows/herd.ts";
 import { latency } from "./rows/latency.ts";
+import { namedPublishing } from "./rows/named-publish.ts";
 import { publishing } from "./rows/publish.ts";
 
 const ROWS: Record<string, (bed: Bed, scale: Scale) => Promise<Figure[]>> = {
   footprint,
   latency,
   publish: publishing,
+  named: namedPublishing,
   ordered,
   backlog: oneClient,
   shapes,

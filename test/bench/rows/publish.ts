@@ -19,7 +19,7 @@ export async function publishing(bed: Bed, { runs, share }: Scale): Promise<Figu
   const tool: ToolRun[] = [];
   const order: PublishOrder = {
     ...{ address: server.address, topic: "published", events, batch: BATCH, parallel: 8 },
-    payloadBytes: PAYLOAD_BYTES,
+    ...{ payloadBytes: PAYLOAD_BYTES, named: 0 },
   };
   await ordered("publisher.ts", { ...order, events: 100_000 });
   for (let i = 0; i < runs; i++) {

@@ -279,17 +279,37 @@ export interface EventPosition {
   offset: bigint;
 }
 
-/** Numbered events of a named publisher. */
 export interface PublishStreamRequest {
-  kind: { $case: "open"; value: PublishStreamOpen } | { $case: "events"; value: NumberedEvents } | undefined;
+  kind:
+    | //
+    /** First message, once. */
+    { $case: "open"; value: PublishStreamOpen }
+    | //
+    /** Any number of times after it. */
+    { $case: "events"; value: NumberedEvents }
+    | undefined;
 }
 
 export interface PublishStreamOpen {
   topic: string;
-  /** Name of the publisher; one connection at a time holds it, the newest wins. */
+  /**
+   * Name of the publisher: 1 to 128 of A-Z, a-z, 0-9, ".", "_" and "-". One stream at a time holds it,
+   * the newest wins.
+   */
   publisher: string;
+  /**
+   * Optional: random per client process, at most 64 bytes. PublishStreamOpened says who wrote the last
+   * number, so that a client can tell its own events from those of another that took the name.
+   */
+  instance: string;
 }
 
+/**
+ * Numbers start at 1 and rise by 1. A number that is not above the last one is not appended again, and is
+ * answered as already there. A number that jumps is refused with NUMBER_JUMPED, and so are those after it:
+ * nothing of them is in the topic. The same follows an event that is refused for itself (too large, a
+ * header that is not allowed): its number stays free, and the next event takes it.
+ */
 export interface NumberedEvents {
   /** Number of the first event; the others follow without a gap. */
   firstNumber: bigint;
@@ -297,17 +317,37 @@ export interface NumberedEvents {
 }
 
 export interface PublishStreamResponse {
-  kind: { $case: "opened"; value: PublishStreamOpened } | { $case: "result"; value: PublishStreamResult } | undefined;
+  kind:
+    | //
+    /** First message, once. */
+    { $case: "opened"; value: PublishStreamOpened }
+    | { $case: "results"; value: NumberedResults }
+    | { $case: "alreadyThere"; value: AlreadyThere }
+    | undefined;
 }
 
 export interface PublishStreamOpened {
   /** Number of the last event that is in the topic; zero when there is none. */
   lastNumber: bigint;
+  /** Instance of the stream that wrote it; empty when there is none, or it gave none. */
+  lastInstance: string;
 }
 
-export interface PublishStreamResult {
-  number: bigint;
-  result: PublishResult | undefined;
+/** Answers to events that follow one another. */
+export interface NumberedResults {
+  /** Number of the first event; the others follow without a gap. */
+  firstNumber: bigint;
+  results: PublishResult[];
+}
+
+/**
+ * Events that were in the topic before they came. Where they are is not kept: a position in the answer is
+ * that of an event that this stream appended.
+ */
+export interface AlreadyThere {
+  firstNumber: bigint;
+  /** How many, from the first on. */
+  count: bigint;
 }
 
 export interface SubscribeRequest {
@@ -1256,7 +1296,7 @@ export const PublishStreamRequest: MessageFns<PublishStreamRequest> = {
 };
 
 function createBasePublishStreamOpen(): PublishStreamOpen {
-  return { topic: "", publisher: "" };
+  return { topic: "", publisher: "", instance: "" };
 }
 
 export const PublishStreamOpen: MessageFns<PublishStreamOpen> = {
@@ -1266,6 +1306,9 @@ export const PublishStreamOpen: MessageFns<PublishStreamOpen> = {
     }
     if (message.publisher !== "") {
       writer.uint32(18).string(message.publisher);
+    }
+    if (message.instance !== "") {
+      writer.uint32(26).string(message.instance);
     }
     return writer;
   },
@@ -1297,6 +1340,14 @@ export const PublishStreamOpen: MessageFns<PublishStreamOpen> = {
             }
 
             message.publisher = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.instance = reader.string();
             continue;
           }
         }
@@ -1382,8 +1433,11 @@ export const PublishStreamResponse: MessageFns<PublishStreamResponse> = {
       case "opened":
         PublishStreamOpened.encode(message.kind.value, writer.uint32(10).fork()).join();
         break;
-      case "result":
-        PublishStreamResult.encode(message.kind.value, writer.uint32(18).fork()).join();
+      case "results":
+        NumberedResults.encode(message.kind.value, writer.uint32(26).fork()).join();
+        break;
+      case "alreadyThere":
+        AlreadyThere.encode(message.kind.value, writer.uint32(34).fork()).join();
         break;
     }
     return writer;
@@ -1410,12 +1464,20 @@ export const PublishStreamResponse: MessageFns<PublishStreamResponse> = {
             message.kind = { $case: "opened", value: PublishStreamOpened.decode(reader, reader.uint32()) };
             continue;
           }
-          case 2: {
-            if (tag !== 18) {
+          case 3: {
+            if (tag !== 26) {
               break;
             }
 
-            message.kind = { $case: "result", value: PublishStreamResult.decode(reader, reader.uint32()) };
+            message.kind = { $case: "results", value: NumberedResults.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = { $case: "alreadyThere", value: AlreadyThere.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1432,7 +1494,7 @@ export const PublishStreamResponse: MessageFns<PublishStreamResponse> = {
 };
 
 function createBasePublishStreamOpened(): PublishStreamOpened {
-  return { lastNumber: 0n };
+  return { lastNumber: 0n, lastInstance: "" };
 }
 
 export const PublishStreamOpened: MessageFns<PublishStreamOpened> = {
@@ -1442,6 +1504,9 @@ export const PublishStreamOpened: MessageFns<PublishStreamOpened> = {
         throw new globalThis.Error("value provided for field message.lastNumber of type uint64 too large");
       }
       writer.uint32(8).uint64(message.lastNumber);
+    }
+    if (message.lastInstance !== "") {
+      writer.uint32(18).string(message.lastInstance);
     }
     return writer;
   },
@@ -1467,6 +1532,14 @@ export const PublishStreamOpened: MessageFns<PublishStreamOpened> = {
             message.lastNumber = reader.uint64() as bigint;
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.lastInstance = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1480,25 +1553,25 @@ export const PublishStreamOpened: MessageFns<PublishStreamOpened> = {
   },
 };
 
-function createBasePublishStreamResult(): PublishStreamResult {
-  return { number: 0n, result: undefined };
+function createBaseNumberedResults(): NumberedResults {
+  return { firstNumber: 0n, results: [] };
 }
 
-export const PublishStreamResult: MessageFns<PublishStreamResult> = {
-  encode(message: PublishStreamResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.number !== 0n) {
-      if (BigInt.asUintN(64, message.number) !== message.number) {
-        throw new globalThis.Error("value provided for field message.number of type uint64 too large");
+export const NumberedResults: MessageFns<NumberedResults> = {
+  encode(message: NumberedResults, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.firstNumber !== 0n) {
+      if (BigInt.asUintN(64, message.firstNumber) !== message.firstNumber) {
+        throw new globalThis.Error("value provided for field message.firstNumber of type uint64 too large");
       }
-      writer.uint32(8).uint64(message.number);
+      writer.uint32(8).uint64(message.firstNumber);
     }
-    if (message.result !== undefined) {
-      PublishResult.encode(message.result, writer.uint32(18).fork()).join();
+    for (const v of message.results) {
+      PublishResult.encode(v!, writer.uint32(18).fork()).join();
     }
     return writer;
   },
 
-  decode(input: BinaryReader | Uint8Array, length?: number): PublishStreamResult {
+  decode(input: BinaryReader | Uint8Array, length?: number): NumberedResults {
     const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
     const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
     if (previousRecursionDepth >= 100) {
@@ -1507,7 +1580,7 @@ export const PublishStreamResult: MessageFns<PublishStreamResult> = {
     (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
     try {
       const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBasePublishStreamResult();
+      const message = createBaseNumberedResults();
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
@@ -1516,7 +1589,7 @@ export const PublishStreamResult: MessageFns<PublishStreamResult> = {
               break;
             }
 
-            message.number = reader.uint64() as bigint;
+            message.firstNumber = reader.uint64() as bigint;
             continue;
           }
           case 2: {
@@ -1524,7 +1597,70 @@ export const PublishStreamResult: MessageFns<PublishStreamResult> = {
               break;
             }
 
-            message.result = PublishResult.decode(reader, reader.uint32());
+            message.results.push(PublishResult.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAlreadyThere(): AlreadyThere {
+  return { firstNumber: 0n, count: 0n };
+}
+
+export const AlreadyThere: MessageFns<AlreadyThere> = {
+  encode(message: AlreadyThere, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.firstNumber !== 0n) {
+      if (BigInt.asUintN(64, message.firstNumber) !== message.firstNumber) {
+        throw new globalThis.Error("value provided for field message.firstNumber of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.firstNumber);
+    }
+    if (message.count !== 0n) {
+      if (BigInt.asUintN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.count);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AlreadyThere {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAlreadyThere();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.firstNumber = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.count = reader.uint64() as bigint;
             continue;
           }
         }
@@ -4102,8 +4238,20 @@ export const ThroughlineServiceService = {
     responseDeserialize: (value: Buffer): PublishResponse => PublishResponse.decode(value),
   },
   /**
-   * PublishStream serves named publishers: numbered events, exactly once across reconnects.
-   * UNIMPLEMENTED in this release.
+   * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
+   * reconnects and the loss of servers and brokers. The first message up is open, the first message down
+   * is opened. Then events go up, as many as the client likes without waiting (a server that has enough
+   * stops reading), and answers come down in the order of the events: a position, an error of that event
+   * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
+   *
+   * To go on after a break, open again, on any server: opened names the last number that is in the topic,
+   * whatever became of the events that were not answered. Send those after it again, with their numbers.
+   * Opening fences the older stream of the same publisher: nothing that it sent can be written after
+   * opened. It ends with PUBLISHER_SUPERSEDED, with its next events at the latest.
+   *
+   * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
+   * begins again at 1. Events that collect while a transaction is under way are the next one: they become
+   * visible to subscribers together, about when they are answered.
    */
   publishStream: {
     path: "/throughline.v1.ThroughlineService/PublishStream" as const,
@@ -4198,8 +4346,20 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
    */
   publish: handleUnaryCall<PublishRequest, PublishResponse>;
   /**
-   * PublishStream serves named publishers: numbered events, exactly once across reconnects.
-   * UNIMPLEMENTED in this release.
+   * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
+   * reconnects and the loss of servers and brokers. The first message up is open, the first message down
+   * is opened. Then events go up, as many as the client likes without waiting (a server that has enough
+   * stops reading), and answers come down in the order of the events: a position, an error of that event
+   * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
+   *
+   * To go on after a break, open again, on any server: opened names the last number that is in the topic,
+   * whatever became of the events that were not answered. Send those after it again, with their numbers.
+   * Opening fences the older stream of the same publisher: nothing that it sent can be written after
+   * opened. It ends with PUBLISHER_SUPERSEDED, with its next events at the latest.
+   *
+   * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
+   * begins again at 1. Events that collect while a transaction is under way are the next one: they become
+   * visible to subscribers together, about when they are answered.
    */
   publishStream: handleBidiStreamingCall<PublishStreamRequest, PublishStreamResponse>;
   /**
@@ -4250,8 +4410,20 @@ export interface ThroughlineServiceClient extends Client {
     callback: (error: ServiceError | null, response: PublishResponse) => void,
   ): ClientUnaryCall;
   /**
-   * PublishStream serves named publishers: numbered events, exactly once across reconnects.
-   * UNIMPLEMENTED in this release.
+   * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
+   * reconnects and the loss of servers and brokers. The first message up is open, the first message down
+   * is opened. Then events go up, as many as the client likes without waiting (a server that has enough
+   * stops reading), and answers come down in the order of the events: a position, an error of that event
+   * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
+   *
+   * To go on after a break, open again, on any server: opened names the last number that is in the topic,
+   * whatever became of the events that were not answered. Send those after it again, with their numbers.
+   * Opening fences the older stream of the same publisher: nothing that it sent can be written after
+   * opened. It ends with PUBLISHER_SUPERSEDED, with its next events at the latest.
+   *
+   * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
+   * begins again at 1. Events that collect while a transaction is under way are the next one: they become
+   * visible to subscribers together, about when they are answered.
    */
   publishStream(): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
   publishStream(options: Partial<CallOptions>): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;

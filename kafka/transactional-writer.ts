@@ -1,0 +1,341 @@
+/**
+ * Transactions over any partitions under one transactional id, one at a time:
+ *
+ *   ask metadata, add partitions ─► produce, one request to each leader ─► commit | abort
+ *
+ * W1 Nothing is committed unless every batch of it was answered as appended, to topics that metadata
+ *    named by their ids meanwhile (Produce within this transaction protocol knows names only).
+ * W2 A batch is sent as the same bytes until it is answered: the broker drops what it has already.
+ * W3 A commit that was not answered is `unknown`, never sent again as new events: whoever opens the id
+ *    anew waits until it is settled, and reads what was committed.
+ * W4 A fence is held against a newer writer only while Kafka cannot have timed the transaction out itself:
+ *    both bump the epoch, and only one of them means that somebody else is there.
+ * W5 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
+ *    after `TRANSACTION_TIMEOUT_MS`.
+ */
+import type { Connection } from "@platformatic/kafka";
+import { verdictOf } from "./append-verdict.ts";
+import type { Broker, Cluster } from "./cluster.ts";
+import {
+  failureOfError,
+  INVALID_PRODUCER_EPOCH,
+  kafkaErrorsIn,
+  PRODUCER_FENCED,
+  UNKNOWN_TOPIC_OR_PARTITION,
+} from "./failures.ts";
+import type {
+  TopicInfo,
+  TransactionalWriter,
+  TransactionOutcome,
+  TransactionRecord,
+} from "./log.ts";
+import type { Partitioner } from "./partitioner.ts";
+import { produceInTransaction } from "./produce.ts";
+import { encodeBatch } from "./record-batch.ts";
+import {
+  ANEW,
+  type Lane,
+  TRANSACTION_TIMEOUT_MS,
+  type TransactionalIdentity,
+  TransactionCoordinator,
+} from "./transaction-coordinator.ts";
+import type { TransactionLinks } from "./transaction-links.ts";
+
+/** Enough before the transaction's own time is over to abort it. */
+const PRODUCE_WITHIN_MS = 7000;
+const PRODUCE_TIMEOUT_MS = 3000;
+/** Kafka's clock and ours need not agree on when it began. */
+const CLOCK_SLACK_MS = 500;
+/** Metadata may miss a topic that was just made; after this it is gone. */
+const GONE_AFTER_MS = 3000;
+const SEQUENCES = 2 ** 31;
+
+type Failed = Exclude<TransactionOutcome, { kind: "committed" }>;
+
+/** What goes to one partition: one batch. */
+interface Part {
+  readonly topic: TopicInfo;
+  readonly partition: number;
+  /** Where its records were in the call. */
+  readonly at: number[];
+  readonly batch: Buffer;
+  offset: number;
+  /** It was sent and not answered. */
+  doubtful: boolean;
+}
+
+/** Rejects when Kafka cannot be asked, or refuses. */
+export async function openTransactionalWriter(
+  cluster: Cluster,
+  links: TransactionLinks,
+  partitioner: Partitioner,
+  transactionalId: string,
+): Promise<TransactionalWriter> {
+  const lane = links.lane();
+  const coordinator = new TransactionCoordinator(cluster, transactionalId, lane);
+  const identity = await coordinator.initialise(ANEW);
+  return new KafkaTransactionalWriter(
+    { cluster, lane, partitioner, transactionalId },
+    coordinator,
+    identity,
+  );
+}
+
+interface World {
+  readonly cluster: Cluster;
+  readonly lane: Lane;
+  readonly partitioner: Partitioner;
+  readonly transactionalId: string;
+}
+
+class KafkaTransactionalWriter implements TransactionalWriter {
+  readonly #world: World;
+  readonly #coordinator: TransactionCoordinator;
+  readonly #identity: TransactionalIdentity;
+  /** Next sequence by topic and partition. */
+  readonly #sequences = new Map<string, number>();
+  #over: string | undefined;
+
+  constructor(world: World, coordinator: TransactionCoordinator, identity: TransactionalIdentity) {
+    this.#world = world;
+    this.#coordinator = coordinator;
+    this.#identity = identity;
+  }
+
+  async write(records: readonly TransactionRecord[]): Promise<TransactionOutcome> {
+    if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
+    const begunMs = performance.now();
+    const parts = this.#divide(records);
+    try {
+      const gone = await this.#begin(parts, begunMs);
+      if (gone !== undefined) return this.#fail({ kind: "gone", topic: gone });
+      const failed = await this.#produce(parts, begunMs);
+      if (failed?.kind === "refused") {
+        await this.#coordinator.end(this.#identity, "abort");
+        return failed;
+      }
+      if (failed) return this.#fail(failed);
+    } catch (error) {
+      return this.#fail(this.#fenceOf(error, begunMs) ?? failureOfError(error));
+    }
+    try {
+      await this.#coordinator.end(this.#identity, "commit");
+    } catch (error) {
+      const { reason } = failureOfError(error);
+      return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
+    }
+    const positions: { partition: number; offset: number }[] = new Array(records.length);
+    for (const { partition, offset, at } of parts) {
+      for (const [i, index] of at.entries()) positions[index] = { partition, offset: offset + i };
+    }
+    return { kind: "committed", positions };
+  }
+
+  #divide(records: readonly TransactionRecord[]): Part[] {
+    const { partitioner } = this.#world;
+    const divided = new Map<string, { topic: TopicInfo; partition: number; at: number[] }>();
+    for (const [i, { topic, partition, record }] of records.entries()) {
+      const chosen = partition ?? partitioner.choose(record.key, topic.partitions);
+      const key = `${topic.id}/${chosen}`;
+      const known = divided.get(key);
+      if (known) known.at.push(i);
+      else divided.set(key, { topic, partition: chosen, at: [i] });
+    }
+    return Array.from(divided, ([key, { topic, partition, at }]) => {
+      const baseSequence = this.#sequences.get(key) ?? 0;
+      const batch = encodeBatch(
+        at.map((i) => (records[i] as TransactionRecord).record),
+        { ...this.#identity, baseSequence, transactional: true },
+      );
+      return { topic, partition, at, batch, offset: -1, doubtful: false };
+    });
+  }
+
+  /** @returns the name of a topic that is gone. */
+  async #begin(parts: readonly Part[], begunMs: number): Promise<string | undefined> {
+    const topics = [...new Map(parts.map(({ topic }) => [topic.name, topic])).values()];
+    const adding = this.#coordinator.addPartitions(
+      this.#identity,
+      topics.map(({ name }) => ({
+        name,
+        partitions: parts.filter(({ topic }) => topic.name === name).map((part) => part.partition),
+      })),
+    );
+    // A topic that is gone is told at once: to its coordinator it may only be late.
+    let gone: string | undefined;
+    const looking = this.#firstGone(topics, begunMs).then((name) => {
+      gone = name;
+      if (name !== undefined) throw new Error(`${name} is gone`);
+    });
+    try {
+      await Promise.all([adding, looking]);
+    } catch (error) {
+      // What metadata says of the topic is the better reason.
+      await looking.catch(() => {});
+      if (gone === undefined) throw error;
+    }
+    return gone;
+  }
+
+  async #firstGone(topics: readonly TopicInfo[], begunMs: number): Promise<string | undefined> {
+    for (;;) {
+      const view = await this.#world.cluster.view(topics.map(({ name }) => name));
+      const other = topics.find(({ name, id }) => {
+        const found = view.topics.get(name);
+        return found?.errorCode === 0 && found.id !== id;
+      });
+      if (other) return other.name;
+      const missing = topics.find(
+        ({ name }) => view.topics.get(name)?.errorCode === UNKNOWN_TOPIC_OR_PARTITION,
+      );
+      if (!missing) return undefined;
+      if (performance.now() - begunMs > GONE_AFTER_MS) return missing.name;
+      await pause(100);
+    }
+  }
+
+  /** @returns undefined when every part is in the log. */
+  async #produce(parts: readonly Part[], begunMs: number): Promise<Failed | undefined> {
+    let left: readonly Part[] = parts;
+    for (let attempt = 0; ; attempt++) {
+      const again: Part[] = [];
+      const failed: Failed[] = [];
+      let reason = "";
+      const tried = await Promise.all(left.map((part) => this.#leader(part, attempt > 0)));
+      const byBroker = Map.groupBy(
+        tried.filter(({ broker }) => broker !== undefined),
+        ({ broker }) => `${broker?.host}:${broker?.port}`,
+      );
+      for (const { part, broker, words } of tried) {
+        if (broker) continue;
+        again.push(part);
+        reason = words;
+      }
+      await Promise.all(
+        Array.from(byBroker.values(), async (group) => {
+          const of = group.map(({ part }) => part);
+          const sent = await this.#send(group[0]?.broker as Broker, of, begunMs);
+          for (const [i, judged] of sent.entries()) {
+            if (judged.kind === "again") {
+              again.push(of[i] as Part);
+              reason = judged.reason;
+            } else if (judged.kind !== "appended") failed.push(judged);
+          }
+        }),
+      );
+      const worst = failed.find(({ kind }) => kind !== "refused") ?? failed[0];
+      if (worst) return worst.kind === "refused" && again.length > 0 ? unavailable(reason) : worst;
+      if (again.length === 0) return undefined;
+      if (performance.now() - begunMs > PRODUCE_WITHIN_MS) return unavailable(reason);
+      left = again;
+      await pause(Math.min(500, 20 * 2 ** attempt));
+    }
+  }
+
+  async #leader(part: Part, fresh: boolean) {
+    const { cluster } = this.#world;
+    const { topic, partition } = part;
+    let words = `Kafka: nobody leads ${topic.name}[${partition}]`;
+    let broker: Broker | undefined;
+    try {
+      broker = (await cluster.leader(topic.name, partition, fresh))?.broker;
+    } catch (error) {
+      words = failureOfError(error).reason;
+    }
+    return { part, broker, words };
+  }
+
+  async #send(
+    broker: Broker,
+    parts: readonly Part[],
+    begunMs: number,
+  ): Promise<(Failed | { kind: "appended" } | { kind: "again"; reason: string })[]> {
+    const { lane } = this.#world;
+    let connection: Connection | undefined;
+    try {
+      connection = await lane.to(broker);
+      const produce = produceInTransaction(connection);
+      const answers = await produce(parts, PRODUCE_TIMEOUT_MS, this.#world.transactionalId);
+      return parts.map((part) => {
+        const { name } = part.topic;
+        const answer = answers.find((a) => a.topic === name && a.partition === part.partition);
+        return answer ? this.#judge(part, answer, begunMs) : this.#doubt(part, "no answer for it");
+      });
+    } catch (error) {
+      if (connection) lane.failed(connection);
+      const failure = failureOfError(error);
+      return parts.map((part) => {
+        if (failure.kind === "unauthorised") return failure;
+        const { reason } = failure;
+        return connection ? this.#doubt(part, reason) : { kind: "again", reason };
+      });
+    }
+  }
+
+  #doubt(part: Part, reason: string): { kind: "again"; reason: string } {
+    part.doubtful = true;
+    return { kind: "again", reason };
+  }
+
+  #judge(
+    part: Part,
+    { error, said, offset }: { error: number; said: string | null; offset: number },
+    begunMs: number,
+  ): Failed | { kind: "appended" } | { kind: "again"; reason: string } {
+    if (FENCED.includes(error)) return this.#fence(begunMs);
+    const verdict = verdictOf(error, said);
+    switch (verdict.kind) {
+      case "appended": {
+        part.offset = offset;
+        const key = `${part.topic.id}/${part.partition}`;
+        const next = (this.#sequences.get(key) ?? 0) + part.at.length;
+        this.#sequences.set(key, next % SEQUENCES);
+        return verdict;
+      }
+      case "again":
+        return verdict.written ? this.#doubt(part, verdict.reason) : verdict;
+      case "missing":
+        return { kind: "again", reason: verdict.reason };
+      case "split":
+        // Who was silent about it first may have it: its sequence is not known any more.
+        return part.doubtful
+          ? unavailable(verdict.reason)
+          : { kind: "refused", tooLarge: verdict.tooLarge, reason: verdict.reason };
+      case "failed":
+        return verdict.failure;
+      default:
+        return unavailable(verdict.reason);
+    }
+  }
+
+  #fenceOf(error: unknown, begunMs: number): Failed | undefined {
+    const fenced = kafkaErrorsIn(error).some(({ code }) => FENCED.includes(code));
+    return fenced ? this.#fence(begunMs) : undefined;
+  }
+
+  #fence(begunMs: number): Failed {
+    const tookMs = performance.now() - begunMs;
+    if (tookMs < TRANSACTION_TIMEOUT_MS - CLOCK_SLACK_MS) return { kind: "fenced" };
+    return {
+      kind: "unknown",
+      reason: `the transaction took ${Math.round(tookMs)} ms, and Kafka ended it`,
+    };
+  }
+
+  #fail(failed: Failed): Failed {
+    this.#over = `this writer ended: ${"reason" in failed ? failed.reason : failed.kind}`;
+    const open = failed.kind !== "fenced" && failed.kind !== "unknown";
+    if (open) this.#coordinator.end(this.#identity, "abort").catch(() => {});
+    return failed;
+  }
+}
+
+const FENCED: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
+
+function unavailable(reason: string): Failed {
+  return { kind: "unavailable", reason };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

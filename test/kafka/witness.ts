@@ -1,0 +1,43 @@
+/** What kafkajs, which shares no code with our reader, sees of a topic that has transactions. */
+import { Kafka, logLevel } from "kafkajs";
+import type { Log, TopicInfo } from "../../kafka/log.ts";
+import type { Seen } from "../../local/demo-audit.ts";
+
+/** Value of the record at the end. */
+export const END = "the end";
+
+/**
+ * Every committed record by partition, in order. Markers of transactions take offsets too, so that a reader
+ * cannot count: one more record at the end of each partition says where it ends.
+ */
+export async function readCommitted(
+  log: Log,
+  brokers: readonly string[],
+  topic: TopicInfo,
+): Promise<Seen[]> {
+  for (let partition = 0; partition < topic.partitions; partition++) {
+    const record = { key: null, value: Buffer.from(END), headers: [], timeMs: Date.now() };
+    const outcome = await log.append(topic, partition, record);
+    if (outcome.kind !== "appended") throw new Error(JSON.stringify(outcome));
+  }
+  const kafka = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING });
+  const groupId = `witness-${topic.name}`;
+  const consumer = kafka.consumer({ groupId, readUncommitted: false });
+  await consumer.connect();
+  await consumer.subscribe({ topic: topic.name, fromBeginning: true });
+  const seen: Seen[] = [];
+  await new Promise<void>((resolve, reject) => {
+    let left = topic.partitions;
+    consumer
+      .run({
+        eachMessage: async ({ partition, message }) => {
+          const value = String(message.value);
+          if (value !== END) seen.push({ partition, offset: Number(message.offset), value });
+          else if (--left === 0) resolve();
+        },
+      })
+      .catch(reject);
+  });
+  await consumer.disconnect();
+  return seen;
+}
