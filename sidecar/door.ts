@@ -78,6 +78,10 @@ export async function openDoor(
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 10_000,
     "grpc.keepalive_permit_without_calls": 1,
+    ...(server.limits.connectionAgeMs > 0 && {
+      "grpc.max_connection_age_ms": server.limits.connectionAgeMs,
+      "grpc.max_connection_age_grace_ms": server.limits.drainMs,
+    }),
     "grpc-node.flow_control_window": 256 * 1024,
   });
   const streams = new OpenStreams();

@@ -130,6 +130,13 @@ export const LIMIT_SPECS = {
     max: 3_600_000,
     help: "how long a drain waits for clients to leave",
   },
+  connectionAgeMs: {
+    unit: "ms",
+    value: 0,
+    min: 0,
+    max: 86_400_000,
+    help: "close connections so old, within a tenth of it, so that clients spread over new servers; 0: never",
+  },
   loopBlockedMs: {
     unit: "ms",
     value: 5000,

@@ -1,6 +1,10 @@
 /**
  * The server process: configuration, signals, exit codes. What it runs is server.ts.
  *
+ * SIGTERM drains and ends. SIGUSR2 begins a drain and goes on: in a pod the preStop hook sends it, since
+ * the kubelet sends a native sidecar its SIGTERM only when the app has gone
+ * (https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/).
+ *
  * Exit codes: 0 after a drain or --help, 1 for anything that a person must correct, 2 for a bug.
  */
 import { setLogger } from "@grpc/grpc-js";
@@ -74,6 +78,10 @@ async function run(config: Config): Promise<void> {
       logger.info("stopped");
       process.exit(0);
     };
+    process.on("SIGUSR2", () => {
+      logger.info("draining until SIGTERM: clients are told to leave, new streams are refused");
+      server.beginDrain();
+    });
     process.on("SIGTERM", stop);
     process.on("SIGINT", stop);
   } catch (error) {

@@ -29,6 +29,8 @@ export interface RunningServer {
   /** Where clients connect: with the port that was given when 0 was asked for. */
   readonly address: string;
   readonly healthPort: number | undefined;
+  /** Tells clients to leave and refuses new streams; those that stay are served on. */
+  beginDrain(): void;
   /** Tells clients to move; resolves when all have gone, or at the deadline. */
   drain(): Promise<void>;
   close(): Promise<void>;
@@ -124,6 +126,7 @@ export async function startServer(
     return {
       address: door.address,
       healthPort: statusPage?.port,
+      beginDrain: () => reliability.drain(0),
       drain: () => {
         reliability.drain(WALL_CLOCK.now() + limits.drainMs);
         // Publishing is served until the last stream has gone: its callers are told nothing before.

@@ -48,9 +48,11 @@ interface Had {
 class Worker {
   readonly had: Had[] = [];
   readonly #topic: string;
+  readonly #session: string;
 
-  constructor(topic: string) {
+  constructor(topic: string, session = "worker") {
     this.#topic = topic;
+    this.#session = session;
   }
 
   /** Takes so many events, then leaves in order, or breaks off with some taken and not acknowledged. */
@@ -58,7 +60,7 @@ class Worker {
     const client = new ThroughlineClient(addresses);
     const abort = new AbortController();
     const goal = this.had.length + count;
-    const session = { name: "worker", acks: "explicit" } as const;
+    const session = { name: this.#session, acks: "explicit" } as const;
     const { signal } = abort;
     const options = { topic: this.#topic, start: EARLIEST, session, signal, creditEvents: 100 };
     for await (const batch of client.subscribe(options)) {
@@ -155,6 +157,47 @@ test(
     await load.stop();
     await bed.expectWhole(topic, client);
     expect(client.breaks.length).toBeGreaterThan(1);
+  },
+  SLOW_MS,
+);
+
+test(
+  "P3 P5: a pod's drain, begun by its preStop: the session leaves in order, and the next pod goes on unmarked",
+  async () => {
+    const topic = await bed.topic("pods", { partitions: 2 });
+    const first = await serverOf("pods", "--shape", "pod");
+    await bed.append(topic, 0, 500);
+    const session = { name: "pods" };
+    const app = bed.subscriber([first.address], { topic: "pods", start: EARLIEST, session });
+    await app.has(500);
+    first.signal("SIGUSR2");
+    await app.told("moving");
+    // Refused from now on: in a pod there is no other server, so the library tries until it is ended.
+    await app.until(() => app.breaks.some(({ error }) => error.error === "DRAINING"));
+    await app.stop();
+    first.signal("SIGTERM");
+    expect(await first.ended).toBe(0);
+    await bed.append(topic, 500, 100);
+    const second = await serverOf("pods", "--shape", "pod");
+    const worker = new Worker("pods", "pods");
+    await worker.take([second.address], 100, "leave");
+    expect(worker.had.map(({ marked }) => marked)).toEqual(Array(100).fill(false));
+    expect(app.seen).toHaveLength(500);
+  },
+  SLOW_MS,
+);
+
+test(
+  "a connection that is too old is closed, and its streams go on over another",
+  async () => {
+    const topic = await bed.topic("aged", { partitions: 1 });
+    const flags = ["--connection-age-ms", "1000", "--drain-ms", "200"];
+    const server = await serverOf("aged", ...flags);
+    const load = new Load((from, count) => bed.append(topic, from, count));
+    const client = bed.subscriber([server.address], { topic: "aged", start: EARLIEST });
+    await client.until(() => client.breaks.length >= 2);
+    await load.stop();
+    await bed.expectWhole(topic, client);
   },
   SLOW_MS,
 );
