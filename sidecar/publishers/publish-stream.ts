@@ -9,7 +9,8 @@
  *    the stream is not read, and HTTP/2 stops the client.
  * S3 A stream leaves nothing behind: what is open in Kafka ends by itself after 10 s, or with the next
  *    opening.
- * S4 A drain lets the transaction under way end, answers it, and ends the stream with DRAINING.
+ * S4 A gateway that drains lets the transaction under way end, answers it, and ends the stream with
+ *    DRAINING. A pod door serves its app's publishers to the end: they have no other server.
  */
 import type { handleBidiStreamingCall, ServerDuplexStream } from "@grpc/grpc-js";
 import type { TransactionalWriter, TransactionRecord } from "../../kafka/log.ts";
@@ -50,7 +51,7 @@ export function makePublishStream(
   const parts: Parts = { server, buffered, numbers, rules, held: new Map() };
   let streams = 0;
   return (call) => {
-    const refusal = server.reliability.draining
+    const refusal = mustMove(server)
       ? new Failure("DRAINING", "This server is shutting down.")
       : streams >= server.limits.streams
         ? new Failure("OVERLOADED", `This server serves ${server.limits.streams} (--streams).`)
@@ -66,6 +67,10 @@ export function makePublishStream(
       server.metrics.streamsOpen(-1);
     });
   };
+}
+
+function mustMove({ reliability, shape }: ServerContext): boolean {
+  return reliability.draining && shape === "gateway";
 }
 
 type State =
@@ -94,7 +99,7 @@ class PublisherStream {
     this.#call = call;
     this.#closed = closed;
     this.#forgetMoving = parts.server.reliability.onMoving((reason) => {
-      if (reason === DRAIN) this.#drain();
+      if (reason === DRAIN && mustMove(parts.server)) this.#drain();
     });
     readOneAhead(call);
     call.on("data", (bytes: Buffer) => this.#take(bytes));

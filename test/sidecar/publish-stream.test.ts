@@ -327,7 +327,7 @@ test("a record of a newer release is an error, and a topic of numbers that would
   });
 });
 
-test("a drain answers what is under way and ends the stream with DRAINING; new ones hear it too", async () => {
+test("a gateway that drains ends its publishers' streams with DRAINING; new ones hear it too", async () => {
   const server = await start();
   const stream = streamTo(server).open().events(1, "a");
   await stream.answers(1);
@@ -335,6 +335,18 @@ test("a drain answers what is under way and ends the stream with DRAINING; new o
   expect(await stream.fails()).toMatchObject({ name: "DRAINING", retryable: true });
   await drained;
   expect(await values(orders)).toEqual(["a"]);
+});
+
+test("a pod door that drains serves its app's publisher until that leaves", async () => {
+  const server = await start({ shape: "pod" });
+  const stream = streamTo(server).open();
+  await stream.opened();
+  const drained = server.drain();
+  stream.events(1, "a");
+  expect(await stream.answers(1)).toEqual(["1: position"]);
+  stream.end();
+  await stream.ends();
+  await drained;
 });
 
 function header(key: string) {
