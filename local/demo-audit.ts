@@ -2,7 +2,7 @@
  * The demo's judge: what each client wrote down, against the Kafka log as kafkajs reads it. Nothing here
  * uses Throughline's own reader.
  */
-import { Kafka, logLevel } from "kafkajs";
+import { Kafka, logLevel, Partitioners } from "kafkajs";
 
 /** One event as a client or the log has it. */
 export interface Seen {
@@ -22,25 +22,34 @@ export interface Verdict {
   firstMissing: string | undefined;
 }
 
-/** The whole topic by partition and offset. */
+const END = "the end of the audit";
+
+/**
+ * The whole topic by partition and offset, as a reader of committed events sees it. Markers of transactions
+ * take offsets too, so that a reader cannot count: one more record in each partition says where it ends.
+ */
 export async function readTopic(brokers: readonly string[], topic: string): Promise<Seen[]> {
   const kafka = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING });
   const admin = kafka.admin();
   await admin.connect();
-  const ends = await admin.fetchTopicOffsets(topic);
-  let left = ends.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
+  const partitions = await admin.fetchTopicOffsets(topic);
+  const producer = kafka.producer({ createPartitioner: Partitioners.DefaultPartitioner });
+  await producer.connect();
+  const messages = partitions.map(({ partition }) => ({ partition, value: END }));
+  await producer.send({ topic, messages });
+  await producer.disconnect();
   const seen: Seen[] = [];
   const groupId = `demo-audit-${process.pid}-${Date.now()}`;
-  const consumer = kafka.consumer({ groupId });
+  const consumer = kafka.consumer({ groupId, readUncommitted: false });
   await consumer.connect();
   await consumer.subscribe({ topic, fromBeginning: true });
+  let left = partitions.length;
   await new Promise<void>((resolve) => {
-    if (left === 0) resolve();
     void consumer.run({
       eachMessage: async ({ partition, message }) => {
         const value = message.value?.toString() ?? "";
-        seen.push({ partition, offset: Number(message.offset), value });
-        if (--left === 0) resolve();
+        if (value !== END) seen.push({ partition, offset: Number(message.offset), value });
+        else if (--left === 0) resolve();
       },
     });
   });

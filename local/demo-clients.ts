@@ -23,6 +23,7 @@ export class DemoClient {
   readonly seen: Seen[] = [];
   readonly takeovers: Takeover[] = [];
   failure: Error | undefined;
+  readonly #session: string | undefined;
   #client: ThroughlineClient;
   #abort = new AbortController();
   #killedAtMs = 0;
@@ -31,8 +32,16 @@ export class DemoClient {
   #open: (() => void) | undefined;
   #running: Promise<void> | undefined;
 
-  constructor(name: string, topic: string, slow: boolean, addresses: readonly string[]) {
+  /** @param session its position is kept in the store by this name; without one it keeps its token. */
+  constructor(
+    name: string,
+    topic: string,
+    slow: boolean,
+    addresses: readonly string[],
+    session?: string,
+  ) {
     this.name = name;
+    this.#session = session;
     this.topic = topic;
     this.slow = slow;
     this.#client = new ThroughlineClient(addresses);
@@ -80,6 +89,7 @@ export class DemoClient {
         start: { $case: "earliest", value: {} },
         creditEvents: this.slow ? SLOW_CREDIT_EVENTS : LIVE_CREDIT_EVENTS,
         signal: this.#abort.signal,
+        ...(this.#session && { session: { name: this.#session } }),
         onBreak: () => {
           this.#broken = true;
         },

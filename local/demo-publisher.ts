@@ -1,4 +1,4 @@
-/** The demo's publisher: counts what was acknowledged. */
+/** The demo's publishers, one without a name and one with: count what was acknowledged. */
 import { ThroughlineClient } from "../client/client.ts";
 import type { NewEvent } from "../proto/gen/throughline/v1/throughline.ts";
 import type { LocalServer } from "./throughline.ts";
@@ -31,5 +31,50 @@ export class DemoPublisher {
 
   close(): void {
     for (const client of this.#clients.values()) client.close();
+  }
+}
+
+/**
+ * Publishes under a name, through whichever server lives: numbered events are in the log once, also when the
+ * server is killed with some of them on their way.
+ */
+export class NamedDemoPublisher {
+  acknowledged = 0;
+  sent = 0;
+  breaks = 0;
+  failure: Error | undefined;
+  readonly #client: ThroughlineClient;
+  readonly #publisher: ReturnType<ThroughlineClient["namedPublisher"]>;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(addresses: readonly string[], topic: string, name: string) {
+    this.#client = new ThroughlineClient(addresses);
+    const onBreak = (): void => {
+      this.breaks++;
+    };
+    this.#publisher = this.#client.namedPublisher({ topic, name, onBreak });
+  }
+
+  /** Sends without waiting for the answers. */
+  publish(events: readonly NewEvent[]): void {
+    this.sent += events.length;
+    this.#last = this.#publisher.publish(events).then(
+      (results) => {
+        this.acknowledged += results.filter((result) => !("error" in result)).length;
+      },
+      (error) => {
+        this.failure = error as Error;
+      },
+    );
+  }
+
+  /** Resolves when all that was sent is answered. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  close(): void {
+    this.#publisher.close();
+    this.#client.close();
   }
 }

@@ -42,8 +42,10 @@ export function auditRows(audited: {
   readonly clients: readonly AuditedClient[];
   readonly kills: readonly Kill[];
   readonly counts: DispatchCounts;
+  /** The named publisher, and how often its server was lost. */
+  readonly named: { readonly name: string; readonly breaks: number };
 }): Row[] {
-  const { topics, clients, kills, counts } = audited;
+  const { topics, clients, kills, counts, named } = audited;
   const rows: Row[] = [];
   const row = (good: boolean, text: string): void => void rows.push({ good, text });
 
@@ -87,6 +89,7 @@ export function auditRows(audited: {
       `kill ${i + 1}, events of the client with the fewest: ${before} before, ${after} after`,
     );
   });
+  row(named.breaks > 0, `named publisher ${named.name} went on elsewhere: ${named.breaks} times`);
   row(counts.made > 0, `catch-up dispatchers made: ${counts.made}`);
   row(counts.shared > 0, `clients that shared one: ${counts.shared}`);
   row(counts.queued > 0, `events queued meanwhile: ${counts.queued}`);

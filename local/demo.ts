@@ -12,7 +12,7 @@ import { readTopic } from "./demo-audit.ts";
 import { DemoClient } from "./demo-clients.ts";
 import { DispatchCounters } from "./demo-counters.ts";
 import { DemoKiller } from "./demo-killer.ts";
-import { DemoPublisher } from "./demo-publisher.ts";
+import { DemoPublisher, NamedDemoPublisher } from "./demo-publisher.ts";
 import { type AuditedTopic, auditRows } from "./demo-report.ts";
 import { DemoView, type Progress } from "./demo-view.ts";
 import { onStopSignal } from "./stop-signals.ts";
@@ -80,7 +80,7 @@ try {
   // What breaks while all is being stopped is no failure of its own.
   if (!giveUp.signal.aborted) {
     view.show([]);
-    view.say(`The demo failed: ${(error as Error).message}`);
+    view.say(`The demo failed: ${(error as Error).stack}`);
     await throughline?.stop();
     process.exit(1);
   }
@@ -103,10 +103,14 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
   const clients = [
     ...[1, 2, 3, 4].map((i) => new DemoClient(`live ${i}`, "flights", false, addresses)),
     ...[1, 2, 3].map((i) => new DemoClient(`slow ${i}`, "flights", true, addresses)),
+    ...[1, 2].map((i) => {
+      return new DemoClient(`session ${i}`, "flights", false, addresses, `demo-${i}`);
+    }),
     new DemoClient("quakes", "earthquakes", false, addresses),
   ];
   for (const client of clients) client.start();
   const publisher = new DemoPublisher();
+  const seismograph = new NamedDemoPublisher(addresses, "earthquakes", "seismograph");
   const killer = new DemoKiller(a, b, clients, counters, view.say);
 
   const progress = (): Progress[] => [
@@ -124,7 +128,8 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
     setInterval(() => view.sum(progress()), SUM_MS),
   ];
   try {
-    await publishAll(publisher, killer);
+    await publishAll(publisher, seismograph, killer);
+    await seismograph.settled();
     await killer.done();
     await complete(clients);
   } finally {
@@ -134,15 +139,24 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
   counters.stop();
   for (const client of clients) await client.stop();
   publisher.close();
+  seismograph.close();
   view.show([]);
 
   view.say("Audit: the clients' own records against the Kafka log, read by kafkajs");
   const audited: AuditedTopic[] = [];
   for (const [name, known] of Object.entries({ flights: FLIGHTS, earthquakes: EARTHQUAKES })) {
     const log = await readTopic(brokers, `demo.${name}`);
-    audited.push({ name, known, acknowledged: publisher.count(name), log });
+    const acknowledged = name === "flights" ? publisher.count(name) : seismograph.acknowledged;
+    audited.push({ name, known, acknowledged, log });
   }
-  const rows = auditRows({ topics: audited, clients, kills: killer.kills, counts: counters.sum() });
+  const named = { name: "seismograph", breaks: seismograph.breaks };
+  const rows = auditRows({
+    named,
+    topics: audited,
+    clients,
+    kills: killer.kills,
+    counts: counters.sum(),
+  });
   for (const { good, text } of rows) view.say(`${good ? "ok  " : "FAIL"}  ${text}`);
   const passed = rows.every(({ good }) => good);
   view.say(passed ? "Every client received every event once, in order." : "The audit FAILED.");
@@ -150,7 +164,11 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
 }
 
 /** Publishes both files side by side, paced, and lets the killer strike in between. */
-async function publishAll(publisher: DemoPublisher, killer: DemoKiller): Promise<void> {
+async function publishAll(
+  publisher: DemoPublisher,
+  seismograph: NamedDemoPublisher,
+  killer: DemoKiller,
+): Promise<void> {
   const air = flights();
   const earth = earthquakes();
   const begunMs = performance.now();
@@ -159,8 +177,9 @@ async function publishAll(publisher: DemoPublisher, killer: DemoKiller): Promise
     await publisher.publish(killer.survivor, "flights", air.slice(sent, sent + BATCH));
     sent += BATCH;
     const quakesDue = Math.ceil((earth.length * sent) / air.length);
-    const quakes = earth.slice(publisher.count("earthquakes"), quakesDue);
-    await publisher.publish(killer.survivor, "earthquakes", quakes);
+    const quakes = earth.slice(seismograph.sent, quakesDue);
+    if (quakes.length > 0) seismograph.publish(quakes);
+    if (seismograph.failure) throw seismograph.failure;
     await killer.at(sent);
     const dueMs = begunMs + (sent * 1000) / RATE_PER_SECOND - performance.now();
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, dueMs)));

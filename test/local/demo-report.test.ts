@@ -19,6 +19,7 @@ const audited = {
   clients: [client, { ...client, name: "live 2" }],
   kills: KILLS.map((afterEvents, i) => ({ server: i % 2 ? "B" : "A", afterEvents })),
   counts: { made: 1, shared: 1, queued: 1, merges: 1 },
+  named: { name: "seismograph", breaks: 1 },
 };
 
 function failures(over: Partial<typeof audited>): string[] {
@@ -110,4 +111,8 @@ test.each([
 
 test.each(["made", "shared", "queued", "merges"] as const)("no %s dispatchers counted", (key) => {
   expect(failures({ counts: { ...audited.counts, [key]: 0 } })).toHaveLength(1);
+});
+
+test("a named publisher whose server was never lost shows nothing", () => {
+  expect(failures({ named: { ...audited.named, breaks: 0 } })).toHaveLength(1);
 });

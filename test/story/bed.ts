@@ -12,7 +12,7 @@ import { expect } from "@jest/globals";
 import type { SubscribeOptions } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log, NewRecord, TopicInfo } from "../../kafka/log.ts";
-import { judge, readTopic, type Seen } from "../../local/demo-audit.ts";
+import { judge, type Seen } from "../../local/demo-audit.ts";
 import {
   type EmbeddedKafka,
   type EmbeddedKafkaOptions,
@@ -22,6 +22,7 @@ import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import type { Launch } from "../shipped.ts";
+import { readTopic } from "./read-topic.ts";
 import { StoryServer } from "./story-server.ts";
 import { Subscriber } from "./subscriber.ts";
 import { Waits } from "./waits.ts";
