@@ -69,6 +69,7 @@ export class SessionHold {
   #lastSaveMs = Number.NEGATIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
   #unverified = false;
+  #closed: Promise<void> | undefined;
 
   /**
    * @param fence of the claim; undefined while the store does not answer.
@@ -148,7 +149,12 @@ export class SessionHold {
    * The stream has ended. Saves where it stood, and releases the session if all that was delivered is
    * acknowledged. Never rejects.
    */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#cancelTimer?.();
     if (this.#phase.at !== "held" || !this.#stream) {
       this.#phase = { at: "over" };

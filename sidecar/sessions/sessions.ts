@@ -95,13 +95,8 @@ export class Sessions {
       const claimDetached = (detachedForMs: number, reposition: Buffer) =>
         claim({ detachedForMs, reposition });
       const parts = { key, topicId: info.id, holder, strict, claimDetached };
-      const hold = new SessionHold(
-        { ...parts, store: this.#store, clock: this.#clock },
-        fence,
-        saved,
-      );
-      this.#holds.add(hold);
-      return hold;
+      const world = { store: this.#store, clock: this.#clock };
+      return new SessionHold({ ...parts, ...world }, fence, saved);
     };
     switch (outcome.kind) {
       case "claimed": {
@@ -143,9 +138,14 @@ export class Sessions {
     }
   }
 
+  /** Its stream has begun: from now on the store is asked for it. */
+  watch(hold: SessionHold): void {
+    this.#holds.add(hold);
+  }
+
   /** The stream has ended. Resolves when the store has where it stood, or gave no answer in time. */
   leave(hold: SessionHold): Promise<void> {
-    if (!this.#holds.delete(hold)) return Promise.resolve();
+    this.#holds.delete(hold);
     const left = hold.close().finally(() => this.#leaving.delete(left));
     this.#leaving.add(left);
     return left;

@@ -54,6 +54,7 @@ export class StreamSession implements SessionStream {
   /** The cursors are where the stream starts. @throws Failure */
   async begin(): Promise<void> {
     this.#acks = new Acks(this.#mode, this.#owner.cursors);
+    this.#sessions.watch(this.#opened.hold);
     await this.#opened.hold.begin(this);
   }
 

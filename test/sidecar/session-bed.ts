@@ -158,6 +158,8 @@ export class SessionBed {
   readonly stubs: ThroughlineServiceClient[] = [];
   readonly store: MemoryStore;
   topic!: TopicInfo;
+  /** What a look-up in the log waits for. */
+  lookUps: Promise<void> = Promise.resolve();
   #catalog!: CatalogWriter;
   #published = 0;
 
@@ -171,7 +173,7 @@ export class SessionBed {
     for (const serverName of ["A", "B"]) {
       const config = { ...CONFIG, serverName };
       const logger = makeLogger("silent", serverName);
-      const server = await startServer(config, shared(this.log), logger, this.store);
+      const server = await startServer(config, this.#shared(), logger, this.store);
       const stub = new ThroughlineServiceClient(server.address, credentials.createInsecure());
       this.servers.push(server);
       this.stubs.push(stub);
@@ -216,15 +218,21 @@ export class SessionBed {
     for (const server of this.servers) await server.close();
     await this.log.close();
   }
-}
 
-/** The same log for two servers: the first that stops does not close it. */
-function shared(log: MemoryLog): MemoryLog {
-  return new Proxy(log, {
-    get: (target, name) => {
-      if (name === "close") return async () => {};
-      const value = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
+  /** The same log for two servers: the first that stops does not close it. */
+  #shared(): MemoryLog {
+    return new Proxy(this.log, {
+      get: (target, name) => {
+        if (name === "close") return async () => {};
+        if (name === "offset") {
+          return async (...of: Parameters<MemoryLog["offset"]>) => {
+            await this.lookUps;
+            return target.offset(...of);
+          };
+        }
+        const value = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  }
 }

@@ -15,10 +15,15 @@ const EARLIEST = { at: { $case: "earliest", value: {} } } as const;
 
 let bed: SessionBed;
 let trouble: Trouble | undefined;
+let onStep: (step: string) => void = () => {};
 
 async function start(partitions = 1): Promise<void> {
   trouble = undefined;
-  bed = await new SessionBed({ gate: async () => trouble }).start(partitions);
+  const gate = async (step: string): Promise<Trouble | undefined> => {
+    onStep(step);
+    return trouble;
+  };
+  bed = await new SessionBed({ gate }).start(partitions);
 }
 
 afterEach(() => bed.stop());
@@ -253,6 +258,32 @@ test("a filter that admits nothing does not hold the position back: it goes with
   const a = bed.stream("A", {}, { start: EARLIEST, filter });
   await saved(a, 5);
   expect(a.events).toEqual([]);
+});
+
+test("a session whose start is still looked up is not asked for in the store, and opens then", async () => {
+  await start();
+  const other = bed.stream("A", { name: "other" });
+  await other.next("opened");
+  let goOn = (): void => {};
+  bed.lookUps = new Promise((resolve) => {
+    goOn = resolve;
+  });
+  const a = bed.stream("A", {}, { start: EARLIEST });
+  // In a process of its own it would end that.
+  const broken: unknown[] = [];
+  const onBroken = (error: unknown): void => void broken.push(error);
+  process.on("unhandledRejection", onBroken);
+  // The other's watch goes round twice meanwhile.
+  await new Promise<void>((resolve) => {
+    let left = 2;
+    onStep = (step) => {
+      if (step === "readMany" && --left === 0) resolve();
+    };
+  });
+  goOn();
+  await a.next("opened");
+  process.removeListener("unhandledRejection", onBroken);
+  expect(broken).toEqual([]);
 });
 
 test("SeekSession on a live session repositions it; acks on their way count again after the notice's own", async () => {
