@@ -1,5 +1,6 @@
 /** Named sessions that move: planned, after a crash, a thousand at once; and what the store does a second. */
 import { join } from "node:path";
+import { ThroughlineClient } from "../../../client/client.ts";
 import type { TopicInfo } from "../../../kafka/log.ts";
 import { type EmbeddedStore, startStore } from "../../../local/embedded-store.ts";
 import { openStore } from "../../sessions/real-store.ts";
@@ -17,6 +18,8 @@ const BUSY_PER_SECOND = 10_000;
 const WIDE = 64;
 const STEPS = 20_000;
 const TICK_MS = 5;
+/** A server that was just started is slower than it will be. */
+const STANDING_BATCHES = 100;
 const MIB = 1 << 20;
 
 export async function handoff(bed: Bed, { share }: Scale): Promise<Figure[]> {
@@ -84,27 +87,61 @@ async function moves(
   end: NodeJS.Signals,
 ): Promise<MoverReport> {
   const flags = ["--session-store", store.url];
-  let [here, there] = [await bed.server(flags), await bed.server(flags)];
   const load = new Pace(bed, topic, perSecond);
+  const standing = new Standing();
+  let [here, there] = [await bed.server(flags), await bed.server(flags)];
+  await standing.at(here);
+  await standing.at(there);
   const order = { addresses: [here.address, there.address], topic: "handoff" };
   const reported = ordered<MoverOrder, MoverReport>("mover.ts", {
     ...{ ...order, sessions: CLIENTS, moves: MOVES },
   });
   for (let round = 0; round < MOVES; round++) {
-    await serves(here, CLIENTS);
+    await serves(here, CLIENTS + 1);
+    standing.leave(here);
     const { address } = here;
     process.kill(here.pid, end);
-    await serves(there, round < MOVES - 1 ? CLIENTS : 0);
+    await serves(there, round < MOVES - 1 ? CLIENTS + 1 : 1);
     if (round < MOVES - 1) {
       await gone(here);
       const again = await bed.server([...flags, "--listen", address]);
+      await standing.at(again);
       [here, there] = [there, again];
     }
   }
   const report = await reported;
   load.stop();
+  standing.leave(there);
   await there.stop();
+  console.error("crash", report.crashMs.length, "planned", report.plannedMs.length);
   return report;
+}
+
+/** A client on each server, as where a client moves to there are others: the server knows the topic. */
+class Standing {
+  readonly #clients = new Map<string, { client: ThroughlineClient; abort: AbortController }>();
+
+  async at({ address }: BenchServer): Promise<void> {
+    const client = new ThroughlineClient([address]);
+    const abort = new AbortController();
+    const { signal } = abort;
+    this.#clients.set(address, { client, abort });
+    let events = 0;
+    await new Promise<void>((resolve) => {
+      void (async () => {
+        for await (const _ of client.subscribe({ topic: "handoff", signal })) {
+          if (++events === STANDING_BATCHES) resolve();
+        }
+      })();
+    });
+  }
+
+  leave({ address }: BenchServer): void {
+    const { client, abort } = this.#clients.get(address) ?? {};
+    abort?.abort();
+    client?.close();
+    this.#clients.delete(address);
+  }
 }
 
 async function herdOfOneServer(bed: Bed, store: EmbeddedStore, topic: TopicInfo): Promise<number> {
