@@ -113,7 +113,6 @@ async function moves(
   load.stop();
   standing.leave(there);
   await there.stop();
-  console.error("crash", report.crashMs.length, "planned", report.plannedMs.length);
   return report;
 }
 
