@@ -140,6 +140,18 @@ test("nothing is shown of a session that was never saved, is not held, or counts
   expect(hold.fence).toBeDefined();
 });
 
+test("a session that is lost while it waits for its turn is not shown; those without a hold take no turn", async () => {
+  const bed = new Bed();
+  const lost = Array.from({ length: 1000 }, (_, i) => bed.hold(`lost${i}`, 1, 1));
+  for (const hold of lost) hold.fence = undefined;
+  const holds = Array.from({ length: 6 }, (_, i) => bed.hold(`s${i}`, 1, 1));
+  bed.before = async () => {
+    (holds[5] as Hold).fence = undefined;
+    return undefined;
+  };
+  expect(await bed.beats()).toEqual(["s0 1,1", "s1 1,1", "s2 1,1", "s3 1,1", "s4 1,1"]);
+});
+
 test("partitions that the token does not name yet are shown at their beginning", async () => {
   const bed = new Bed();
   bed.hold("s", 7);
@@ -291,6 +303,7 @@ test("a server that stops shows what its sessions were left with, and waits 2 s 
   });
   await bed.clock.run(0);
   expect([isClosed, bed.offsets("s")]).toEqual([true, [9, 9]]);
+  bed.hold("late", 1, 1);
   expect(await bed.beats(5)).toEqual([]);
 
   const stuck = new Bed();
