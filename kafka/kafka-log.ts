@@ -3,14 +3,15 @@ import { KafkaAdmin } from "./admin.ts";
 import { APPEND_LIMITS, Appender } from "./appender.ts";
 import { AskedTogether } from "./asked-together.ts";
 import { Cluster, type KafkaOptions } from "./cluster.ts";
+import { CoordinatorLinks } from "./coordinator-links.ts";
 import { refusalOf } from "./failures.ts";
 import { openFencedWriter } from "./fenced-writer.ts";
+import { KafkaGroupOffsets } from "./group-offsets.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { Log, OffsetOutcome } from "./log.ts";
 import type { AppendLimits } from "./partition-appender.ts";
 import { Partitioner } from "./partitioner.ts";
 import { KafkaReader } from "./reader.ts";
-import { TransactionLinks } from "./transaction-links.ts";
 import { openTransactionalWriter } from "./transactional-writer.ts";
 
 /** Connects when first asked for something. */
@@ -18,11 +19,14 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
   const cluster = new Cluster(options);
   const appender = new Appender(cluster, { ...APPEND_LIMITS, ...limits });
   const readers = new Set<KafkaReader>();
-  const links = new TransactionLinks(cluster);
+  const links = new CoordinatorLinks(cluster);
+  // Of their own: named publishers do not wait behind offsets that are only for show.
+  const groupLinks = new CoordinatorLinks(cluster);
   const partitioner = new Partitioner(Math.random);
   const offsets = new AskedTogether<OffsetOutcome>();
   return {
     admin: new KafkaAdmin(cluster),
+    groups: new KafkaGroupOffsets(cluster, groupLinks.lane()),
     openReader: (topic, partition) => {
       const reader = new KafkaReader(cluster, topic, partition);
       readers.add(reader);
@@ -60,6 +64,7 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
       for (const reader of readers) reader.close();
       appender.close();
       links.close();
+      groupLinks.close();
       await cluster.close();
     },
   };

@@ -135,6 +135,17 @@ export interface LogAdmin {
   deleteTopic(id: TopicId): Promise<AdminOutcome<void>>;
 }
 
+/**
+ * Committed offsets of groups that nobody is a member of, for Kafka's tools to show. Both steps may be
+ * done twice; each ends within a finite time.
+ */
+export interface GroupOffsets {
+  /** Positions by partition, from partition 0 on. Makes the group when it is not there. */
+  commit(group: string, topic: string, positions: readonly Position[]): Promise<AdminOutcome<void>>;
+  /** A group that is not there is refused as GROUP_ID_NOT_FOUND. */
+  delete(group: string): Promise<AdminOutcome<void>>;
+}
+
 /** A place to look up in a partition. */
 export type OffsetSpec = "earliest" | "latest" | { readonly timeMs: number };
 
@@ -197,6 +208,7 @@ export interface TransactionalWriter {
 
 export interface Log {
   readonly admin: LogAdmin;
+  readonly groups: GroupOffsets;
   /** A reader with a connection of its own. */
   openReader(topic: TopicInfo, partition: number): PartitionReader;
   /**

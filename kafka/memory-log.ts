@@ -21,6 +21,7 @@ import type {
   TransactionOutcome,
 } from "./log.ts";
 import { MemoryAdmin } from "./memory-admin.ts";
+import { MemoryGroups } from "./memory-groups.ts";
 import type { Batch, MemoryPartition } from "./memory-partition.ts";
 import { MemoryTransactions } from "./memory-transactions.ts";
 import { Partitioner } from "./partitioner.ts";
@@ -38,6 +39,7 @@ export interface MemoryLogOptions {
 export class MemoryLog implements Log {
   readonly admin: LogAdmin;
   readonly topics: MemoryAdmin;
+  readonly groups: MemoryGroups;
   readonly #schedule: (deliver: () => void) => void;
   readonly #setTimer: (ms: number, fire: () => void) => () => void;
   readonly #writers = new Map<string, number>();
@@ -52,6 +54,11 @@ export class MemoryLog implements Log {
     this.#setTimer = options.setTimer ?? wallTimer;
     this.topics = new MemoryAdmin((make) => this.#later(make));
     this.admin = this.topics;
+    this.groups = new MemoryGroups({
+      later: (make) => this.#later(make),
+      topic: (name) => this.topics.info(name),
+      unavailable: () => this.#unavailable,
+    });
     this.#transactions = new MemoryTransactions(
       { topics: this.topics, partitioner: this.#partitioner, maxRecordBytes: MAX_RECORD_BYTES },
       (make) => this.#later(make),

@@ -6,16 +6,9 @@
  * The versions used belong together: from Produce 12, AddPartitionsToTxn 4 and EndTxn 5 on, another
  * transaction protocol begins (KIP-890).
  */
-import {
-  addPartitionsToTxnV3,
-  type Connection,
-  endTxnV3,
-  FindCoordinatorKeyTypes,
-  findCoordinatorV4,
-  initProducerIdV4,
-} from "@platformatic/kafka";
-import type { Broker, Cluster } from "./cluster.ts";
-import { CONCURRENT_TRANSACTIONS, kafkaErrorsIn } from "./failures.ts";
+import { addPartitionsToTxnV3, endTxnV3, initProducerIdV4 } from "@platformatic/kafka";
+import type { Cluster } from "./cluster.ts";
+import { Coordinator, type Lane } from "./coordinator.ts";
 
 export interface TransactionalIdentity {
   readonly producerId: bigint;
@@ -29,32 +22,24 @@ export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 
 export const TRANSACTION_TIMEOUT_MS = 10_000;
 const STEP_TIMEOUT_MS = 15_000;
 
-/** Connections to brokers, by whoever keeps them. */
-export interface Lane {
-  to(broker: Broker): Promise<Connection>;
-  /** It did not answer: it is not to be used again. */
-  failed(connection: Connection): void;
-}
-
 export class TransactionCoordinator {
-  readonly #cluster: Cluster;
   readonly #id: string;
-  readonly #lane: Lane;
-  #broker: Broker | undefined;
+  readonly #coordinator: Coordinator;
 
   constructor(
     cluster: Cluster,
     transactionalId: string,
     lane: Lane = { to: (broker) => cluster.control(broker), failed: () => {} },
   ) {
-    this.#cluster = cluster;
     this.#id = transactionalId;
-    this.#lane = lane;
+    const kind = "TRANSACTION";
+    const of = { kind, id: transactionalId, lane, withinMs: STEP_TIMEOUT_MS } as const;
+    this.#coordinator = new Coordinator(cluster, of);
   }
 
   /** A new epoch; an open transaction is aborted. With `held` it fails when someone else came since. */
   initialise({ producerId, producerEpoch }: TransactionalIdentity): Promise<TransactionalIdentity> {
-    return this.#ask((connection) =>
+    return this.#coordinator.ask((connection) =>
       initProducerIdV4.api.async(
         connection,
         this.#id,
@@ -70,7 +55,7 @@ export class TransactionCoordinator {
     { producerId, producerEpoch }: TransactionalIdentity,
     topics: readonly { readonly name: string; readonly partitions: number[] }[],
   ): Promise<void> {
-    await this.#ask((connection) =>
+    await this.#coordinator.ask((connection) =>
       addPartitionsToTxnV3.api.async(connection, [
         {
           transactionalId: this.#id,
@@ -88,42 +73,8 @@ export class TransactionCoordinator {
     { producerId, producerEpoch }: TransactionalIdentity,
     how: "commit" | "abort",
   ): Promise<void> {
-    await this.#ask((connection) =>
+    await this.#coordinator.ask((connection) =>
       endTxnV3.api.async(connection, this.#id, producerId, producerEpoch, how === "commit"),
     );
   }
-
-  async #ask<T>(send: (connection: Connection) => Promise<T>): Promise<T> {
-    const deadline = performance.now() + STEP_TIMEOUT_MS;
-    for (let attempt = 0; ; attempt++) {
-      let connection: Connection | undefined;
-      try {
-        this.#broker ??= await this.#find();
-        connection = await this.#lane.to(this.#broker);
-        return await send(connection);
-      } catch (error) {
-        const errors = kafkaErrorsIn(error);
-        if (connection && errors.length === 0) this.#lane.failed(connection);
-        if (errors.some(({ retryable }) => !retryable) || performance.now() > deadline) throw error;
-        // The markers of the transaction before are still being written: soon, and by the same broker.
-        const soon = errors.some(({ code }) => code === CONCURRENT_TRANSACTIONS);
-        if (!soon) this.#broker = undefined;
-        await pause(soon ? Math.min(10, 2 * 2 ** attempt) : Math.min(500, 20 * 2 ** attempt));
-      }
-    }
-  }
-
-  async #find(): Promise<Broker> {
-    const { TRANSACTION } = FindCoordinatorKeyTypes;
-    const answer = await this.#cluster.ask((connection) =>
-      findCoordinatorV4.api.async(connection, TRANSACTION, [this.#id]),
-    );
-    const found = answer.coordinators[0];
-    if (!found) throw new Error(`no coordinator is named for ${this.#id}`);
-    return { host: found.host, port: found.port };
-  }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -16,6 +16,8 @@
 import type { Connection } from "@platformatic/kafka";
 import { verdictOf } from "./append-verdict.ts";
 import type { Broker, Cluster } from "./cluster.ts";
+import type { Lane } from "./coordinator.ts";
+import type { CoordinatorLinks } from "./coordinator-links.ts";
 import {
   failureOfError,
   INVALID_PRODUCER_EPOCH,
@@ -34,12 +36,10 @@ import { produceInTransaction } from "./produce.ts";
 import { encodeBatch } from "./record-batch.ts";
 import {
   ANEW,
-  type Lane,
   TRANSACTION_TIMEOUT_MS,
   type TransactionalIdentity,
   TransactionCoordinator,
 } from "./transaction-coordinator.ts";
-import type { TransactionLinks } from "./transaction-links.ts";
 
 /** Enough before the transaction's own time is over to abort it. */
 const PRODUCE_WITHIN_MS = 7000;
@@ -67,7 +67,7 @@ interface Part {
 /** Rejects when Kafka cannot be asked, or refuses. */
 export async function openTransactionalWriter(
   cluster: Cluster,
-  links: TransactionLinks,
+  links: CoordinatorLinks,
   partitioner: Partitioner,
   transactionalId: string,
 ): Promise<TransactionalWriter> {

@@ -158,6 +158,13 @@ export const LIMIT_SPECS = {
     max: 600_000,
     help: "a stream whose client takes nothing of what was written for longer is told to move",
   },
+  mirrorMs: {
+    unit: "ms",
+    value: 5000,
+    min: 0,
+    max: 3_600_000,
+    help: "how often saved positions of sessions are shown as Kafka group offsets; 0: never",
+  },
 } as const satisfies Record<string, LimitSpec>;
 
 export type LimitName = keyof typeof LIMIT_SPECS;

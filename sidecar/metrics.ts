@@ -4,6 +4,8 @@
  *
  * The names are a documented interface (README): they are changed like the API is.
  */
+import type { SessionFigures } from "./sessions/session-figures.ts";
+
 export interface Metrics {
   eventsPublished(count: number): void;
   publishesRefused(count: number): void;
@@ -20,6 +22,10 @@ export interface Metrics {
   inFlightBytes(bytes: number): void;
   tailBytes(bytes: number): void;
   catchUpBytes(bytes: number): void;
+  sessionSaved(): void;
+  sessionSuperseded(): void;
+  sessionMirrored(isDone: boolean): void;
+  sessions(figures: SessionFigures): void;
 }
 
 const COUNTERS = {
@@ -33,6 +39,11 @@ const COUNTERS = {
   queued_events_total: "Events that reached a main dispatcher while a catch-up for it ran.",
   merges_total: "Clients that merged from a catch-up dispatcher into the main one.",
   demotions_total: "Clients that fell behind the tail of a main dispatcher.",
+  session_saves_total: "Positions of sessions saved in the session store.",
+  session_superseded_total: "Streams that lost their session to a newer one, or to ForgetSession.",
+  session_mirror_commits_total:
+    "Positions of sessions shown as Kafka group offsets, or removed there.",
+  session_mirror_failures_total: "Positions of sessions that could not be shown there.",
 } as const;
 
 const GAUGES = {
@@ -40,6 +51,11 @@ const GAUGES = {
   in_flight_bytes: "Bytes of frames that clients have not taken yet.",
   tail_bytes: "Bytes in the tails of main dispatchers.",
   catch_up_bytes: "Bytes held by catch-up dispatchers.",
+  sessions: "Sessions that streams of this server have.",
+  sessions_unverified:
+    "Of these, sessions of which the store does not say that they are still held.",
+  session_lag_events: "How far the saved positions of these sessions are behind, all together.",
+  session_lag_max_events: "The same of the one that is furthest behind.",
 } as const;
 
 type Name = keyof typeof COUNTERS | keyof typeof GAUGES;
@@ -56,10 +72,18 @@ export class ServerMetrics implements Metrics {
     queued_events_total: 0,
     merges_total: 0,
     demotions_total: 0,
+    session_saves_total: 0,
+    session_superseded_total: 0,
+    session_mirror_commits_total: 0,
+    session_mirror_failures_total: 0,
     streams: 0,
     in_flight_bytes: 0,
     tail_bytes: 0,
     catch_up_bytes: 0,
+    sessions: 0,
+    sessions_unverified: 0,
+    session_lag_events: 0,
+    session_lag_max_events: 0,
   };
   readonly #logBytes = { live: 0, "catch-up": 0 };
   #page: Promise<() => Promise<string>> | undefined;
@@ -122,6 +146,26 @@ export class ServerMetrics implements Metrics {
 
   catchUpBytes(bytes: number): void {
     this.#values.catch_up_bytes = bytes;
+  }
+
+  sessionSaved(): void {
+    this.#values.session_saves_total++;
+  }
+
+  sessionSuperseded(): void {
+    this.#values.session_superseded_total++;
+  }
+
+  sessionMirrored(isDone: boolean): void {
+    if (isDone) this.#values.session_mirror_commits_total++;
+    else this.#values.session_mirror_failures_total++;
+  }
+
+  sessions({ held, unverified, lag, maxLag }: SessionFigures): void {
+    this.#values.sessions = held;
+    this.#values.sessions_unverified = unverified;
+    this.#values.session_lag_events = lag;
+    this.#values.session_lag_max_events = maxLag;
   }
 
   /** The page that Prometheus scrapes. */

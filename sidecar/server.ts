@@ -20,6 +20,8 @@ import { ServerMetrics } from "./metrics.ts";
 import { reflectionServices } from "./reflection.ts";
 import { SelfReliability } from "./reliability.ts";
 import type { Clock, ServerContext } from "./server-context.ts";
+import { SessionMirror } from "./sessions/mirror.ts";
+import { sessionFigures } from "./sessions/session-figures.ts";
 import type { SessionStore } from "./sessions/session-store.ts";
 import { Sessions } from "./sessions/sessions.ts";
 import { ShortLivedMemory } from "./short-lived-memory.ts";
@@ -83,7 +85,16 @@ export async function startServer(
   const memory = new ShortLivedMemory(setTimer);
   const dispatch = makeDispatch(context, memory);
   const budget = new InFlightBudget(limits.inFlightBytes, memory);
-  const sessions = store && new Sessions(context, store, STEADY_CLOCK);
+  const mirror =
+    store && limits.mirrorMs > 0
+      ? new SessionMirror({
+          ...{ groups: log.groups, store, catalog, clock: STEADY_CLOCK, logger, metrics },
+          everyMs: limits.mirrorMs,
+        })
+      : undefined;
+  const sessions = store && new Sessions(context, store, STEADY_CLOCK, mirror);
+  const endOf = (topicId: string, partition: number): number =>
+    dispatch.find(topicId)?.partition(partition).main.end.lastStable ?? -1;
 
   const stopAll: (() => void)[] = [
     () => dispatch.close(),
@@ -100,6 +111,7 @@ export async function startServer(
           readiness: () => reliability.readiness(),
           metricsPage: () => {
             metrics.inFlightBytes(budget.used);
+            metrics.sessions(sessionFigures(sessions?.held ?? [], catalog, endOf));
             return metrics.page();
           },
         },
@@ -146,12 +158,14 @@ export async function startServer(
         for (const stop of stopAll) stop();
         // Streams that were cut off just now save where they stood.
         await sessions?.settled();
+        await mirror?.close();
         await store?.close();
         await log.close();
       },
     };
   } catch (error) {
     for (const stop of stopAll) stop();
+    void mirror?.close();
     throw error;
   }
 }

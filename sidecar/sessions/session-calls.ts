@@ -14,6 +14,7 @@ import { resolveStart } from "../open.ts";
 import type { ServerContext } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { resolveTopic, topicInfo } from "../topics.ts";
+import { lagBehind } from "./saved-position.ts";
 import { unavailable } from "./session-hold.ts";
 import { checkSessionName } from "./session-options.ts";
 import type { SessionKey, SessionStore, Unusable } from "./session-store.ts";
@@ -82,12 +83,14 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       const position = encodeToken(identity, start.positions);
       const outcome = usable(await store.seek(key, { topicId: info.id, position }));
       if (outcome.kind === "none") throw notFound(request.session);
+      sessions?.changed(key);
       return { token: position };
     },
     forget: async (request) => {
       const { key, store } = asked(request);
       const outcome = usable(await store.forget(key));
       if (outcome.kind === "none") throw notFound(request.session);
+      sessions?.changed(key);
       return {};
     },
   };
@@ -118,10 +121,6 @@ async function lagOf(
   const positions = readStored(position, identity, info.partitions);
   if (!positions) return -1;
   const ends = await Promise.all(positions.map((_, p) => log.offset(info, p, "latest")));
-  let lag = 0;
-  for (const [partition, end] of ends.entries()) {
-    if (end.kind !== "offset") return -1;
-    lag += Math.max(0, end.offset - (positions[partition]?.offset ?? 0));
-  }
-  return lag;
+  const offsets = ends.map((end) => (end.kind === "offset" ? end.offset : undefined));
+  return lagBehind(positions, offsets) ?? -1;
 }

@@ -12,6 +12,7 @@
  * - H2 What the store says of another fence than the one held now is old news, and is not acted on.
  */
 import { Failure } from "../failure.ts";
+import type { Metrics } from "../metrics.ts";
 import type { Clock } from "../server-context.ts";
 import { SESSION_RULES } from "./rules.ts";
 import type {
@@ -50,6 +51,7 @@ export interface HoldParts {
   readonly store: SessionStore;
   /** For intervals: not set by anybody while the server runs. */
   readonly clock: Clock;
+  readonly metrics: Pick<Metrics, "sessionSaved" | "sessionSuperseded">;
   readonly key: Held["key"];
   readonly topicId: Held["topicId"];
   readonly holder: Holder;
@@ -83,6 +85,15 @@ export class SessionHold {
 
   get key(): Held["key"] {
     return this.#parts.key;
+  }
+
+  get topicId(): Held["topicId"] {
+    return this.#parts.topicId;
+  }
+
+  /** Whether it still holds the session is not known: the store does not answer. */
+  get isUnverified(): boolean {
+    return this.#phase.at === "detached" || this.#unverified;
   }
 
   /** Undefined while nothing is held. */
@@ -203,6 +214,7 @@ export class SessionHold {
     if (outcome.kind === "saved") {
       this.#saved = position;
       this.#unverified = false;
+      this.#parts.metrics.sessionSaved();
     } else if (outcome.kind === "sought") this.#sought(outcome.fence, outcome.position);
     else if (outcome.kind === "superseded") this.#superseded(outcome.by);
     else if (outcome.kind === "unreadable") this.#unreadable(outcome.reason);
@@ -240,6 +252,7 @@ export class SessionHold {
 
   #superseded(by: Holder | undefined): void {
     this.#phase = { at: "over" };
+    this.#parts.metrics.sessionSuperseded();
     this.#stream?.superseded(by);
   }
 

@@ -36,28 +36,49 @@ export interface OpenedSession {
 
 type Server = Pick<
   ServerContext,
-  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "logger"
+  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "logger" | "metrics"
 >;
+
+/** Hears which sessions are held here, for show. */
+export interface SessionFollower {
+  held(hold: SessionHold): void;
+  /** The stream has ended, and the store has where it stood, if it answered. */
+  left(hold: SessionHold): void;
+  /** SeekSession or ForgetSession was done here; who holds it may be on any server. */
+  changed(key: SessionKey): void;
+}
 
 export class Sessions {
   readonly #server: Server;
   readonly #store: SessionStore;
   readonly #clock: Clock;
+  readonly #follower: SessionFollower | undefined;
   readonly #holds = new Set<SessionHold>();
   readonly #leaving = new Set<Promise<void>>();
   #cancelLook: () => void;
   #closed = false;
 
   /** @param clock for intervals. */
-  constructor(server: Server, store: SessionStore, clock: Clock) {
+  constructor(server: Server, store: SessionStore, clock: Clock, follower?: SessionFollower) {
     this.#server = server;
     this.#store = store;
     this.#clock = clock;
+    this.#follower = follower;
     this.#cancelLook = clock.setTimer(LOOK_EVERY_MS, () => void this.#look());
   }
 
   get store(): SessionStore {
     return this.#store;
+  }
+
+  /** Those whose streams have begun and not ended. */
+  get held(): Iterable<SessionHold> {
+    return this.#holds;
+  }
+
+  /** It was sought or forgotten. */
+  changed(key: SessionKey): void {
+    this.#follower?.changed(key);
   }
 
   key(topic: string, session: string): SessionKey {
@@ -95,7 +116,8 @@ export class Sessions {
       const claimDetached = (detachedForMs: number, reposition: Buffer) =>
         claim({ detachedForMs, reposition });
       const parts = { key, topicId: info.id, holder, strict, claimDetached };
-      const world = { store: this.#store, clock: this.#clock };
+      const { metrics } = this.#server;
+      const world = { store: this.#store, clock: this.#clock, metrics };
       return new SessionHold({ ...parts, ...world }, fence, saved);
     };
     switch (outcome.kind) {
@@ -141,12 +163,16 @@ export class Sessions {
   /** Its stream has begun: from now on the store is asked for it. */
   watch(hold: SessionHold): void {
     this.#holds.add(hold);
+    this.#follower?.held(hold);
   }
 
   /** The stream has ended. Resolves when the store has where it stood, or gave no answer in time. */
   leave(hold: SessionHold): Promise<void> {
     this.#holds.delete(hold);
-    const left = hold.close().finally(() => this.#leaving.delete(left));
+    const left = hold.close().finally(() => {
+      this.#leaving.delete(left);
+      this.#follower?.left(hold);
+    });
     this.#leaving.add(left);
     return left;
   }

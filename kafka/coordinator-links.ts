@@ -1,16 +1,17 @@
 /**
- * The connections that transactional writers share: a few to each broker, since Kafka serves one request
- * per connection at a time, and one per writer would be thousands. A writer keeps to its lane, so that its
- * requests arrive in order; a connection that failed is given up for all of its lane.
+ * The connections that many writers, or many groups, share to their coordinators: a few to each broker,
+ * since Kafka serves one request per connection at a time, and one for each of them would be thousands.
+ * Who has a lane keeps to it, so that its requests arrive in order; a connection that failed is given up
+ * for all of its lane.
  */
 import type { Connection } from "@platformatic/kafka";
 import { type Broker, type Cluster, closeConnection } from "./cluster.ts";
-import type { Lane } from "./transaction-coordinator.ts";
+import type { Lane } from "./coordinator.ts";
 
 const LANES = 4;
 const REQUEST_TIMEOUT_MS = 5000;
 
-export class TransactionLinks {
+export class CoordinatorLinks {
   readonly #cluster: Cluster;
   readonly #open = new Map<string, Promise<Connection>>();
   #next = 0;
@@ -20,7 +21,7 @@ export class TransactionLinks {
     this.#cluster = cluster;
   }
 
-  /** A lane for one writer: connects to a broker when it is first asked for. */
+  /** A lane: connects to a broker when it is first asked for. */
   lane(): Lane {
     const lane = this.#next++ % LANES;
     return {

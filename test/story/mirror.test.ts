@@ -1,0 +1,212 @@
+/**
+ * What people see of sessions: GetSession, metrics, and the mirror as Kafka's own tool describes it, say the
+ * same numbers; over a server that is killed, one that stops, SeekSession and ForgetSession.
+ */
+import { join } from "node:path";
+import { credentials, type ServiceError } from "@grpc/grpc-js";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import {
+  type GetSessionResponse,
+  type SubscribeOpen,
+  ThroughlineServiceClient,
+} from "../../proto/gen/throughline/v1/throughline.ts";
+import { decodeToken } from "../../sidecar/token.ts";
+import { Bed, SLOW_MS } from "./bed.ts";
+import type { StoryServer } from "./story-server.ts";
+import { type RawStream, rawStream } from "./subscriber.ts";
+
+const TOPIC = "orders.eu";
+const SESSION = "book keeping/1";
+const GROUP = "_throughline.story.shop.orders%2Eeu.book%20keeping%2F1";
+const TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+const PARTITIONS = 2;
+
+let bed: Bed;
+let store: EmbeddedStore;
+
+beforeAll(async () => {
+  bed = await Bed.open();
+  store = await startStore({ directory: join(bed.folder, "store") });
+  bed.onClose(() => store.stop());
+}, SLOW_MS);
+
+afterAll(() => bed?.close(), SLOW_MS);
+
+/** By partition. */
+interface Said {
+  readonly offsets: readonly number[];
+  readonly lag: number;
+}
+
+/** Kafka's tool; undefined when it knows no such group. */
+async function described(): Promise<Said | undefined> {
+  const run = await bed.kafka.java(TOOL, [
+    ...["--bootstrap-server", bed.kafka.brokers.join(",")],
+    ...["--describe", "--offsets", "--all-groups"],
+  ]);
+  if (run.code !== 0) throw new Error(run.stderr || run.stdout);
+  const rows = run.stdout
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([group, topic]) => group === GROUP && topic === `shop.${TOPIC}`)
+    .sort((a, b) => Number(a[2]) - Number(b[2]));
+  if (rows.length === 0) return undefined;
+  const lag = rows.reduce((sum, row) => sum + Number(row[5]), 0);
+  return { offsets: rows.map((row) => Number(row[3])), lag };
+}
+
+async function describedAs(wanted: Said | undefined): Promise<void> {
+  for (let last = ""; last !== JSON.stringify(wanted); ) {
+    last = JSON.stringify(await described());
+  }
+}
+
+function call<T>(
+  server: StoryServer,
+  ask: (
+    stub: ThroughlineServiceClient,
+    done: (error: ServiceError | null, answer: T) => void,
+  ) => void,
+): Promise<T> {
+  const stub = new ThroughlineServiceClient(server.address, credentials.createInsecure());
+  return new Promise<T>((resolve, reject) => {
+    ask(stub, (error, answer) => (error ? reject(error) : resolve(answer)));
+  }).finally(() => stub.close());
+}
+
+const NAMES = { topic: TOPIC, session: SESSION };
+
+test(
+  "GetSession, Kafka's tool and the metrics say the same position and lag, whatever happens to the session",
+  async () => {
+    const topic = await bed.topic(TOPIC, { partitions: PARTITIONS });
+    const identity = { deploymentId: "story", topic: `shop/${TOPIC}`, topicId: topic.id };
+    const start = (...flags: string[]): Promise<StoryServer> =>
+      bed.server([TOPIC], "--session-store", store.url, "--mirror-ms", "200", ...flags);
+    const a = await start();
+    await bed.append(topic, 0, 400);
+
+    const asked = async (server: StoryServer): Promise<Said> => {
+      const { token, lag } = await call<GetSessionResponse>(server, (stub, done) =>
+        stub.getSession(NAMES, done),
+      );
+      const { positions } = decodeToken(token, identity, PARTITIONS);
+      return { offsets: positions.map(({ offset }) => offset), lag: Number(lag) };
+    };
+    const saved = async (server: StoryServer, offsets: readonly number[]): Promise<Said> => {
+      for (;;) {
+        const said = await asked(server);
+        if (said.offsets.join() === offsets.join()) return said;
+      }
+    };
+    const open = async (server: StoryServer, attempt: number): Promise<RawStream> => {
+      const session: SubscribeOpen["session"] = {
+        ...{ name: SESSION, mode: 0, instance: "one", strict: false, acks: 0 },
+        attempt: BigInt(attempt),
+      };
+      const stream = rawStream(server.address, { topic: TOPIC, session });
+      await stream.until(() => stream.down.some(({ $case }) => $case === "opened"));
+      return stream;
+    };
+    const delivered = (stream: RawStream, count: number): Promise<void> =>
+      stream.until(() => {
+        const batches = stream.down.filter(({ $case }) => $case === "batch");
+        const events = batches.map(({ value }) => (value as { events: unknown[] }).events.length);
+        return events.reduce((sum, n) => sum + n, 0) >= count;
+      });
+    const ack = (stream: RawStream, ...offsets: number[]): void =>
+      stream.send({
+        $case: "ack",
+        value: {
+          positions: offsets.map((offset, partition) => ({
+            partition,
+            offset: BigInt(offset - 1),
+          })),
+          token: Buffer.alloc(0),
+        },
+      });
+
+    const ends = await Promise.all(
+      Array.from({ length: PARTITIONS }, async (_, partition) => {
+        const end = await bed.log.offset(topic, partition, "latest");
+        return end.kind === "offset" ? end.offset : -1;
+      }),
+    );
+    const [end0, end1] = ends as [number, number];
+    expect(end0 + end1).toBe(400);
+
+    // Acknowledged in part: what is saved is shown, not what was delivered.
+    const first = await open(a, 1);
+    await delivered(first, 400);
+    ack(first, 100, 50);
+    const early = await saved(a, [100, 50]);
+    expect(early.lag).toBe(250);
+    await describedAs(early);
+    expect(await a.metric("sessions")).toBe(1);
+    expect(await a.metric("sessions_unverified")).toBe(0);
+    expect(await a.metric("session_lag_events")).toBe(250);
+    expect(await a.metric("session_lag_max_events")).toBe(250);
+    expect(await a.metric("session_saves_total")).toBeGreaterThanOrEqual(2);
+    expect(await a.metric("session_mirror_commits_total")).toBeGreaterThanOrEqual(1);
+
+    // Its server is killed: the next one shows what was saved, and goes on.
+    ack(first, 110, 60);
+    await saved(a, [110, 60]);
+    await a.kill();
+    first.close();
+    const b = await start();
+    const second = await open(b, 2);
+    await describedAs({ offsets: [110, 60], lag: 230 });
+    await delivered(second, 230);
+
+    // Its server stops in order, long before its next beat.
+    const slow = await start("--mirror-ms", "3600000");
+    const third = await open(slow, 3);
+    await second.fails();
+    expect(await b.metric("session_superseded_total")).toBe(1);
+    await delivered(third, 230);
+    ack(third, 120, 70);
+    const late = await saved(slow, [120, 70]);
+    slow.signal("SIGTERM");
+    await third.until(() => third.down.some(({ $case }) => $case === "moving"));
+    third.close();
+    expect(await slow.ended).toBe(0);
+    expect(await described()).toEqual(late);
+
+    // Sought while nobody holds it, then forgotten.
+    await call(b, (stub, done) =>
+      stub.seekSession({ ...NAMES, to: { at: { $case: "earliest", value: {} } } }, done),
+    );
+    expect(await asked(b)).toEqual({ offsets: [0, 0], lag: 400 });
+    await describedAs({ offsets: [0, 0], lag: 400 });
+    await call(b, (stub, done) => stub.forgetSession(NAMES, done));
+    await describedAs(undefined);
+    expect(await b.metric("sessions")).toBe(0);
+    expect(await b.metric("session_lag_events")).toBe(0);
+  },
+  SLOW_MS,
+);
+
+test(
+  "with --mirror-ms 0 nothing is shown",
+  async () => {
+    const topic = await bed.topic("off", { partitions: 1 });
+    await bed.append(topic, 0, 10);
+    const flags = ["--session-store", store.url, "--mirror-ms", "0"];
+    const server = await bed.server(["off"], ...flags);
+    const client = bed.subscriber([server.address], { topic: "off", session: { name: "off" } });
+    await client.told("opened");
+    await client.stop();
+    server.signal("SIGTERM");
+    expect(await server.ended).toBe(0);
+    const { code, stdout } = await bed.kafka.java(TOOL, [
+      ...["--bootstrap-server", bed.kafka.brokers.join(","), "--list"],
+    ]);
+    expect({ code, groups: stdout.split("\n").filter((name) => name.includes(".off.")) }).toEqual({
+      code: 0,
+      groups: [],
+    });
+  },
+  SLOW_MS,
+);
