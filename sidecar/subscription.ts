@@ -93,10 +93,6 @@ export class Subscription implements TopicUser {
     const recreated = start.kind === "recreated";
     const positions = recreated ? start.to : start.positions;
     const verified = recreated || start.verified;
-    for (const [partition, { offset, epoch }] of positions.entries()) {
-      const cursor = this.#stream.addCursor(offset, epoch, verified);
-      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
-    }
     this.#session = session?.({
       cursors: this.#stream.cursors,
       send: (kind) => this.#send(kind),
@@ -105,6 +101,10 @@ export class Subscription implements TopicUser {
       goOn: () => this.#stream.pump(),
     });
     this.#stream.session = this.#session;
+    for (const [partition, position] of positions.entries()) {
+      const cursor = this.#stream.addCursor(partition, position, verified);
+      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
+    }
     await this.#session?.begin();
     if (!this.#stream.open) return;
     this.#send({
@@ -118,7 +118,7 @@ export class Subscription implements TopicUser {
     });
     this.#session?.openedSent();
     if (recreated) {
-      for (const cursor of this.#stream.cursors) {
+      for (const cursor of this.#stream.cursors.values()) {
         const from = start.positions[cursor.partition]?.offset ?? 0;
         this.#restarted(cursor, from, LOSSES.gone);
       }
@@ -207,7 +207,7 @@ export class Subscription implements TopicUser {
       }
       const spec = recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
       const to = await lookUpOne(this.#server.log, this.#info, cursor.partition, spec);
-      if (!this.#stream.open) return;
+      if (!this.#stream.open || this.#stream.cursors.get(cursor.partition) !== cursor) return;
       const from = cursor.next;
       // Truncation keeps what lies below the cut: earliest would repeat it (P3).
       const next =
@@ -249,11 +249,12 @@ export class Subscription implements TopicUser {
       this.#stream.options.dispatch.gone();
       return;
     }
-    if (now.partitions <= this.#stream.cursors.length) return;
+    const { partitions } = this.#info;
+    if (now.partitions <= partitions) return;
     // New partitions are read from their first event: whoever publishes there is not missed (P2).
     this.#info = { ...this.#info, partitions: now.partitions };
-    while (this.#stream.cursors.length < now.partitions) {
-      this.#stream.ready(this.#stream.addCursor(0, -1, true));
+    for (let partition = partitions; partition < now.partitions; partition++) {
+      this.#stream.ready(this.#stream.addCursor(partition, { offset: 0, epoch: -1 }, true));
     }
   }
 
@@ -298,7 +299,7 @@ export class Subscription implements TopicUser {
 
   #lag(): number {
     let lag = 0;
-    for (const { partition, next } of this.#stream.cursors) {
+    for (const { partition, next } of this.#stream.cursors.values()) {
       const { lastStable } = this.#stream.options.dispatch.partition(partition).main.end;
       if (lastStable < 0) return -1;
       lag += Math.max(0, lastStable - next);
@@ -308,7 +309,7 @@ export class Subscription implements TopicUser {
 
   #waitsFor(): WaitsFor {
     const { dispatch } = this.#stream.options;
-    const mains = this.#stream.cursors.map((c) => ({
+    const mains = Array.from(this.#stream.cursors.values(), (c) => ({
       c,
       main: dispatch.partition(c.partition).main,
     }));

@@ -7,15 +7,17 @@ import type { Ack, Opened, SubscribeResponse } from "../../proto/gen/throughline
 import type { Cursor } from "../dispatch/cursor.ts";
 import type { Slice } from "../dispatch/partition-dispatch.ts";
 import { Failure } from "../failure.ts";
-import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
-import { type AckMode, Acks } from "./acks.ts";
+import { encodeToken, type TokenIdentity } from "../token.ts";
+import { AckIntake } from "./ack-intake.ts";
+import type { AckMode } from "./acks.ts";
 import type { SessionStream } from "./session-hold.ts";
 import type { Holder } from "./session-store.ts";
 import { type OpenedSession, readStored, type Sessions } from "./sessions.ts";
 
 /** What a session may do to the stream that has it. */
 export interface SessionOwner {
-  readonly cursors: readonly Cursor[];
+  /** By partition. */
+  readonly cursors: ReadonlyMap<number, Cursor>;
   send(kind: NonNullable<SubscribeResponse["kind"]>): void;
   fail(failure: Failure): void;
   /** Moves the cursors, one per partition. Nothing is sent from there before `goOn`. */
@@ -27,15 +29,12 @@ export class StreamSession implements SessionStream {
   readonly #sessions: Sessions;
   readonly #opened: OpenedSession;
   readonly #identity: TokenIdentity;
-  readonly #mode: AckMode;
   readonly #owner: SessionOwner;
-  #acks: Acks | undefined;
+  readonly #intake: AckIntake;
   /** Notices wait until Opened was sent. */
   #told = false;
   #unverified = false;
   #isInOrder = false;
-  /** Acknowledgements are of events before this notice until the client acknowledges its token. */
-  #awaited: Buffer | undefined;
 
   constructor(
     sessions: Sessions,
@@ -47,13 +46,12 @@ export class StreamSession implements SessionStream {
     this.#sessions = sessions;
     this.#opened = opened;
     this.#identity = identity;
-    this.#mode = mode;
     this.#owner = owner;
+    this.#intake = new AckIntake(mode, identity);
   }
 
   /** The cursors are where the stream starts. @throws Failure */
   async begin(): Promise<void> {
-    this.#acks = new Acks(this.#mode, this.#owner.cursors);
     await this.#opened.hold.begin(this);
   }
 
@@ -82,33 +80,23 @@ export class StreamSession implements SessionStream {
     return before.offset < (this.#opened.redelivered?.[partition]?.offset ?? 0);
   }
 
+  holds(cursor: Cursor): void {
+    this.#intake.acks.hold(cursor);
+  }
+
   sent(partition: number, slice: Slice): void {
-    this.#acks?.sent(partition, slice);
+    this.#intake.acks.sent(partition, slice);
   }
 
   /** @throws Failure INVALID_REQUEST, and nothing moved. */
-  ack({ positions, token }: Ack): void {
-    if (positions.length === 0 && token.length === 0) {
-      throw new Failure("INVALID_REQUEST", "ack: names neither positions nor a token.");
-    }
-    if (this.#awaited) {
-      if (this.#awaited.equals(token)) this.#awaited = undefined;
-      return;
-    }
-    if (positions.length > 0) this.#acks?.ack(positions);
-    if (token.length > 0) {
-      const read = decodeToken(token, this.#identity, this.#owner.cursors.length, "ack.token");
-      if (read.kind === "recreated") {
-        throw new Failure("INVALID_TOKEN", "ack.token: is of the topic before it was recreated.");
-      }
-      this.#acks?.ackAll(read.positions);
-    }
+  ack(ack: Ack): void {
+    this.#intake.ack(ack, this.#owner.cursors.size);
     this.#opened.hold.changed();
   }
 
   /** @throws Failure INVALID_REQUEST, and nothing moved. */
   returned(events: number): void {
-    this.#acks?.returned(events);
+    this.#intake.acks.returned(events);
     this.#opened.hold.changed();
   }
 
@@ -118,8 +106,8 @@ export class StreamSession implements SessionStream {
   }
 
   /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
-  recovered({ partition }: Cursor, notice: Buffer): void {
-    if (this.#acks?.recovered(partition) && this.#mode === "explicit") this.#awaited = notice;
+  recovered(cursor: Cursor, notice: Buffer): void {
+    this.#intake.recovered(cursor, notice);
     this.#opened.hold.changed();
   }
 
@@ -133,16 +121,19 @@ export class StreamSession implements SessionStream {
   }
 
   position(): Buffer {
-    return encodeToken(this.#identity, (this.#acks as Acks).positions());
+    const positions: Position[] = [];
+    for (const [partition, position] of this.#intake.acks.positions())
+      positions[partition] = position;
+    return encodeToken(this.#identity, positions);
   }
 
   outstanding(): boolean {
-    const acks = this.#acks as Acks;
+    const { acks } = this.#intake;
     // What the holder before may have delivered stays in doubt until the position has passed it (P3).
     const { redelivered } = this.#opened;
-    const inDoubt = acks
-      .positions()
-      .some(({ offset }, p) => offset < (redelivered?.[p]?.offset ?? 0));
+    const inDoubt = Array.from(acks.positions()).some(
+      ([partition, { offset }]) => offset < (redelivered?.[partition]?.offset ?? 0),
+    );
     return inDoubt || (acks.outstanding && !this.#isInOrder);
   }
 
@@ -160,7 +151,7 @@ export class StreamSession implements SessionStream {
 
   sought(position: Buffer): void {
     const owner = this.#owner;
-    const positions = readStored(position, this.#identity, owner.cursors.length);
+    const positions = readStored(position, this.#identity, owner.cursors.size);
     if (!positions) {
       this.failed(
         new Failure("SESSION_UNREADABLE", "The position sought is no token of this topic."),
@@ -168,9 +159,8 @@ export class StreamSession implements SessionStream {
       return;
     }
     owner.reposition(positions);
-    for (const { partition } of owner.cursors) this.#acks?.restart(partition);
     if (!this.#told) return;
-    if (this.#mode === "explicit") this.#awaited = position;
+    this.#intake.await(position);
     const seeks = BigInt(this.#opened.hold.fence?.seeks ?? 0);
     owner.send({ $case: "repositioned", value: { token: position, seeks } });
     owner.goOn();
