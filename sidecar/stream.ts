@@ -60,6 +60,8 @@ export interface SessionFrames {
   holds(cursor: Cursor): void;
   sent(partition: number, slice: Slice): void;
   maybeRedelivered(cursor: Cursor, slice: Slice): boolean;
+  /** Asked before each frame. */
+  readonly mayDeliver: boolean;
 }
 
 /** A partition that is new to the topic. */
@@ -243,6 +245,7 @@ export class SubscriberStream implements CursorOwner {
   }
 
   #mayPull(): boolean {
+    if (this.session && !this.session.mayDeliver) return false;
     if (this.options.credit.none || this.#framesUnderWay >= MAX_FRAMES_UNDER_WAY) return false;
     return this.#framesUnderWay === 0 || this.options.budget.free >= this.#frameBytes;
   }

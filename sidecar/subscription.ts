@@ -23,7 +23,7 @@ import {
   type ResolvedStart,
 } from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
-import type { SessionOwner, StreamSession } from "./sessions/stream-session.ts";
+import type { SessionOfStream, SessionOwner } from "./sessions/stream-session.ts";
 import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.ts";
 
 const WRITE_BLOCKED = 2;
@@ -37,7 +37,10 @@ const LOSSES: Record<LogLoss["kind"], Loss> = {
 };
 
 /** Makes the session of a stream that is about to start. */
-export type SessionMaker = (owner: SessionOwner) => StreamSession;
+export type SessionMaker = (owner: SessionOwner) => SessionOfStream;
+
+/** A member of a shared session has its partitions later, one by one. */
+export type SubscriptionStart = ResolvedStart | { readonly kind: "member" };
 
 export class Subscription implements TopicUser {
   readonly #server: ServerContext;
@@ -45,7 +48,7 @@ export class Subscription implements TopicUser {
   readonly #options: OpenOptions;
   readonly #topicName: string;
   readonly #spent: () => void;
-  #session: StreamSession | undefined;
+  #session: SessionOfStream | undefined;
   #info: TopicInfo;
   #framesAtLastBeat = 0;
   #takenAtLastBeat = 0;
@@ -86,32 +89,35 @@ export class Subscription implements TopicUser {
   }
 
   /** Sends Opened, then events. @throws Failure */
-  async start(start: ResolvedStart, session?: SessionMaker): Promise<void> {
+  async start(start: SubscriptionStart, session?: SessionMaker): Promise<void> {
     const { dispatch } = this.#stream.options;
     dispatch.enter(this);
     this.#stops.push(() => dispatch.leave(this));
     const recreated = start.kind === "recreated";
-    const positions = recreated ? start.to : start.positions;
-    const verified = recreated || start.verified;
     this.#session = session?.({
       cursors: this.#stream.cursors,
       send: (kind) => this.#send(kind),
       fail: (failure) => this.#stream.fail(failure),
       reposition: (to) => this.#stream.reposition(to),
       goOn: () => this.#stream.pump(),
+      token: () => this.#stream.token(),
+      now: () => this.#server.clock.now(),
+      deliver: (partition, position) =>
+        this.#stream.ready(this.#stream.addCursor(partition, position, position.epoch === -1)),
+      withdraw: (partition) => this.#stream.removeCursor(partition),
+      elsewhere: (to) => {
+        this.#stream.elsewhere = to;
+      },
     });
     this.#stream.session = this.#session;
-    for (const [partition, position] of positions.entries()) {
-      const cursor = this.#stream.addCursor(partition, position, verified);
-      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
-    }
+    if (start.kind !== "member") this.#addCursors(start);
     await this.#session?.begin();
     if (!this.#stream.open) return;
     this.#send({
       $case: "opened",
       value: {
         token: this.#stream.token(),
-        partitions: positions.length,
+        partitions: this.#info.partitions,
         server: this.#server.serverName,
         session: this.#session?.opened,
       },
@@ -129,6 +135,15 @@ export class Subscription implements TopicUser {
     this.#stream.start();
     // What changed since the Topic was looked up was told to nobody.
     this.#catalogChanged(this.#topicName);
+  }
+
+  #addCursors(start: ResolvedStart): void {
+    const recreated = start.kind === "recreated";
+    const positions = recreated ? start.to : start.positions;
+    for (const [partition, position] of positions.entries()) {
+      const cursor = this.#stream.addCursor(partition, position, recreated || start.verified);
+      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
+    }
   }
 
   addCredit(credit: { events: bigint; bytes: bigint }): void {
@@ -253,6 +268,7 @@ export class Subscription implements TopicUser {
     if (now.partitions <= partitions) return;
     // New partitions are read from their first event: whoever publishes there is not missed (P2).
     this.#info = { ...this.#info, partitions: now.partitions };
+    if (this.#session?.grown(now.partitions)) return;
     for (let partition = partitions; partition < now.partitions; partition++) {
       this.#stream.ready(this.#stream.addCursor(partition, { offset: 0, epoch: -1 }, true));
     }

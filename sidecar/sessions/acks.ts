@@ -198,6 +198,10 @@ export class Acks {
     return [...this.#partitions.values()].some(({ outstanding }) => outstanding);
   }
 
+  position(partition: number): Position {
+    return this.#partition(partition).position;
+  }
+
   isOut(partition: number): boolean {
     return this.#partition(partition).outstanding;
   }

@@ -9,6 +9,8 @@ import { Failure } from "../failure.ts";
 import { afterRecreation, lookUp, type ResolvedStart, resolveStart } from "../open.ts";
 import type { Clock, ServerContext } from "../server-context.ts";
 import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
+import type { MemberHold } from "./member-hold.ts";
+import { type OpenedMember, openMember } from "./members.ts";
 import { SessionHold, unavailable } from "./session-hold.ts";
 import type { SessionOptions } from "./session-options.ts";
 import type { Claim, ClaimOutcome, SessionKey, SessionStore } from "./session-store.ts";
@@ -36,7 +38,7 @@ export interface OpenedSession {
 
 type Server = Pick<
   ServerContext,
-  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "logger"
+  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "limits"
 >;
 
 export class Sessions {
@@ -44,6 +46,7 @@ export class Sessions {
   readonly #store: SessionStore;
   readonly #clock: Clock;
   readonly #holds = new Set<SessionHold>();
+  readonly #members = new Set<MemberHold>();
   readonly #leaving = new Set<Promise<void>>();
   #cancelLook: () => void;
   #closed = false;
@@ -54,6 +57,11 @@ export class Sessions {
     this.#store = store;
     this.#clock = clock;
     this.#cancelLook = clock.setTimer(LOOK_EVERY_MS, () => void this.#look());
+  }
+
+  /** For intervals. */
+  get clock(): Clock {
+    return this.#clock;
   }
 
   get store(): SessionStore {
@@ -133,6 +141,11 @@ export class Sessions {
         };
       case "unreadable":
         throw new Failure("SESSION_UNREADABLE", outcome.reason);
+      case "other-mode":
+        throw new Failure(
+          "SESSION_MODE_DIFFERS",
+          "open.session.mode: this session is stored as SHARED.",
+        );
       case "late":
         throw new Failure(
           "SUPERSEDED",
@@ -143,10 +156,31 @@ export class Sessions {
     }
   }
 
+  /** Joins a shared session. @throws Failure; nothing has changed then. */
+  async openMember(
+    of: SessionTopic,
+    options: SessionOptions,
+    open: Pick<SubscribeOpen, "start" | "recovery">,
+  ): Promise<OpenedMember> {
+    const parts = {
+      ...{ server: this.#server, store: this.#store, clock: this.#clock, id: this.#id() },
+      key: this.key(of.topic.name, options.name),
+      leave: (hold: MemberHold, isInOrder: boolean) =>
+        this.#members.delete(hold) ? this.#left(hold.close(isInOrder)) : Promise.resolve(),
+    };
+    const opened = await openMember(parts, of, options, open);
+    this.#members.add(opened.hold);
+    return opened;
+  }
+
   /** The stream has ended. Resolves when the store has where it stood, or gave no answer in time. */
   leave(hold: SessionHold): Promise<void> {
     if (!this.#holds.delete(hold)) return Promise.resolve();
-    const left = hold.close().finally(() => this.#leaving.delete(left));
+    return this.#left(hold.close());
+  }
+
+  #left(closing: Promise<void>): Promise<void> {
+    const left = closing.finally(() => this.#leaving.delete(left));
     this.#leaving.add(left);
     return left;
   }
@@ -161,6 +195,8 @@ export class Sessions {
     this.#closed = true;
     this.#cancelLook();
     for (const hold of this.#holds) void this.leave(hold);
+    for (const hold of this.#members) void this.#left(hold.close(false));
+    this.#members.clear();
   }
 
   async #look(): Promise<void> {

@@ -7,12 +7,38 @@ import type { Ack, Opened, SubscribeResponse } from "../../proto/gen/throughline
 import type { Cursor } from "../dispatch/cursor.ts";
 import type { Slice } from "../dispatch/partition-dispatch.ts";
 import { Failure } from "../failure.ts";
+import type { SessionFrames } from "../stream.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { AckIntake } from "./ack-intake.ts";
 import type { AckMode } from "./acks.ts";
 import type { SessionStream } from "./session-hold.ts";
 import type { Holder } from "./session-store.ts";
 import { type OpenedSession, readStored, type Sessions } from "./sessions.ts";
+
+/** What a Subscription has of its session, exclusive or shared. */
+export interface SessionOfStream extends SessionFrames {
+  /** The cursors are where the stream starts. @throws Failure */
+  begin(): Promise<void>;
+  /** What Opened says of it; notices may follow once it was sent. */
+  readonly opened: NonNullable<Opened["session"]>;
+  openedSent(): void;
+  readonly savedToken: Buffer;
+  /** @throws Failure INVALID_REQUEST, and nothing moved. */
+  ack(ack: Ack): void;
+  /** @throws Failure INVALID_REQUEST, and nothing moved. */
+  returned(events: number): void;
+  /** The scan has moved: with nothing out the position goes with it. */
+  scanned(): void;
+  /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
+  recovered(cursor: Cursor, notice: Buffer): void;
+  /** The topic has more partitions. True: the session sees to them. */
+  grown(partitions: number): boolean;
+  /**
+   * Resolves when the session is saved, and released: if all that was sent is acknowledged, or the client
+   * left in order, which says that it took nothing that it did not acknowledge.
+   */
+  close(isInOrder: boolean): Promise<void>;
+}
 
 /** What a session may do to the stream that has it. */
 export interface SessionOwner {
@@ -23,9 +49,18 @@ export interface SessionOwner {
   /** Moves the cursors, one per partition. Nothing is sent from there before `goOn`. */
   reposition(positions: readonly Position[]): void;
   goOn(): void;
+  token(): Buffer;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Shared sessions: a partition is delivered from here, and no more. */
+  deliver(partition: number, position: Position): void;
+  withdraw(partition: number): void;
+  /** Shared sessions: what the token says of partitions that are not delivered. */
+  elsewhere(positions: readonly Position[]): void;
 }
 
-export class StreamSession implements SessionStream {
+export class ExclusiveSession implements SessionOfStream, SessionStream {
+  readonly mayDeliver = true;
   readonly #sessions: Sessions;
   readonly #opened: OpenedSession;
   readonly #identity: TokenIdentity;
@@ -50,12 +85,10 @@ export class StreamSession implements SessionStream {
     this.#intake = new AckIntake(mode, identity);
   }
 
-  /** The cursors are where the stream starts. @throws Failure */
   async begin(): Promise<void> {
     await this.#opened.hold.begin(this);
   }
 
-  /** What Opened says of it; notices may follow. */
   get opened(): NonNullable<Opened["session"]> {
     const { hold, stored, tokenIsOlder } = this.#opened;
     return {
@@ -88,33 +121,29 @@ export class StreamSession implements SessionStream {
     this.#intake.acks.sent(partition, slice);
   }
 
-  /** @throws Failure INVALID_REQUEST, and nothing moved. */
   ack(ack: Ack): void {
     this.#intake.ack(ack, this.#owner.cursors.size);
     this.#opened.hold.changed();
   }
 
-  /** @throws Failure INVALID_REQUEST, and nothing moved. */
   returned(events: number): void {
     this.#intake.acks.returned(events);
     this.#opened.hold.changed();
   }
 
-  /** The scan has moved: with nothing out the position goes with it. */
   scanned(): void {
     this.#opened.hold.changed();
   }
 
-  /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
+  grown(): boolean {
+    return false;
+  }
+
   recovered(cursor: Cursor, notice: Buffer): void {
     this.#intake.recovered(cursor, notice);
     this.#opened.hold.changed();
   }
 
-  /**
-   * Resolves when the session is saved, and released: if all that was sent is acknowledged, or the client
-   * left in order, which says that it took nothing that it did not acknowledge.
-   */
   close(isInOrder: boolean): Promise<void> {
     this.#isInOrder ||= isInOrder;
     return this.#sessions.leave(this.#opened.hold);
@@ -138,15 +167,7 @@ export class StreamSession implements SessionStream {
   }
 
   superseded(by: Holder | undefined): void {
-    const { instance = "", server = "" } = by ?? {};
-    if (this.#told) {
-      this.#owner.send({
-        $case: "superseded",
-        value: { byInstance: instance, byServer: server },
-      });
-    }
-    const who = by ? `A stream of instance "${instance}" on server "${server}"` : "ForgetSession";
-    this.#owner.fail(new Failure("SUPERSEDED", `${who} took this session.`));
+    supersededBy(this.#owner, by, this.#told);
   }
 
   sought(position: Buffer): void {
@@ -174,4 +195,14 @@ export class StreamSession implements SessionStream {
   failed(failure: Failure): void {
     this.#owner.fail(failure);
   }
+}
+
+/** @param isTold the client hears of it before its stream ends. */
+export function supersededBy(owner: SessionOwner, by: Holder | undefined, isTold: boolean): void {
+  const { instance = "", server = "" } = by ?? {};
+  if (isTold) {
+    owner.send({ $case: "superseded", value: { byInstance: instance, byServer: server } });
+  }
+  const who = by ? `A stream of instance "${instance}" on server "${server}"` : "ForgetSession";
+  owner.fail(new Failure("SUPERSEDED", `${who} took this session.`));
 }
