@@ -9,11 +9,27 @@ function counts(targets: readonly string[], members: readonly string[]): number[
 
 test.each([
   [["a"], ["", "", ""], ["a", "a", "a"]],
-  [["a", "b"], ["a", "a", "a"], ["a", "a", "b"]],
-  [["a", "b"], ["b", "b", "b", "b"], ["b", "b", "a", "a"]],
+  [
+    ["a", "b"],
+    ["a", "a", "a"],
+    ["a", "a", "b"],
+  ],
+  [
+    ["a", "b"],
+    ["b", "b", "b", "b"],
+    ["b", "b", "a", "a"],
+  ],
   [["b"], ["a", "b", "a"], ["b", "b", "b"]],
-  [["a", "b", "c"], ["a", "b"], ["a", "b"]],
-  [["a", "b", "c"], ["c", "gone"], ["c", "a"]],
+  [
+    ["a", "b", "c"],
+    ["a", "b"],
+    ["a", "b"],
+  ],
+  [
+    ["a", "b", "c"],
+    ["c", "gone"],
+    ["c", "a"],
+  ],
   [["a"], [], []],
 ] as const)("members %j of %j: %j", (members, current, wanted) => {
   expect(assign(members, current)).toEqual(wanted);

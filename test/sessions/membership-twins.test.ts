@@ -64,7 +64,12 @@ test(
 function shapeOf({ members, shares, seeks, topicId }: Membership) {
   return {
     ...{ seeks, topicId },
-    members: members.map(({ id, instance, attempt, sequence }) => ({ id, instance, attempt, sequence })),
+    members: members.map(({ id, instance, attempt, sequence }) => ({
+      id,
+      instance,
+      attempt,
+      sequence,
+    })),
     shares: shares.map(({ owner, target, deadlineMs, dirty, unclean, position }) => ({
       ...{ owner, target, isMoving: deadlineMs > 0, dirty, unclean, position },
     })),

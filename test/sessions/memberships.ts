@@ -94,7 +94,9 @@ export function membershipCases(driver: () => Driver): void {
 
   test("a join that is sent again is the same member; of one instance a lower attempt is late", async () => {
     const first = await joined(store, key, joinOf("a", { attempt: 5 }));
-    expect(ownersOf(await joined(other, key, joinOf("a", { attempt: 5 })))).toEqual(ownersOf(first));
+    expect(ownersOf(await joined(other, key, joinOf("a", { attempt: 5 })))).toEqual(
+      ownersOf(first),
+    );
     expect((await now()).shares).toEqual(first.shares);
     const late = joinOf("b", { instance: "of-a", attempt: 4 });
     expect(await store.join(key, late)).toEqual({ kind: "late", attempt: 5 });
@@ -107,7 +109,12 @@ export function membershipCases(driver: () => Driver): void {
     const second = await joined(other, key, joinOf("b"));
     expect(ownersOf(second)).toEqual(["a", "a", "a", "a"]);
     expect(targetsOf(second)).toEqual(["a", "a", "b", "b"]);
-    expect(second.shares.map(({ deadlineMs }) => deadlineMs > 0)).toEqual([false, false, true, true]);
+    expect(second.shares.map(({ deadlineMs }) => deadlineMs > 0)).toEqual([
+      false,
+      false,
+      true,
+      true,
+    ]);
     await a.renewed([holding(first, 2, 25)]);
     expect(offsetsOf(await now())).toEqual([0, 10, 25, 30]);
     const third = await a.renewed([
@@ -186,7 +193,8 @@ export function membershipCases(driver: () => Driver): void {
   });
 
   test("more members than partitions leave some idle; the topic grows, and they have the new ones", async () => {
-    for (const id of ["a", "b", "c", "d", "e"]) await joined(store, key, joinOf(id, { lapseMs: HOUR_MS }));
+    for (const id of ["a", "b", "c", "d", "e"])
+      await joined(store, key, joinOf(id, { lapseMs: HOUR_MS }));
     expect(new Set(targetsOf(await now())).size).toBe(4);
     const e = new Speaker(other, key, "e");
     const grown = await e.renewed([], { partitions: 6 });
@@ -247,10 +255,17 @@ export function membershipCases(driver: () => Driver): void {
     const b = joinOf("b", { topicId: "topic-2" });
     expect(await other.join(key, b)).toEqual({ kind: "other-topic", membership: first });
     expect(await now()).toEqual(first);
-    const anew = await joined(other, key, { ...b, anew: true, start: START.slice(0, 2), partitions: 2 });
+    const anew = await joined(other, key, {
+      ...b,
+      anew: true,
+      start: START.slice(0, 2),
+      partitions: 2,
+    });
     expect(ownersOf(anew)).toEqual(["b", "b"]);
     expect(anew.topicId).toBe("topic-2");
-    expect((await new Speaker(store, key, "a").renew([holding(first, 0, 5)])).kind).toBe("no-member");
+    expect((await new Speaker(store, key, "a").renew([holding(first, 0, 5)])).kind).toBe(
+      "no-member",
+    );
     expect(await now()).toEqual(anew);
   });
 
