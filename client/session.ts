@@ -5,6 +5,8 @@
  * Invariants:
  * - L1 The app is given an event once: what a later stream sends again is dropped up to what it has, until
  *   someone sought the session, or recovery went back.
+ *   Of a shared session's partition that holds as long as the app's stream has it: what others may have done
+ *   with it since begins anew.
  * - L2 A stream hears only of events that it sent itself, so an ack that came before their second delivery
  *   waits for it.
  */
@@ -20,6 +22,11 @@ import type {
 export interface SessionOptions {
   readonly name: string;
   /**
+   * `exclusive`, the default: the newest stream has the session. `shared`: all that open it split the
+   * topic's partitions.
+   */
+  readonly mode?: "exclusive" | "shared";
+  /**
    * `taken`, the default: a batch is acknowledged when the app asks for the next one. `explicit`: only by
    * `ack()`.
    */
@@ -29,6 +36,7 @@ export interface SessionOptions {
 }
 
 const EXPLICIT = 1;
+const MODES = { exclusive: 1, shared: 2 } as const;
 
 interface Progress {
   /** Last offset that the app was given. */
@@ -37,6 +45,8 @@ interface Progress {
   /** Of this stream: last offset that it sent, and that it was told to be acknowledged. */
   sent: number;
   told: number;
+  /** Others may have had the partition since. */
+  isOver: boolean;
 }
 
 export class ClientSession {
@@ -46,12 +56,17 @@ export class ClientSession {
   #progress = new Map<number, Progress>();
   #saved: Buffer = Buffer.alloc(0);
   #seeks: bigint | undefined;
+  #isAssigned = false;
   #send: (ack: Ack) => void = () => {};
 
   /** @param instance random per process. */
   constructor(options: SessionOptions, instance: string) {
     this.#options = options;
     this.#instance = instance;
+  }
+
+  get isShared(): boolean {
+    return this.#options.mode === "shared";
   }
 
   get explicit(): boolean {
@@ -70,9 +85,10 @@ export class ClientSession {
       progress.sent = -1;
       progress.told = -1;
     }
-    const { name, strict = false } = this.#options;
+    this.#isAssigned = false;
+    const { name, strict = false, mode = "exclusive" } = this.#options;
     const attempt = ++this.#attempt;
-    return { name, mode: 1, instance: this.#instance, attempt, strict, acks: EXPLICIT };
+    return { name, mode: MODES[mode], instance: this.#instance, attempt, strict, acks: EXPLICIT };
   }
 
   /** The stream has ended: what is acknowledged now is told to the next one. */
@@ -119,6 +135,13 @@ export class ClientSession {
         this.#saved = kind.value.token;
         this.#send({ positions: [], token: kind.value.token });
         return;
+      case "assigned":
+        this.#assigned(kind.value.partitions);
+        return;
+      case "revoked":
+        // What the app has taken is acknowledged already, or it does so until the deadline.
+        for (const partition of kind.value.partitions) this.#of(partition).isOver = true;
+        return;
       case "restarted":
         this.#restarted(kind.value.partition, Number(kind.value.toOffset), kind.value.token);
     }
@@ -130,6 +153,17 @@ export class ClientSession {
     if (generation === 0n) return;
     if (this.#seeks !== undefined && this.#seeks !== seeks) this.#progress = new Map();
     this.#seeks = seeks;
+  }
+
+  /** The first one after a break tells what came back at once. */
+  #assigned(partitions: readonly number[]): void {
+    if (!this.#isAssigned) {
+      for (const [partition, progress] of this.#progress)
+        if (!partitions.includes(partition)) progress.isOver = true;
+    }
+    this.#isAssigned = true;
+    for (const partition of partitions)
+      if (this.#progress.get(partition)?.isOver) this.#progress.delete(partition);
   }
 
   #restarted(partition: number, to: number, token: Buffer): void {
@@ -152,7 +186,7 @@ export class ClientSession {
   #of(partition: number): Progress {
     let progress = this.#progress.get(partition);
     if (!progress) {
-      progress = { given: -1, acked: -1, sent: -1, told: -1 };
+      progress = { given: -1, acked: -1, sent: -1, told: -1, isOver: false };
       this.#progress.set(partition, progress);
     }
     return progress;

@@ -116,9 +116,11 @@ export async function* subscribe(
   let token: Buffer | undefined;
   let storeIsDown = false;
   let failures = 0;
+  // A member of a shared session cannot go on without the store.
+  const mayDetach = (): boolean => session?.isShared === false && session.savedToken.length > 0;
   const start = (): Start => {
     if (!session) return token ? from(token) : given;
-    if (storeIsDown && session.savedToken.length > 0) return from(session.savedToken);
+    if (storeIsDown && mayDetach()) return from(session.savedToken);
     // The stored position it is, also where the first start was a token: that has moved the session.
     return token ? { at: { $case: "latest", value: {} } } : given;
   };
@@ -150,7 +152,7 @@ export async function* subscribe(
       options.onBreak?.(error, address);
       if (error.error === "SESSION_STORE_UNAVAILABLE" && !storeIsDown) {
         storeIsDown = true;
-        if (session && session.savedToken.length > 0) continue;
+        if (mayDetach()) continue;
       }
     }
     servers.next();
@@ -172,6 +174,7 @@ async function* open(
   const credit = options.creditEvents ?? DEFAULT_CREDIT_EVENTS;
   let silence = setTimeout(abort, SILENCE_MS);
   let taken = 0;
+  let isMoving = false;
   call.write({
     kind: {
       $case: "open",
@@ -190,6 +193,7 @@ async function* open(
   try {
     for await (const response of call as AsyncIterable<SubscribeResponse>) {
       clearTimeout(silence);
+      isMoving = response.kind?.$case === "moving";
       yield response;
       silence = setTimeout(abort, SILENCE_MS);
       if (response.kind?.$case !== "batch") continue;
@@ -203,7 +207,9 @@ async function* open(
   } finally {
     clearTimeout(silence);
     options.signal?.removeEventListener("abort", abort);
-    if (session?.isSettled && !options.signal?.aborted) await left(call);
+    // A member that only moves to another server keeps its partitions by not leaving.
+    const stays = isMoving && session?.isShared;
+    if (session?.isSettled && !stays && !options.signal?.aborted) await left(call);
     session?.close();
     call.cancel();
   }

@@ -126,6 +126,24 @@ export const ERRORS = {
     advice:
       "Another stream holds the session. Stop if it is another process; two of one name would fight for ever.",
   },
+  SESSION_MODE_DIFFERS: {
+    code: status.FAILED_PRECONDITION,
+    retryable: false,
+    advice:
+      "Open the session in the mode that the message names, or remove it with ForgetSession first.",
+  },
+  MEMBER_LAPSED: {
+    code: status.ABORTED,
+    retryable: true,
+    advice:
+      "Open again, on any server: this member of the shared session was silent for too long, and others go on with its partitions.",
+  },
+  MEMBER_STUCK: {
+    code: status.ABORTED,
+    retryable: true,
+    advice:
+      "Acknowledge in time, ask for fewer events at once by credit, or raise --member-stuck-ms; then open again.",
+  },
   INTERNAL: {
     code: status.INTERNAL,
     retryable: true,

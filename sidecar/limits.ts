@@ -165,6 +165,34 @@ export const LIMIT_SPECS = {
     max: 3_600_000,
     help: "how often saved positions of sessions are shown as Kafka group offsets; 0: never",
   },
+  memberLapseMs: {
+    unit: "ms",
+    value: 10_000,
+    min: 1000,
+    max: 3_600_000,
+    help: "how long a member of a shared session may be silent before others have its partitions",
+  },
+  memberReturnMs: {
+    unit: "ms",
+    value: 3000,
+    min: 0,
+    max: 3_600_000,
+    help: "how long a member whose connection broke keeps its partitions for its return",
+  },
+  memberRevokeMs: {
+    unit: "ms",
+    value: 5000,
+    min: 0,
+    max: 3_600_000,
+    help: "how long a member has to acknowledge what it was sent of a partition that moves",
+  },
+  memberStuckMs: {
+    unit: "ms",
+    value: 300_000,
+    min: 1000,
+    max: 86_400_000,
+    help: "a member whose oldest event is not acknowledged for longer loses its partitions",
+  },
 } as const satisfies Record<string, LimitSpec>;
 
 export type LimitName = keyof typeof LIMIT_SPECS;
@@ -189,6 +217,7 @@ export function contradictions(limits: Limits): string[] {
   atMost("tailPartitionBytes", "tailBytes");
   atMost("frameBytes", "inFlightBytes");
   atMost("requestBytes", "publishBytes");
+  atMost("memberReturnMs", "memberLapseMs");
   return found;
 }
 

@@ -54,16 +54,25 @@ export interface StreamOptions {
   readonly delivered: (events: number, bytes: number) => void;
 }
 
-/** What a session wants to know of the frames of its stream. */
+/** What a session wants to know of its stream. */
 export interface SessionFrames {
+  /** From here on this cursor serves its partition. */
+  holds(cursor: Cursor): void;
   sent(partition: number, slice: Slice): void;
   maybeRedelivered(cursor: Cursor, slice: Slice): boolean;
+  /** Asked before each frame. */
+  readonly mayDeliver: boolean;
 }
 
+/** A partition that is new to the topic. */
+const NOWHERE: Position = { offset: 0, epoch: -1 };
 const NOTHING: Selection = { ranges: [], count: 0, bytes: 0, end: -1 };
 
 export class SubscriberStream implements CursorOwner {
-  readonly cursors: Cursor[] = [];
+  /** Of the partitions that this stream delivers. */
+  readonly cursors = new Map<number, Cursor>();
+  /** What its token says of the partitions that it does not deliver. */
+  elsewhere: readonly Position[] = [];
   readonly options: StreamOptions;
   session: SessionFrames | undefined;
   readonly #ready = new Set<Cursor>();
@@ -93,16 +102,32 @@ export class SubscriberStream implements CursorOwner {
     return this.framesSent > this.framesTaken;
   }
 
-  addCursor(next: number, epoch: number, verified: boolean): Cursor {
-    const cursor = new Cursor(this, this.cursors.length, next, epoch);
+  /** Nothing is sent from there before `ready`. */
+  addCursor(partition: number, { offset, epoch }: Position, verified: boolean): Cursor {
+    const cursor = new Cursor(this, partition, offset, epoch);
     if (verified) cursor.verified = true;
-    this.cursors.push(cursor);
-    this.options.dispatch.partition(cursor.partition).add(cursor);
+    this.cursors.set(partition, cursor);
+    this.options.dispatch.partition(partition).add(cursor);
+    this.session?.holds(cursor);
     return cursor;
   }
 
+  /** The partition is delivered no more. */
+  removeCursor(partition: number): void {
+    const cursor = this.cursors.get(partition);
+    if (cursor === undefined) return;
+    this.options.dispatch.partition(partition).remove(cursor);
+    this.cursors.delete(partition);
+    this.#held.delete(cursor);
+    this.#ready.delete(cursor);
+  }
+
   token(): Buffer {
-    const positions = this.cursors.map((cursor) => ({ offset: cursor.next, epoch: cursor.epoch }));
+    const positions = [...this.elsewhere];
+    for (const { partition, next, epoch } of this.cursors.values()) {
+      while (positions.length < partition) positions.push(NOWHERE);
+      positions[partition] = { offset: next, epoch };
+    }
     return encodeToken(this.options.identity, positions);
   }
 
@@ -129,13 +154,13 @@ export class SubscriberStream implements CursorOwner {
   }
 
   start(): void {
-    for (const cursor of this.cursors) this.#ready.add(cursor);
+    for (const cursor of this.cursors.values()) this.#ready.add(cursor);
     this.pump();
   }
 
   /** False for a cursor that `reposition` has replaced. */
   has(cursor: Cursor): boolean {
-    return this.cursors[cursor.partition] === cursor;
+    return this.cursors.get(cursor.partition) === cursor;
   }
 
   canTake(): boolean {
@@ -157,6 +182,7 @@ export class SubscriberStream implements CursorOwner {
 
   /** A lost cursor goes on elsewhere. */
   recover(cursor: Cursor, next: number, epoch: number): void {
+    if (this.cursors.get(cursor.partition) !== cursor) return;
     cursor.moveTo(next, epoch);
     cursor.verified = true;
     cursor.onMain = false;
@@ -166,17 +192,10 @@ export class SubscriberStream implements CursorOwner {
 
   /** Every cursor goes on elsewhere, one position per partition; nothing is sent from there yet. */
   reposition(positions: readonly Position[]): void {
-    for (const [partition, { offset, epoch }] of positions.entries()) {
-      const cursor = this.cursors[partition];
-      if (cursor === undefined) continue;
-      const dispatch = this.options.dispatch.partition(partition);
-      dispatch.remove(cursor);
-      const moved = new Cursor(this, partition, offset, epoch);
-      this.#held.delete(cursor);
-      this.#ready.delete(cursor);
-      this.cursors[partition] = moved;
-      dispatch.add(moved);
-      this.#ready.add(moved);
+    for (const [partition, position] of positions.entries()) {
+      if (!this.cursors.has(partition)) continue;
+      this.removeCursor(partition);
+      this.#ready.add(this.addCursor(partition, position, false));
     }
   }
 
@@ -197,7 +216,7 @@ export class SubscriberStream implements CursorOwner {
     this.options.budget.forget(this.#budgetFreed);
     this.options.budget.give(this.#bytesUnderWay);
     this.#bytesUnderWay = 0;
-    for (const cursor of this.cursors) {
+    for (const cursor of this.cursors.values()) {
       this.options.dispatch.partition(cursor.partition).remove(cursor);
     }
     this.#ready.clear();
@@ -231,6 +250,7 @@ export class SubscriberStream implements CursorOwner {
   }
 
   #mayPull(): boolean {
+    if (this.session && !this.session.mayDeliver) return false;
     if (this.options.credit.none || this.#framesUnderWay >= MAX_FRAMES_UNDER_WAY) return false;
     return this.#framesUnderWay === 0 || this.options.budget.free >= this.#frameBytes;
   }
@@ -255,12 +275,13 @@ export class SubscriberStream implements CursorOwner {
   }
 
   readonly #budgetFreed = (): void => {
-    for (const cursor of this.cursors) if (!this.#held.has(cursor)) this.#ready.add(cursor);
+    for (const cursor of this.cursors.values())
+      if (!this.#held.has(cursor)) this.#ready.add(cursor);
     this.pump();
   };
 
   #overhead(): number {
-    return frameOverhead(this.cursors.length);
+    return frameOverhead(Math.max(this.cursors.size, this.elsewhere.length));
   }
 
   #tooLarge(cursor: Cursor, segment: Segment, selection: Selection): void {

@@ -15,11 +15,12 @@ import type { Frame } from "./frame.ts";
 import type { InFlightBudget } from "./in-flight-budget.ts";
 import { type OpenOptions, readOptions, resolveStart } from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
+import { MemberSession } from "./sessions/member-session.ts";
 import type { SessionOptions } from "./sessions/session-options.ts";
-import type { OpenedSession, Sessions, SessionTopic } from "./sessions/sessions.ts";
-import { StreamSession } from "./sessions/stream-session.ts";
+import type { Sessions, SessionTopic } from "./sessions/sessions.ts";
+import { ExclusiveSession } from "./sessions/stream-session.ts";
 import { frameOverhead } from "./stream.ts";
-import { type SessionMaker, Subscription } from "./subscription.ts";
+import { type SessionMaker, Subscription, type SubscriptionStart } from "./subscription.ts";
 import type { TokenIdentity } from "./token.ts";
 import { resolveTopic, topicInfo } from "./topics.ts";
 
@@ -142,7 +143,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
     const { session } = options;
     const held = session && (await openSession({ info, topic, identity }, session, request));
     const start =
-      held?.opened.start ??
+      held?.start ??
       (await resolveStart(server.log, info, topic, identity, request.recovery, request.start));
     if (over) {
       void held?.leave();
@@ -187,15 +188,25 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
     of: SessionTopic,
     options: SessionOptions,
     request: SubscribeOpen,
-  ): Promise<{ opened: OpenedSession; make: SessionMaker; leave: () => Promise<void> }> {
+  ): Promise<{ start: SubscriptionStart; make: SessionMaker; leave: () => Promise<void> }> {
     const { sessions } = parts;
     if (!sessions) {
       throw new Failure("NO_SESSION_STORE", "open.session: this server has no session store.");
     }
+    const { identity } = of;
+    const { acks } = options;
+    if (options.mode === "shared") {
+      const opened = await sessions.openMember(of, options, request);
+      return {
+        start: { kind: "member" },
+        make: (owner) => new MemberSession(opened, identity, acks, owner, sessions.clock),
+        leave: () => opened.leave(false),
+      };
+    }
     const opened = await sessions.open(of, options, request);
     return {
-      opened,
-      make: (owner) => new StreamSession(sessions, opened, of.identity, options.acks, owner),
+      start: opened.start,
+      make: (owner) => new ExclusiveSession(sessions, opened, identity, acks, owner),
       leave: () => sessions.leave(opened.hold),
     };
   }

@@ -23,7 +23,7 @@ import {
   type ResolvedStart,
 } from "./open.ts";
 import type { ServerContext } from "./server-context.ts";
-import type { SessionOwner, StreamSession } from "./sessions/stream-session.ts";
+import type { SessionOfStream, SessionOwner } from "./sessions/stream-session.ts";
 import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.ts";
 
 const WRITE_BLOCKED = 2;
@@ -37,7 +37,10 @@ const LOSSES: Record<LogLoss["kind"], Loss> = {
 };
 
 /** Makes the session of a stream that is about to start. */
-export type SessionMaker = (owner: SessionOwner) => StreamSession;
+export type SessionMaker = (owner: SessionOwner) => SessionOfStream;
+
+/** A member of a shared session has its partitions later, one by one. */
+export type SubscriptionStart = ResolvedStart | { readonly kind: "member" };
 
 export class Subscription implements TopicUser {
   readonly #server: ServerContext;
@@ -45,7 +48,7 @@ export class Subscription implements TopicUser {
   readonly #options: OpenOptions;
   readonly #topicName: string;
   readonly #spent: () => void;
-  #session: StreamSession | undefined;
+  #session: SessionOfStream | undefined;
   #info: TopicInfo;
   #framesAtLastBeat = 0;
   #takenAtLastBeat = 0;
@@ -86,39 +89,42 @@ export class Subscription implements TopicUser {
   }
 
   /** Sends Opened, then events. @throws Failure */
-  async start(start: ResolvedStart, session?: SessionMaker): Promise<void> {
+  async start(start: SubscriptionStart, session?: SessionMaker): Promise<void> {
     const { dispatch } = this.#stream.options;
     dispatch.enter(this);
     this.#stops.push(() => dispatch.leave(this));
     const recreated = start.kind === "recreated";
-    const positions = recreated ? start.to : start.positions;
-    const verified = recreated || start.verified;
-    for (const [partition, { offset, epoch }] of positions.entries()) {
-      const cursor = this.#stream.addCursor(offset, epoch, verified);
-      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
-    }
     this.#session = session?.({
       cursors: this.#stream.cursors,
       send: (kind) => this.#send(kind),
       fail: (failure) => this.#stream.fail(failure),
       reposition: (to) => this.#stream.reposition(to),
       goOn: () => this.#stream.pump(),
+      token: () => this.#stream.token(),
+      now: () => this.#server.clock.now(),
+      deliver: (partition, position) =>
+        this.#stream.ready(this.#stream.addCursor(partition, position, position.epoch === -1)),
+      withdraw: (partition) => this.#stream.removeCursor(partition),
+      elsewhere: (to) => {
+        this.#stream.elsewhere = to;
+      },
     });
     this.#stream.session = this.#session;
+    if (start.kind !== "member") this.#addCursors(start);
     await this.#session?.begin();
     if (!this.#stream.open) return;
     this.#send({
       $case: "opened",
       value: {
         token: this.#stream.token(),
-        partitions: positions.length,
+        partitions: this.#info.partitions,
         server: this.#server.serverName,
         session: this.#session?.opened,
       },
     });
     this.#session?.openedSent();
     if (recreated) {
-      for (const cursor of this.#stream.cursors) {
+      for (const cursor of this.#stream.cursors.values()) {
         const from = start.positions[cursor.partition]?.offset ?? 0;
         this.#restarted(cursor, from, LOSSES.gone);
       }
@@ -129,6 +135,15 @@ export class Subscription implements TopicUser {
     this.#stream.start();
     // What changed since the Topic was looked up was told to nobody.
     this.#catalogChanged(this.#topicName);
+  }
+
+  #addCursors(start: ResolvedStart): void {
+    const recreated = start.kind === "recreated";
+    const positions = recreated ? start.to : start.positions;
+    for (const [partition, position] of positions.entries()) {
+      const cursor = this.#stream.addCursor(partition, position, recreated || start.verified);
+      if (!recreated) cursor.dropThrough = start.after.get(partition) ?? -1;
+    }
   }
 
   addCredit(credit: { events: bigint; bytes: bigint }): void {
@@ -250,11 +265,13 @@ export class Subscription implements TopicUser {
       this.#stream.options.dispatch.gone();
       return;
     }
-    if (now.partitions <= this.#stream.cursors.length) return;
+    const { partitions } = this.#info;
+    if (now.partitions <= partitions) return;
     // New partitions are read from their first event: whoever publishes there is not missed (P2).
     this.#info = { ...this.#info, partitions: now.partitions };
-    while (this.#stream.cursors.length < now.partitions) {
-      this.#stream.ready(this.#stream.addCursor(0, -1, true));
+    if (this.#session?.grown(now.partitions)) return;
+    for (let partition = partitions; partition < now.partitions; partition++) {
+      this.#stream.ready(this.#stream.addCursor(partition, { offset: 0, epoch: -1 }, true));
     }
   }
 
@@ -299,7 +316,7 @@ export class Subscription implements TopicUser {
 
   #lag(): number {
     let lag = 0;
-    for (const { partition, next } of this.#stream.cursors) {
+    for (const { partition, next } of this.#stream.cursors.values()) {
       const { lastStable } = this.#stream.options.dispatch.partition(partition).main.end;
       if (lastStable < 0) return -1;
       lag += Math.max(0, lastStable - next);
@@ -309,7 +326,7 @@ export class Subscription implements TopicUser {
 
   #waitsFor(): WaitsFor {
     const { dispatch } = this.#stream.options;
-    const mains = this.#stream.cursors.map((c) => ({
+    const mains = Array.from(this.#stream.cursors.values(), (c) => ({
       c,
       main: dispatch.partition(c.partition).main,
     }));

@@ -15,6 +15,9 @@ import type { Slice } from "../dispatch/partition-dispatch.ts";
 import { edgesOf, offsetsOf } from "../dispatch/segment.ts";
 import { Failure } from "../failure.ts";
 
+/** What a token says of a partition that it does not name. */
+const NOWHERE: Position = { offset: 0, epoch: -1 };
+
 export type AckMode = "explicit" | "credits";
 
 /** Events of one frame that the client has not returned yet. */
@@ -28,6 +31,9 @@ interface Run {
 }
 
 class PartitionAcks {
+  readonly cursor: Cursor;
+  /** Where it began: a token may say less of it, from before the stream held the partition. */
+  readonly from: number;
   /** The position while something is out. */
   next: number;
   epoch: number;
@@ -38,9 +44,11 @@ class PartitionAcks {
   /** Of what is out: where each leader epoch begins. */
   readonly #epochs: { readonly from: number; readonly epoch: number }[] = [];
 
-  constructor({ offset, epoch }: Position) {
-    this.next = offset;
-    this.epoch = epoch;
+  constructor(cursor: Cursor) {
+    this.cursor = cursor;
+    this.from = cursor.next;
+    this.next = cursor.next;
+    this.epoch = cursor.epoch;
   }
 
   get outstanding(): boolean {
@@ -71,25 +79,37 @@ class PartitionAcks {
   skipTo(next: number): void {
     this.next = Math.max(this.next, next);
   }
+
+  get position(): Position {
+    const { next, epoch, cursor } = this;
+    return this.outstanding
+      ? { offset: next, epoch }
+      : { offset: cursor.next, epoch: cursor.epoch };
+  }
 }
 
 export class Acks {
   readonly #mode: AckMode;
-  readonly #cursors: readonly Cursor[];
-  readonly #partitions: PartitionAcks[] = [];
+  readonly #partitions = new Map<number, PartitionAcks>();
+  /** Of partitions that were held before: the last offset that was sent then. */
+  readonly #before = new Map<number, number>();
   readonly #runs: Run[] = [];
   #out = 0;
 
-  /** @param cursors the stream's, where they start; more may be added to the list later. */
-  constructor(mode: AckMode, cursors: readonly Cursor[]) {
+  constructor(mode: AckMode) {
     this.#mode = mode;
-    this.#cursors = cursors;
-    for (const { partition } of cursors) this.restart(partition);
   }
 
-  /** A partition begins anew where its cursor is. What is out of it moves nothing any more. */
-  restart(partition: number): void {
-    this.#partitions[partition] = new PartitionAcks(positionOf(this.#cursor(partition)));
+  /** A partition begins, or begins anew, where the cursor is. What is out of it moves nothing any more. */
+  hold(cursor: Cursor): void {
+    this.#partitions.set(cursor.partition, new PartitionAcks(cursor));
+  }
+
+  /** The partition is another's. Acknowledgements on their way are no mistake, and move nothing. */
+  drop(partition: number): void {
+    const { sent = -1 } = this.#partitions.get(partition) ?? {};
+    this.#before.set(partition, Math.max(sent, this.#sentBefore(partition)));
+    this.#partitions.delete(partition);
   }
 
   /**
@@ -98,8 +118,8 @@ export class Acks {
    */
   recovered(partition: number): boolean {
     const acks = this.#partition(partition);
-    const { next } = this.#cursor(partition);
-    if (next <= acks.sent) this.restart(partition);
+    const { next } = acks.cursor;
+    if (next <= acks.sent) this.hold(acks.cursor);
     else acks.skipTo(next);
     return next <= acks.sent;
   }
@@ -124,14 +144,10 @@ export class Acks {
    */
   ack(positions: readonly { readonly partition: number; readonly offset: bigint }[]): void {
     this.#explicitOnly();
-    const through = positions.map(({ partition, offset }, i) => {
-      const field = `ack.positions[${i}]`;
-      if (this.#cursors[partition] === undefined) {
-        throw invalid(`${field}.partition`, `this stream holds no partition ${partition}`);
-      }
-      return this.#checked(field, partition, Number(offset));
-    });
-    for (const { partition, offset } of through) this.#partition(partition).pass(offset);
+    const through = positions.map(({ partition, offset }, i) =>
+      this.#checked(`ack.positions[${i}]`, partition, Number(offset)),
+    );
+    for (const { acks, offset } of through) if (offset >= 0) acks?.pass(offset);
   }
 
   /**
@@ -140,18 +156,19 @@ export class Acks {
    */
   ackAll(positions: readonly Position[]): void {
     this.#explicitOnly();
-    for (const [partition, { offset }] of positions.entries()) {
-      if (offset > this.#cursor(partition).next) {
+    for (const [partition, { acked, from, cursor }] of this.#partitions) {
+      const { offset } = positions[partition] ?? NOWHERE;
+      if (offset > cursor.next && offset - 1 > this.#sentBefore(partition)) {
         throw invalid("ack.token", `partition ${partition}: offset ${offset} was not sent yet`);
       }
-      if (offset <= this.#partition(partition).acked) {
-        throw backward("ack.token", partition, offset - 1, this.#partition(partition).acked);
+      if (offset <= acked && (offset > from || this.#before.size === 0)) {
+        throw backward("ack.token", partition, offset - 1, acked);
       }
     }
-    for (const [partition, { offset }] of positions.entries()) {
+    for (const [partition, acks] of this.#partitions) {
       // Past the last event it is a scan's position: what was sent before it is all there is to pass.
-      const acks = this.#partition(partition);
-      acks.pass(Math.min(offset - 1, acks.sent));
+      const { offset } = positions[partition] ?? NOWHERE;
+      if (offset > acks.from) acks.pass(Math.min(offset - 1, acks.sent));
     }
   }
 
@@ -178,24 +195,43 @@ export class Acks {
   }
 
   get outstanding(): boolean {
-    return this.#partitions.some(({ outstanding }) => outstanding);
+    return [...this.#partitions.values()].some(({ outstanding }) => outstanding);
   }
 
-  /** Where the session stands, per partition. */
-  positions(): Position[] {
-    return this.#cursors.map((cursor, partition) => {
-      const acks = this.#partition(partition);
-      return acks.outstanding ? { offset: acks.next, epoch: acks.epoch } : positionOf(cursor);
-    });
+  position(partition: number): Position {
+    return this.#partition(partition).position;
+  }
+
+  isOut(partition: number): boolean {
+    return this.#partition(partition).outstanding;
+  }
+
+  /** Where the session stands, per partition that is held. */
+  positions(): Map<number, Position> {
+    return new Map(
+      Array.from(this.#partitions, ([partition, { position }]) => [partition, position]),
+    );
   }
 
   #checked(field: string, partition: number, offset: number) {
-    const { sent, acked } = this.#partition(partition);
+    const acks = this.#partitions.get(partition);
+    const before = this.#sentBefore(partition);
+    if (!acks) {
+      if (offset <= before) return { acks, offset: -1 };
+      throw invalid(`${field}.partition`, `this stream holds no partition ${partition}`);
+    }
+    const { sent, acked } = acks;
+    // Of what it was sent when it held the partition before.
+    if (offset > sent && offset <= before) return { acks, offset: sent };
     if (!(offset <= sent)) {
       throw invalid(`${field}.offset`, `${offset} of partition ${partition} was not sent yet`);
     }
     if (offset < acked) throw backward(`${field}.offset`, partition, offset, acked);
-    return { partition, offset };
+    return { acks, offset };
+  }
+
+  #sentBefore(partition: number): number {
+    return this.#before.get(partition) ?? -1;
   }
 
   #explicitOnly(): void {
@@ -204,19 +240,9 @@ export class Acks {
     }
   }
 
-  #cursor(partition: number): Cursor {
-    return this.#cursors[partition] as Cursor;
-  }
-
   #partition(partition: number): PartitionAcks {
-    // The topic may have grown since.
-    for (let i = this.#partitions.length; i <= partition; i++) this.restart(i);
-    return this.#partitions[partition] as PartitionAcks;
+    return this.#partitions.get(partition) as PartitionAcks;
   }
-}
-
-function positionOf({ next, epoch }: Cursor): Position {
-  return { offset: next, epoch };
 }
 
 function invalid(field: string, why: string): Failure {

@@ -2,6 +2,16 @@
  * The session store in memory: the twin of redis-store.ts, under the same contract tests. For tests, which
  * give it its clock and its troubles; it holds what one process knows and no more.
  */
+import {
+  type Join,
+  joinRefusal,
+  MEMBER_RULES,
+  type MemberRules,
+  type Membership,
+  type Renewal,
+  restored,
+  Steps,
+} from "./membership.ts";
 import { SESSION_RULES, type SessionRules } from "./rules.ts";
 import type {
   Claim,
@@ -9,8 +19,11 @@ import type {
   Fence,
   Held,
   Holder,
+  JoinOutcome,
+  RenewOutcome,
   Save,
   SaveOutcome,
+  SeekTo,
   SessionKey,
   SessionState,
   SessionStore,
@@ -32,6 +45,7 @@ export interface MemoryStoreOptions {
   /** Asked before each step: when it is done, and whether its caller hears of it. By default at once. */
   readonly gate?: (step: keyof SessionStore) => Promise<Trouble | undefined>;
   readonly rules?: SessionRules;
+  readonly memberRules?: MemberRules;
 }
 
 interface Live {
@@ -48,6 +62,7 @@ interface Live {
 
 type Stored =
   | Live
+  | { readonly kind: "shared"; readonly fence: Fence; readonly membership: Membership }
   | { readonly kind: "forgotten"; readonly fence: Fence; readonly untilMs: number }
   | { readonly kind: "foreign"; readonly reason: string };
 
@@ -55,18 +70,21 @@ export class MemoryStore implements SessionStore {
   readonly #now: () => number;
   readonly #gate: (step: keyof SessionStore) => Promise<Trouble | undefined>;
   readonly #rules: SessionRules;
+  readonly #memberRules: MemberRules;
   readonly #sessions = new Map<string, Stored>();
 
-  constructor({ now, gate = async () => undefined, rules = SESSION_RULES }: MemoryStoreOptions) {
-    this.#now = now;
-    this.#gate = gate;
-    this.#rules = rules;
+  constructor(options: MemoryStoreOptions) {
+    this.#now = options.now;
+    this.#gate = options.gate ?? (async () => undefined);
+    this.#rules = options.rules ?? SESSION_RULES;
+    this.#memberRules = options.memberRules ?? MEMBER_RULES;
   }
 
   claim(key: SessionKey, claim: Claim): Promise<ClaimOutcome> {
     return this.#step("claim", (): ClaimOutcome => {
       const stored = this.#get(key);
       if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (stored?.kind === "shared") return { kind: "other-mode" };
       const live = stored?.kind === "live" ? stored : undefined;
       const refused = live && this.#refusal(live, claim);
       if (refused) return refused;
@@ -111,6 +129,7 @@ export class MemoryStore implements SessionStore {
     return this.#step("save", (): SaveOutcome => {
       const stored = this.#get(key);
       if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (stored?.kind === "shared") return { kind: "superseded", by: undefined };
       const order = stored ? this.#rules.compare(fence, stored.fence) : 1;
       const changed = { position, held: !release, sequence, changedMs: this.#now() };
       if (!stored || order > 0) {
@@ -128,6 +147,53 @@ export class MemoryStore implements SessionStore {
     });
   }
 
+  join(key: SessionKey, by: Join): Promise<JoinOutcome> {
+    return this.#step("join", (): JoinOutcome => {
+      const stored = this.#get(key);
+      if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (stored?.kind === "live") return { kind: "other-mode" };
+      const before = stored?.kind === "shared" ? stored.membership : undefined;
+      const refused = joinRefusal(before, by);
+      if (refused) return refused;
+      const nowMs = this.#now();
+      const membership = new Steps(this.#memberRules, nowMs).join(before, stored?.fence, by);
+      this.#setShared(key, membership);
+      return { kind: "joined", membership, nowMs };
+    });
+  }
+
+  renew(key: SessionKey, by: Renewal): Promise<RenewOutcome> {
+    return this.#step("renew", (): RenewOutcome => {
+      const stored = this.#get(key);
+      if (!stored) return { kind: "none" };
+      if (stored.kind === "foreign") return unreadable(stored.reason);
+      if (stored.kind !== "shared") return { kind: "forgotten" };
+      const { membership } = stored;
+      const { members, topicId } = membership;
+      if (topicId !== by.topicId || !members.some(({ id }) => id === by.id)) {
+        const heir = members.find(({ instance }) => instance !== "" && instance === by.instance);
+        return { kind: "no-member", by: heir };
+      }
+      const nowMs = this.#now();
+      const renewed = new Steps(this.#memberRules, nowMs).renew(membership, by);
+      if (renewed) this.#setShared(key, renewed);
+      return { kind: "renewed", membership: renewed ?? membership, nowMs };
+    });
+  }
+
+  restore(
+    key: SessionKey,
+    known: Membership,
+    lapseMs: number,
+  ): Promise<{ readonly kind: "restored" } | Unusable> {
+    return this.#step("restore", () => {
+      const stored = this.#get(key);
+      if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (!stored) this.#setShared(key, restored(known, this.#now(), lapseMs));
+      return { kind: "restored" };
+    });
+  }
+
   read(key: SessionKey): Promise<SessionState> {
     return this.#step("read", () => this.#state(key));
   }
@@ -142,17 +208,29 @@ export class MemoryStore implements SessionStore {
     if (!stored) return { kind: "none", forgotten: undefined };
     if (stored.kind === "foreign") return unreadable(stored.reason);
     if (stored.kind === "forgotten") return { kind: "none", forgotten: stored.fence };
+    if (stored.kind === "shared")
+      return { kind: "shared", membership: stored.membership, nowMs: this.#now() };
     const { topicId, position, fence, holder, held, changedMs } = stored;
     return { kind: "session", topicId, position, fence, holder, held, changedMs };
   }
 
   seek(
     key: SessionKey,
-    { topicId, position }: { readonly topicId: string; readonly position: Buffer },
+    { topicId, position, positions }: SeekTo,
   ): Promise<{ readonly kind: "sought" } | { readonly kind: "none" } | Unusable> {
     return this.#step("seek", () => {
       const stored = this.#get(key);
       if (stored?.kind === "foreign") return unreadable(stored.reason);
+      if (stored?.kind === "shared") {
+        const { membership } = stored;
+        const shares = membership.shares.map((share, partition) => ({
+          ...share,
+          position: positions[partition] ?? { offset: 0, epoch: -1 },
+        }));
+        const seeks = membership.seeks + 1;
+        this.#setShared(key, { ...membership, topicId, seeks, shares });
+        return { kind: "sought" };
+      }
       if (stored?.kind !== "live") return { kind: "none" };
       const fence = { ...stored.fence, seeks: stored.fence.seeks + 1 };
       this.#set(key, { ...stored, topicId, position, fence });
@@ -166,7 +244,7 @@ export class MemoryStore implements SessionStore {
     return this.#step("forget", () => {
       const stored = this.#get(key);
       if (stored?.kind === "foreign") return unreadable(stored.reason);
-      if (stored?.kind !== "live") return { kind: "none" };
+      if (stored?.kind !== "live" && stored?.kind !== "shared") return { kind: "none" };
       const { generation, seeks } = stored.fence;
       const fence = { generation: this.#above(generation), claimId: "", seeks };
       this.#set(key, { kind: "forgotten", fence, untilMs: this.#now() + FORGOTTEN_MS });
@@ -202,6 +280,11 @@ export class MemoryStore implements SessionStore {
 
   #set(key: SessionKey, stored: Stored): void {
     this.#sessions.set(nameOf(key), stored);
+  }
+
+  #setShared(key: SessionKey, membership: Membership): void {
+    const { generation, seeks } = membership;
+    this.#set(key, { kind: "shared", fence: { generation, claimId: "", seeks }, membership });
   }
 
   async #step<T>(name: keyof SessionStore, act: () => T): Promise<T | StoreUnavailable> {

@@ -10,7 +10,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   [
     /^NOPERM|can't run this command/,
     "give this user the keys throughline:* with PING, EVAL, EVALSHA and what the scripts use: TYPE, TIME, " +
-      "HGET, HGETALL, HSET, HINCRBY, DEL, PEXPIRE; in a cluster also CLUSTER SLOTS and ASKING",
+      "HGET, HGETALL, HSET, HDEL, HINCRBY, DEL, PEXPIRE; in a cluster also CLUSTER SLOTS and ASKING",
   ],
   [/^READONLY/, "it is a replica: name its primary in --session-store"],
   [/^MOVED/, "it is a Redis Cluster: set --session-store-cluster true"],

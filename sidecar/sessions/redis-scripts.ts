@@ -4,10 +4,11 @@
  *
  * A record is a hash: `format`, `generation`, `claim`, `seeks`, then of a live session `topic`, `position`
  * (absent at first), `instance`, `attempt`, `server`, `held`, `unclean`, `sequence`, `changed`; of a
- * forgotten one `forgotten`. Numbers are decimal text; Lua's are doubles, so each stays below 2^53 and is
+ * forgotten one `forgotten`; of a shared one what member-scripts.ts says. Numbers are decimal text; Lua's are doubles, so each stays below 2^53 and is
  * written with %.0f, never in the short form that drops digits.
  */
 import { createHash } from "node:crypto";
+import { COMPARE, memberSteps } from "./member-scripts.ts";
 
 export interface Script {
   readonly text: string;
@@ -32,6 +33,7 @@ if kind ~= 'none' then
   for i = 1, #all, 2 do r[all[i]] = all[i + 1] end
   local numbers = {'generation', 'seeks'}
   if not r.forgotten then numbers = {'generation', 'seeks', 'attempt', 'sequence', 'changed'} end
+  if r.mode == 'shared' then numbers = {'generation', 'seeks', 'changed'} end
   for _, name in ipairs(numbers) do
     local number = tonumber(r[name])
     if not number or number < -1 or number > 9007199254740991 then
@@ -58,6 +60,7 @@ end
 const CLAIM = `
 local claim, topic, instance, attempt, server = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local moves, to, detached = ARGV[6], ARGV[7], ARGV[8]
+if live and r.mode then return {'other-mode'} end
 if live then
   if r.claim == claim then
     return {'claimed', r.generation, r.claim, r.seeks, r.position or false, r.unclean}
@@ -88,14 +91,7 @@ const SAVE = `
 local generation, claim, seeks = ARGV[1], ARGV[2], ARGV[3]
 local topic, instance, attempt, server = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local sequence, position, held = ARGV[8], ARGV[9], ARGV[10]
--- By bytes: the store compares text by its locale.
-local function compare(one, other)
-  for i = 1, math.min(#one, #other) do
-    local difference = string.byte(one, i) - string.byte(other, i)
-    if difference ~= 0 then return difference end
-  end
-  return #one - #other
-end
+if live and r.mode then return {'superseded'} end
 local order = 1
 if r then
   order = tonumber(generation) - tonumber(r.generation)
@@ -123,6 +119,7 @@ return {'saved'}
 
 const READ = `
 if not r then return {'none'} end
+if ours then return view('shared') end
 if not live then return {'none', r.generation, r.claim, r.seeks} end
 return {'session', r.generation, r.claim, r.seeks, r.topic, r.position or false,
   r.instance, r.attempt, r.server, r.held, r.changed}
@@ -131,7 +128,16 @@ return {'session', r.generation, r.claim, r.seeks, r.topic, r.position or false,
 const SEEK = `
 if not live then return {'none'} end
 redis.call('HINCRBY', key, 'seeks', 1)
-redis.call('HSET', key, 'topic', ARGV[1], 'position', ARGV[2])
+redis.call('HSET', key, 'topic', ARGV[1])
+-- A token cannot be read here.
+if not ours then
+  redis.call('HSET', key, 'position', ARGV[2])
+else
+  for i, s in ipairs(shares) do
+    s.offset, s.epoch = ARGV[1 + 2 * i] or '0', ARGV[2 + 2 * i] or '-1'
+    redis.call('HSET', key, 'p:' .. exact(i - 1), shareText(s))
+  end
+end
 return {'sought'}
 `;
 
@@ -145,12 +151,17 @@ redis.call('PEXPIRE', key, ${FORGOTTEN_MS})
 return {'forgotten'}
 `;
 
+const MEMBERS = memberSteps(READ_RECORD + STORE_TIME, FORMAT);
+
 export const SCRIPTS = {
   claim: script(READ_RECORD + STORE_TIME + CLAIM),
-  save: script(READ_RECORD + STORE_TIME + SAVE),
-  read: script(READ_RECORD + READ),
-  seek: script(READ_RECORD + SEEK),
+  save: script(READ_RECORD + STORE_TIME + COMPARE + SAVE),
+  read: script(MEMBERS.record + READ),
+  seek: script(MEMBERS.record + SEEK),
   forget: script(READ_RECORD + STORE_TIME + FORGET),
+  join: script(MEMBERS.join),
+  renew: script(MEMBERS.renew),
+  restore: script(MEMBERS.restore),
 } as const;
 
 function script(text: string): Script {

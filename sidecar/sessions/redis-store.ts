@@ -6,6 +6,9 @@
  * Each call ends within its time limit, and none throws. After `unavailable` the step may have been done:
  * it is safe to send again, a claim with the same claim id, a save with the same sequence.
  */
+
+import { joinWords, knownWords, membershipOf, placeWords, renewalWords } from "./member-words.ts";
+import type { Join, Membership, Renewal } from "./membership.ts";
 import { withAdvice } from "./redis-advice.ts";
 import type {
   Answer,
@@ -23,8 +26,11 @@ import type {
   Fence,
   Held,
   Holder,
+  JoinOutcome,
+  RenewOutcome,
   Save,
   SaveOutcome,
+  SeekTo,
   SessionKey,
   SessionState,
   SessionStore,
@@ -87,6 +93,8 @@ class RedisStore implements SessionStore {
         return { kind: "late", attempt: Number(one) };
       case "other-topic":
         return { kind: "other-topic", topicId: String(one), position: two ?? undefined };
+      case "other-mode":
+        return { kind: "other-mode" };
       default:
         return { kind: "superseded", by: holderOf(one, two, three) };
     }
@@ -117,6 +125,49 @@ class RedisStore implements SessionStore {
     }
   }
 
+  async join(key: SessionKey, join: Join): Promise<JoinOutcome> {
+    const answer = await this.#run([key, SCRIPTS.join, ...joinWords(join)]);
+    if ("kind" in answer) return answer;
+    const [word, ...values] = answer;
+    switch (word) {
+      case "joined":
+        return { kind: "joined", ...membershipOf(values) };
+      case "late":
+        return { kind: "late", attempt: Number(values[0]) };
+      case "other-topic":
+        return { kind: "other-topic", membership: membershipOf(values).membership };
+      case "other-mode":
+        return { kind: "other-mode" };
+      default:
+        return { kind: "unset" };
+    }
+  }
+
+  async renew(key: SessionKey, renewal: Renewal): Promise<RenewOutcome> {
+    const answer = await this.#run([key, SCRIPTS.renew, ...renewalWords(renewal)]);
+    if ("kind" in answer) return answer;
+    const [word, ...values] = answer;
+    const [instance, attempt, server] = values;
+    switch (word) {
+      case "renewed":
+        return { kind: "renewed", ...membershipOf(values) };
+      case "no-member":
+        if (instance === undefined) return { kind: "no-member", by: undefined };
+        return { kind: "no-member", by: holderOf(plain(instance), attempt, plain(server)) };
+      default:
+        return { kind: word === "none" ? "none" : "forgotten" };
+    }
+  }
+
+  async restore(
+    key: SessionKey,
+    known: Membership,
+    lapseMs: number,
+  ): Promise<{ readonly kind: "restored" } | Unusable> {
+    const answer = await this.#run([key, SCRIPTS.restore, ...knownWords(known, lapseMs)]);
+    return "kind" in answer ? answer : { kind: "restored" };
+  }
+
   async read(key: SessionKey): Promise<SessionState> {
     return stateOf(await this.#run([key, SCRIPTS.read]));
   }
@@ -128,9 +179,15 @@ class RedisStore implements SessionStore {
 
   async seek(
     key: SessionKey,
-    { topicId, position }: { readonly topicId: string; readonly position: Buffer },
+    { topicId, position, positions }: SeekTo,
   ): Promise<{ readonly kind: "sought" } | { readonly kind: "none" } | Unusable> {
-    const answer = await this.#run([key, SCRIPTS.seek, topicId, position]);
+    const answer = await this.#run([
+      key,
+      SCRIPTS.seek,
+      topicId,
+      position,
+      ...placeWords(positions),
+    ]);
     if ("kind" in answer) return answer;
     return { kind: answer[0] === "sought" ? "sought" : "none" };
   }
@@ -203,6 +260,10 @@ function fenceWords({ generation, claimId, seeks }: Fence): [string, string, str
 
 type Word = Buffer | null | undefined;
 
+function plain(word: Word): Buffer {
+  return Buffer.from(decodeURIComponent(String(word ?? "")));
+}
+
 function fenceOf(generation: Word, claimId: Word, seeks: Word): Fence {
   return { generation: Number(generation), claimId: String(claimId), seeks: Number(seeks) };
 }
@@ -213,6 +274,7 @@ function holderOf(instance: Word, attempt: Word, server: Word): Holder {
 
 function stateOf(answer: Words | Unusable): SessionState {
   if ("kind" in answer) return answer;
+  if (answer[0] === "shared") return { kind: "shared", ...membershipOf(answer.slice(1) as Word[]) };
   const [word, generation, claimId, seeks, topicId, position, ...rest] = answer;
   if (word === "none") {
     const forgotten = generation === undefined ? undefined : fenceOf(generation, claimId, seeks);

@@ -7,6 +7,7 @@ import type {
   GetSessionResponse,
   SeekSessionRequest,
   SeekSessionResponse,
+  SessionMember,
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure } from "../failure.ts";
@@ -14,6 +15,7 @@ import { resolveStart } from "../open.ts";
 import type { ServerContext } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { resolveTopic, topicInfo } from "../topics.ts";
+import { type Membership, placesOf } from "./membership.ts";
 import { lagBehind } from "./saved-position.ts";
 import { unavailable } from "./session-hold.ts";
 import { checkSessionName } from "./session-options.ts";
@@ -22,6 +24,8 @@ import { readStored, type Sessions } from "./sessions.ts";
 
 /** LOSS_GONE. */
 const GONE = 3;
+const EXCLUSIVE = 1;
+const SHARED = 2;
 
 interface Asked {
   readonly topic: CatalogTopic;
@@ -52,7 +56,8 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       const { info, identity, key, store } = asked(request);
       const state = usable(await store.read(key));
       if (state.kind === "none") throw notFound(request.session);
-      if (state.topicId !== info.id) {
+      const topicId = state.kind === "shared" ? state.membership.topicId : state.topicId;
+      if (topicId !== info.id) {
         throw new Failure(
           "POSITION_LOST",
           "The topic was recreated after this position was saved.",
@@ -61,8 +66,21 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
           },
         );
       }
+      if (state.kind === "shared") {
+        const { membership } = state;
+        const token = encodeToken(identity, placesOf(membership));
+        return {
+          token,
+          lag: BigInt(await lagOf(server.log, info, identity, token)),
+          held: membership.members.length > 0,
+          ...{ instance: "", server: "", mode: SHARED, members: membersOf(membership) },
+          generation: BigInt(membership.generation),
+          changedMs: BigInt(membership.changedMs),
+        };
+      }
       const { position, fence, holder, held, changedMs } = state;
       return {
+        ...{ mode: EXCLUSIVE, members: [] },
         token: position ?? Buffer.alloc(0),
         lag: BigInt(await lagOf(server.log, info, identity, position)),
         held,
@@ -81,7 +99,8 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
         throw new Failure("INVALID_REQUEST", "to.token.after: is for streams, not for sessions.");
       }
       const position = encodeToken(identity, start.positions);
-      const outcome = usable(await store.seek(key, { topicId: info.id, position }));
+      const { positions } = start;
+      const outcome = usable(await store.seek(key, { topicId: info.id, position, positions }));
       if (outcome.kind === "none") throw notFound(request.session);
       sessions?.changed(key);
       return { token: position };
@@ -94,6 +113,18 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       return {};
     },
   };
+}
+
+function membersOf({ members, shares }: Membership): SessionMember[] {
+  return members.map(({ id, instance, server }) => {
+    const partitions: number[] = [];
+    const awaited: number[] = [];
+    for (const [partition, { owner, target }] of shares.entries()) {
+      if (owner === id) partitions.push(partition);
+      else if (target === id) awaited.push(partition);
+    }
+    return { instance, server, partitions, awaited };
+  });
 }
 
 function usable<T extends { kind: string }>(outcome: T | Unusable): Exclude<T, Unusable> {

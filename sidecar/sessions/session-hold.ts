@@ -138,6 +138,7 @@ export class SessionHold {
     const { compare } = SESSION_RULES;
     if (state.kind === "unavailable") this.#down();
     else if (state.kind === "unreadable") this.#unreadable(state.reason);
+    else if (state.kind === "shared") this.#superseded(undefined);
     else if (state.kind === "none") {
       if (state.forgotten && compare(state.forgotten, fence) > 0) this.#superseded(undefined);
       // The store lost it: it is made again (T3).
@@ -236,7 +237,8 @@ export class SessionHold {
       this.changed();
     } else if (outcome.kind === "superseded") this.#superseded(outcome.by);
     else if (outcome.kind === "late") this.#superseded(this.#parts.holder);
-    else if (outcome.kind === "other-topic") this.#superseded(undefined);
+    else if (outcome.kind === "other-topic" || outcome.kind === "other-mode")
+      this.#superseded(undefined);
     else if (outcome.kind === "unreadable") this.#unreadable(outcome.reason);
   }
 

@@ -10,6 +10,7 @@ const BY_CREDITS = 2;
 
 export interface SessionOptions {
   readonly name: string;
+  readonly mode: "exclusive" | "shared";
   readonly instance: string;
   readonly attempt: number;
   readonly strict: boolean;
@@ -19,9 +20,6 @@ export interface SessionOptions {
 /** @throws Failure naming the field. */
 export function readSession(open: SessionOpen): SessionOptions {
   const mode = open.mode as number;
-  if (mode === SHARED) {
-    throw new Failure("NOT_IN_THIS_RELEASE", "open.session.mode: SHARED is not served yet.");
-  }
   if (mode < 0 || mode > SHARED) throw invalid("mode", `${mode} is not a session mode`);
   const acks = open.acks as number;
   if (acks < 0 || acks > BY_CREDITS) throw invalid("acks", `${acks} is not a way to acknowledge`);
@@ -30,6 +28,7 @@ export function readSession(open: SessionOpen): SessionOptions {
   }
   return {
     name: checkSessionName("open.session.name", open.name),
+    mode: mode === SHARED ? "shared" : "exclusive",
     instance: checkText("open.session.instance", open.instance, MAX_INSTANCE_BYTES),
     attempt: Number(open.attempt),
     strict: open.strict,

@@ -11,7 +11,8 @@
  *   generation, or of fewer seeks (a failover lost the last writes), is overwritten by a higher one.
  * - T4 Nothing expires but what ForgetSession leaves, for a day, to tell the holder.
  */
-import type { TopicId } from "../../kafka/log.ts";
+import type { Position, TopicId } from "../../kafka/log.ts";
+import type { Join, Membership, Renewal } from "./membership.ts";
 
 /** Names one session; each part may hold any character. */
 export interface SessionKey {
@@ -85,6 +86,8 @@ export type ClaimOutcome =
       readonly topicId: TopicId;
       readonly position: Buffer | undefined;
     }
+  /** It is a shared session. Nothing changed. */
+  | { readonly kind: "other-mode" }
   /** Only with `detachedForMs`. */
   | { readonly kind: "superseded"; readonly by: Holder }
   | Unusable;
@@ -113,6 +116,34 @@ export type SaveOutcome =
   | { readonly kind: "superseded"; readonly by: Holder | undefined }
   | Unusable;
 
+/** A shared session, and the store's time when it was so. */
+export interface Seen {
+  readonly membership: Membership;
+  readonly nowMs: number;
+}
+
+export type JoinOutcome =
+  | ({ readonly kind: "joined" } & Seen)
+  /** A new session: nothing changed, until a join says where it starts. */
+  | { readonly kind: "unset" }
+  /** A later connection of the same instance is a member. */
+  | { readonly kind: "late"; readonly attempt: number }
+  /** The session counts in a topic of another id. Nothing changed, until a join begins it anew. */
+  | { readonly kind: "other-topic"; readonly membership: Membership }
+  /** It is an exclusive session. Nothing changed. */
+  | { readonly kind: "other-mode" }
+  | Unusable;
+
+export type RenewOutcome =
+  /** Also when it came late, and did nothing. */
+  | ({ readonly kind: "renewed" } & Seen)
+  /** It lapsed, or left; with `by` a later connection of its instance took its place. */
+  | { readonly kind: "no-member"; readonly by: Holder | undefined }
+  /** The store lost the session: `restore` makes it again. */
+  | { readonly kind: "none" }
+  | { readonly kind: "forgotten" }
+  | Unusable;
+
 export type SessionState =
   | {
       readonly kind: "session";
@@ -125,20 +156,38 @@ export type SessionState =
       /** The store's time of the last save or claim. */
       readonly changedMs: number;
     }
+  | ({ readonly kind: "shared" } & Seen)
   /** Never made, lost, or forgotten (then with the fence that ForgetSession left). */
   | { readonly kind: "none"; readonly forgotten: Fence | undefined }
   | Unusable;
 
+/** The same place as a token and per partition. */
+export interface SeekTo {
+  readonly topicId: TopicId;
+  readonly position: Buffer;
+  readonly positions: readonly Position[];
+}
+
 export interface SessionStore {
   claim(key: SessionKey, claim: Claim): Promise<ClaimOutcome>;
   save(held: Held, save: Save): Promise<SaveOutcome>;
+  /** Shared sessions: the steps are those of membership.ts. */
+  join(key: SessionKey, join: Join): Promise<JoinOutcome>;
+  /** Renews, saves, lets go and leaves. */
+  renew(key: SessionKey, renewal: Renewal): Promise<RenewOutcome>;
+  /** Makes a session that the store lost again; does nothing when there is one. */
+  restore(
+    key: SessionKey,
+    known: Membership,
+    lapseMs: number,
+  ): Promise<{ readonly kind: "restored" } | Unusable>;
   read(key: SessionKey): Promise<SessionState>;
   /** As `read`, for many in one round trip: how holders learn that they are none (P5). */
   readMany(keys: readonly SessionKey[]): Promise<readonly SessionState[]>;
   /** Moves the position of a session that exists, held or not; its holder learns by its next save or look. */
   seek(
     key: SessionKey,
-    to: { readonly topicId: TopicId; readonly position: Buffer },
+    to: SeekTo,
   ): Promise<{ readonly kind: "sought" } | { readonly kind: "none" } | Unusable>;
   /** Removes the position, and ends whoever holds it (T4). */
   forget(

@@ -9,6 +9,8 @@ import { Failure } from "../failure.ts";
 import { afterRecreation, lookUp, type ResolvedStart, resolveStart } from "../open.ts";
 import type { Clock, ServerContext } from "../server-context.ts";
 import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
+import type { MemberHold } from "./member-hold.ts";
+import { type OpenedMember, openMember } from "./members.ts";
 import { SessionHold, unavailable } from "./session-hold.ts";
 import type { SessionOptions } from "./session-options.ts";
 import type { Claim, ClaimOutcome, SessionKey, SessionStore } from "./session-store.ts";
@@ -36,7 +38,7 @@ export interface OpenedSession {
 
 type Server = Pick<
   ServerContext,
-  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "logger" | "metrics"
+  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "limits" | "metrics"
 >;
 
 /** Hears which sessions are held here, for show. */
@@ -54,6 +56,7 @@ export class Sessions {
   readonly #clock: Clock;
   readonly #follower: SessionFollower | undefined;
   readonly #holds = new Set<SessionHold>();
+  readonly #members = new Set<MemberHold>();
   readonly #leaving = new Set<Promise<void>>();
   #cancelLook: () => void;
   #closed = false;
@@ -65,6 +68,11 @@ export class Sessions {
     this.#clock = clock;
     this.#follower = follower;
     this.#cancelLook = clock.setTimer(LOOK_EVERY_MS, () => void this.#look());
+  }
+
+  /** For intervals. */
+  get clock(): Clock {
+    return this.#clock;
   }
 
   get store(): SessionStore {
@@ -150,6 +158,11 @@ export class Sessions {
         };
       case "unreadable":
         throw new Failure("SESSION_UNREADABLE", outcome.reason);
+      case "other-mode":
+        throw new Failure(
+          "SESSION_MODE_DIFFERS",
+          "open.session.mode: this session is stored as SHARED.",
+        );
       case "late":
         throw new Failure(
           "SUPERSEDED",
@@ -166,12 +179,33 @@ export class Sessions {
     this.#follower?.held(hold);
   }
 
+  /** Joins a shared session. @throws Failure; nothing has changed then. */
+  async openMember(
+    of: SessionTopic,
+    options: SessionOptions,
+    open: Pick<SubscribeOpen, "start" | "recovery">,
+  ): Promise<OpenedMember> {
+    const parts = {
+      ...{ server: this.#server, store: this.#store, clock: this.#clock, id: this.#id() },
+      key: this.key(of.topic.name, options.name),
+      leave: (hold: MemberHold, isInOrder: boolean) =>
+        this.#members.delete(hold) ? this.#left(hold.close(isInOrder)) : Promise.resolve(),
+    };
+    const opened = await openMember(parts, of, options, open);
+    this.#members.add(opened.hold);
+    return opened;
+  }
+
   /** The stream has ended. Resolves when the store has where it stood, or gave no answer in time. */
   leave(hold: SessionHold): Promise<void> {
     this.#holds.delete(hold);
-    const left = hold.close().finally(() => {
+    return this.#left(hold.close(), () => this.#follower?.left(hold));
+  }
+
+  #left(closing: Promise<void>, then = (): void => {}): Promise<void> {
+    const left = closing.finally(() => {
       this.#leaving.delete(left);
-      this.#follower?.left(hold);
+      then();
     });
     this.#leaving.add(left);
     return left;
@@ -187,6 +221,8 @@ export class Sessions {
     this.#closed = true;
     this.#cancelLook();
     for (const hold of this.#holds) void this.leave(hold);
+    for (const hold of this.#members) void this.#left(hold.close(false));
+    this.#members.clear();
   }
 
   async #look(): Promise<void> {

@@ -7,35 +7,69 @@ import type { Ack, Opened, SubscribeResponse } from "../../proto/gen/throughline
 import type { Cursor } from "../dispatch/cursor.ts";
 import type { Slice } from "../dispatch/partition-dispatch.ts";
 import { Failure } from "../failure.ts";
-import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
-import { type AckMode, Acks } from "./acks.ts";
+import type { SessionFrames } from "../stream.ts";
+import { encodeToken, type TokenIdentity } from "../token.ts";
+import { AckIntake } from "./ack-intake.ts";
+import type { AckMode } from "./acks.ts";
 import type { SessionStream } from "./session-hold.ts";
 import type { Holder } from "./session-store.ts";
 import { type OpenedSession, readStored, type Sessions } from "./sessions.ts";
 
+/** What a Subscription has of its session, exclusive or shared. */
+export interface SessionOfStream extends SessionFrames {
+  /** The cursors are where the stream starts. @throws Failure */
+  begin(): Promise<void>;
+  /** What Opened says of it; notices may follow once it was sent. */
+  readonly opened: NonNullable<Opened["session"]>;
+  openedSent(): void;
+  readonly savedToken: Buffer;
+  /** @throws Failure INVALID_REQUEST, and nothing moved. */
+  ack(ack: Ack): void;
+  /** @throws Failure INVALID_REQUEST, and nothing moved. */
+  returned(events: number): void;
+  /** The scan has moved: with nothing out the position goes with it. */
+  scanned(): void;
+  /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
+  recovered(cursor: Cursor, notice: Buffer): void;
+  /** The topic has more partitions. True: the session sees to them. */
+  grown(partitions: number): boolean;
+  /**
+   * Resolves when the session is saved, and released: if all that was sent is acknowledged, or the client
+   * left in order, which says that it took nothing that it did not acknowledge.
+   */
+  close(isInOrder: boolean): Promise<void>;
+}
+
 /** What a session may do to the stream that has it. */
 export interface SessionOwner {
-  readonly cursors: readonly Cursor[];
+  /** By partition. */
+  readonly cursors: ReadonlyMap<number, Cursor>;
   send(kind: NonNullable<SubscribeResponse["kind"]>): void;
   fail(failure: Failure): void;
   /** Moves the cursors, one per partition. Nothing is sent from there before `goOn`. */
   reposition(positions: readonly Position[]): void;
   goOn(): void;
+  token(): Buffer;
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Shared sessions: a partition is delivered from here, and no more. */
+  deliver(partition: number, position: Position): void;
+  withdraw(partition: number): void;
+  /** Shared sessions: what the token says of partitions that are not delivered. */
+  elsewhere(positions: readonly Position[]): void;
 }
 
-export class StreamSession implements SessionStream {
+export class ExclusiveSession implements SessionOfStream, SessionStream {
+  readonly mayDeliver = true;
   readonly #sessions: Sessions;
   readonly #opened: OpenedSession;
   readonly #identity: TokenIdentity;
-  readonly #mode: AckMode;
   readonly #owner: SessionOwner;
-  #acks: Acks | undefined;
+  readonly #intake: AckIntake;
   /** Notices wait until Opened was sent. */
   #told = false;
   #unverified = false;
   #isInOrder = false;
-  /** Acknowledgements are of events before this notice until the client acknowledges its token. */
-  #awaited: Buffer | undefined;
 
   constructor(
     sessions: Sessions,
@@ -47,18 +81,15 @@ export class StreamSession implements SessionStream {
     this.#sessions = sessions;
     this.#opened = opened;
     this.#identity = identity;
-    this.#mode = mode;
     this.#owner = owner;
+    this.#intake = new AckIntake(mode, identity);
   }
 
-  /** The cursors are where the stream starts. @throws Failure */
   async begin(): Promise<void> {
-    this.#acks = new Acks(this.#mode, this.#owner.cursors);
     this.#sessions.watch(this.#opened.hold);
     await this.#opened.hold.begin(this);
   }
 
-  /** What Opened says of it; notices may follow. */
   get opened(): NonNullable<Opened["session"]> {
     const { hold, stored, tokenIsOlder } = this.#opened;
     return {
@@ -83,85 +114,66 @@ export class StreamSession implements SessionStream {
     return before.offset < (this.#opened.redelivered?.[partition]?.offset ?? 0);
   }
 
+  holds(cursor: Cursor): void {
+    this.#intake.acks.hold(cursor);
+  }
+
   sent(partition: number, slice: Slice): void {
-    this.#acks?.sent(partition, slice);
+    this.#intake.acks.sent(partition, slice);
   }
 
-  /** @throws Failure INVALID_REQUEST, and nothing moved. */
-  ack({ positions, token }: Ack): void {
-    if (positions.length === 0 && token.length === 0) {
-      throw new Failure("INVALID_REQUEST", "ack: names neither positions nor a token.");
-    }
-    if (this.#awaited) {
-      if (this.#awaited.equals(token)) this.#awaited = undefined;
-      return;
-    }
-    if (positions.length > 0) this.#acks?.ack(positions);
-    if (token.length > 0) {
-      const read = decodeToken(token, this.#identity, this.#owner.cursors.length, "ack.token");
-      if (read.kind === "recreated") {
-        throw new Failure("INVALID_TOKEN", "ack.token: is of the topic before it was recreated.");
-      }
-      this.#acks?.ackAll(read.positions);
-    }
+  ack(ack: Ack): void {
+    this.#intake.ack(ack, this.#owner.cursors.size);
     this.#opened.hold.changed();
   }
 
-  /** @throws Failure INVALID_REQUEST, and nothing moved. */
   returned(events: number): void {
-    this.#acks?.returned(events);
+    this.#intake.acks.returned(events);
     this.#opened.hold.changed();
   }
 
-  /** The scan has moved: with nothing out the position goes with it. */
   scanned(): void {
     this.#opened.hold.changed();
   }
 
-  /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
-  recovered({ partition }: Cursor, notice: Buffer): void {
-    if (this.#acks?.recovered(partition) && this.#mode === "explicit") this.#awaited = notice;
+  grown(): boolean {
+    return false;
+  }
+
+  recovered(cursor: Cursor, notice: Buffer): void {
+    this.#intake.recovered(cursor, notice);
     this.#opened.hold.changed();
   }
 
-  /**
-   * Resolves when the session is saved, and released: if all that was sent is acknowledged, or the client
-   * left in order, which says that it took nothing that it did not acknowledge.
-   */
   close(isInOrder: boolean): Promise<void> {
     this.#isInOrder ||= isInOrder;
     return this.#sessions.leave(this.#opened.hold);
   }
 
   position(): Buffer {
-    return encodeToken(this.#identity, (this.#acks as Acks).positions());
+    const positions: Position[] = [];
+    for (const [partition, position] of this.#intake.acks.positions())
+      positions[partition] = position;
+    return encodeToken(this.#identity, positions);
   }
 
   outstanding(): boolean {
-    const acks = this.#acks as Acks;
+    const { acks } = this.#intake;
     // What the holder before may have delivered stays in doubt until the position has passed it (P3).
     const { redelivered } = this.#opened;
-    const inDoubt = acks
-      .positions()
-      .some(({ offset }, p) => offset < (redelivered?.[p]?.offset ?? 0));
+    const inDoubt = Array.from(acks.positions()).some(
+      ([partition, { offset }]) => offset < (redelivered?.[partition]?.offset ?? 0),
+    );
     return inDoubt || (acks.outstanding && !this.#isInOrder);
   }
 
   superseded(by: Holder | undefined): void {
-    const { instance = "", server = "" } = by ?? {};
-    if (this.#told) {
-      this.#owner.send({
-        $case: "superseded",
-        value: { byInstance: instance, byServer: server },
-      });
-    }
-    const who = by ? `A stream of instance "${instance}" on server "${server}"` : "ForgetSession";
-    this.#owner.fail(new Failure("SUPERSEDED", `${who} took this session.`));
+    supersededBy(this.#owner, by, this.#told);
   }
 
   sought(position: Buffer): void {
     const owner = this.#owner;
-    const positions = readStored(position, this.#identity, owner.cursors.length);
+    const positions = readStored(position, this.#identity, owner.cursors.size);
     if (!positions) {
       this.failed(
         new Failure("SESSION_UNREADABLE", "The position sought is no token of this topic."),
@@ -169,9 +181,8 @@ export class StreamSession implements SessionStream {
       return;
     }
     owner.reposition(positions);
-    for (const { partition } of owner.cursors) this.#acks?.restart(partition);
     if (!this.#told) return;
-    if (this.#mode === "explicit") this.#awaited = position;
+    this.#intake.await(position);
     const seeks = BigInt(this.#opened.hold.fence?.seeks ?? 0);
     owner.send({ $case: "repositioned", value: { token: position, seeks } });
     owner.goOn();
@@ -185,4 +196,14 @@ export class StreamSession implements SessionStream {
   failed(failure: Failure): void {
     this.#owner.fail(failure);
   }
+}
+
+/** @param isTold the client hears of it before its stream ends. */
+export function supersededBy(owner: SessionOwner, by: Holder | undefined, isTold: boolean): void {
+  const { instance = "", server = "" } = by ?? {};
+  if (isTold) {
+    owner.send({ $case: "superseded", value: { byInstance: instance, byServer: server } });
+  }
+  const who = by ? `A stream of instance "${instance}" on server "${server}"` : "ForgetSession";
+  owner.fail(new Failure("SUPERSEDED", `${who} took this session.`));
 }

@@ -162,7 +162,7 @@ export function essentialCases(driver: () => Driver): void {
         await store.save(held, saveOf(1, "x")),
         await store.read(key),
         (await store.readMany([key]))[0],
-        await store.seek(key, { topicId: TOPIC, position: at("x") }),
+        await store.seek(key, { topicId: TOPIC, position: at("x"), positions: [] }),
         await store.forget(key),
       ])
         expect(outcome).toMatchObject({ kind: "unreadable", reason: expect.any(String) });

@@ -7,6 +7,7 @@ import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { MemoryStore } from "../../sidecar/sessions/memory-store.ts";
 import { type Driver, essentialCases } from "./cases.ts";
 import { decisionCases } from "./decisions.ts";
+import { membershipCases } from "./memberships.ts";
 import { DAY_MS, openPlain, openStore, type Plain, plainDeeds, SLOW_MS } from "./real-store.ts";
 
 describe("in memory", () => {
@@ -26,6 +27,7 @@ describe("in memory", () => {
   };
   essentialCases(() => driver);
   decisionCases(() => driver);
+  membershipCases(() => driver);
 });
 
 describe("in Redis", () => {
@@ -52,4 +54,5 @@ describe("in Redis", () => {
   }, SLOW_MS);
   essentialCases(() => driver);
   decisionCases(() => driver);
+  membershipCases(() => driver);
 });

@@ -104,7 +104,7 @@ export function decisionCases(driver: () => Driver): void {
   test("who holds a session that was sought is told once, and goes on with the new fence", async () => {
     const { held, fence } = await claimed(store, key, claimOf(holder("a")));
     await store.save(held, saveOf(1, "p1"));
-    expect(await other.seek(key, { topicId: TOPIC, position: at("s") })).toEqual({
+    expect(await other.seek(key, { topicId: TOPIC, position: at("s"), positions: [] })).toEqual({
       kind: "sought",
     });
     const told = await store.save(held, saveOf(2, "p2"));
@@ -121,7 +121,9 @@ export function decisionCases(driver: () => Driver): void {
 
   test("a session that is not there cannot be sought or forgotten", async () => {
     const none = { kind: "none" };
-    expect(await store.seek(key, { topicId: TOPIC, position: at("s") })).toEqual(none);
+    expect(await store.seek(key, { topicId: TOPIC, position: at("s"), positions: [] })).toEqual(
+      none,
+    );
     expect(await store.forget(key)).toEqual(none);
     expect(await store.read(key)).toEqual({ kind: "none", forgotten: undefined });
   });
@@ -142,14 +144,16 @@ export function decisionCases(driver: () => Driver): void {
     const state = await store.read(key);
     if (state.kind !== "none" || !state.forgotten) throw new Error(JSON.stringify(state));
     expect(state.forgotten.generation).toBeGreaterThan(held.fence.generation);
-    expect(await store.seek(key, { topicId: TOPIC, position: at("s") })).toEqual({ kind: "none" });
+    expect(await store.seek(key, { topicId: TOPIC, position: at("s"), positions: [] })).toEqual({
+      kind: "none",
+    });
     expect(await store.forget(key)).toEqual({ kind: "none" });
     expect(await driver().isGoneInADay(key)).toBe(true);
   });
 
   test("a session that is claimed after it was forgotten begins anew, above, and does not expire (T1, T4)", async () => {
     const { held } = await claimed(store, key, claimOf(holder("a"), { reposition: at("p") }));
-    await store.seek(key, { topicId: TOPIC, position: at("s") });
+    await store.seek(key, { topicId: TOPIC, position: at("s"), positions: [] });
     await store.forget(key);
     const again = await claimed(store, key, claimOf(holder("b")));
     expect(again).toMatchObject({ position: undefined, unclean: false, fence: { seeks: 0 } });

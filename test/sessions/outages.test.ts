@@ -49,7 +49,7 @@ async function allUnavailable(): Promise<string[]> {
     store.claim(key, claimOf(holder("b"))),
     store.save(held, saveOf(2, "p2")),
     store.read(key),
-    store.seek(key, { topicId: "topic-1", position: at("s") }),
+    store.seek(key, { topicId: "topic-1", position: at("s"), positions: [] }),
     store.forget(key),
     ...(await store.readMany([key, newKey()])),
   ]);

@@ -12,7 +12,7 @@ import { openPlain, openStore, type Plain, plainDeeds, SLOW_MS } from "./real-st
 const PASSWORD = 'se"cr\\et-42';
 /** No more than the product needs. */
 const RIGHTS =
-  "~throughline:* -@all +ping +eval +evalsha +type +hget +hgetall +hset +hincrby +del +pexpire +time";
+  "~throughline:* -@all +ping +eval +evalsha +type +hget +hgetall +hset +hdel +hincrby +del +pexpire +time";
 
 let directory: string;
 let redis: EmbeddedStore;

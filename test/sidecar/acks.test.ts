@@ -22,7 +22,8 @@ function bed(mode: AckMode, partitions = 1) {
     { length: partitions },
     (_, partition) => new Cursor({} as CursorOwner, partition, 0, -1),
   );
-  const acks = new Acks(mode, cursors);
+  const acks = new Acks(mode);
+  for (const cursor of cursors) acks.hold(cursor);
   return {
     acks,
     cursors,
@@ -35,7 +36,7 @@ function bed(mode: AckMode, partitions = 1) {
       const { length: count } = indexes;
       acks.sent(partition, { segment: of, ranges, count, bytes: 0, end: of.count, before });
     },
-    at: () => acks.positions().map(({ offset, epoch }) => [offset, epoch]),
+    at: () => [...acks.positions().values()].map(({ offset, epoch }) => [offset, epoch]),
     ack: (offset: number, partition = 0) => acks.ack([{ partition, offset: BigInt(offset) }]),
   };
 }

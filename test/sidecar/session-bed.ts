@@ -14,7 +14,7 @@ import {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Config } from "../../sidecar/config.ts";
 import { ERROR_TRAILER } from "../../sidecar/failure.ts";
-import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
+import { DEFAULT_LIMITS, type Limits } from "../../sidecar/limits.ts";
 import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 import { MemoryStore, type MemoryStoreOptions } from "../../sidecar/sessions/memory-store.ts";
@@ -54,6 +54,7 @@ export class Stream {
   /** Payloads, in order; those of frames that may be redelivered end with "?". */
   readonly events: string[] = [];
   ended: ErrorInfo | "ended" | undefined;
+  onBatch: (batch: Of<"batch">) => void = () => {};
   readonly #call: ClientDuplexStream<SubscribeRequest, SubscribeResponse>;
   #changed: () => void = () => {};
   #read = 0;
@@ -66,6 +67,7 @@ export class Stream {
       if (kind.$case === "batch") {
         const mark = kind.value.maybeRedelivered ? "?" : "";
         for (const { payload } of kind.value.events) this.events.push(`${payload}${mark}`);
+        this.onBatch(kind.value);
       }
       this.#changed();
     });
@@ -162,8 +164,10 @@ export class SessionBed {
   lookUps: Promise<void> = Promise.resolve();
   #catalog!: CatalogWriter;
   #published = 0;
+  readonly #limits: Limits;
 
-  constructor(options: Partial<MemoryStoreOptions> = {}) {
+  constructor(options: Partial<MemoryStoreOptions> = {}, limits: Partial<Limits> = {}) {
+    this.#limits = { ...DEFAULT_LIMITS, ...limits };
     this.store = new MemoryStore({ now: Date.now, ...options });
   }
 
@@ -171,7 +175,7 @@ export class SessionBed {
     this.#catalog = await CatalogWriter.open(this.log, "test", () => 1);
     await this.apply(partitions);
     for (const serverName of ["A", "B"]) {
-      const config = { ...CONFIG, serverName };
+      const config = { ...CONFIG, serverName, limits: this.#limits };
       const logger = makeLogger("silent", serverName);
       const server = await startServer(config, this.#shared(), logger, this.store);
       const stub = new ThroughlineServiceClient(server.address, credentials.createInsecure());

@@ -288,7 +288,14 @@ test("a forgotten session that was made again meanwhile keeps its group; one wit
 test("a session that nobody holds is shown where it was sought to", async () => {
   const bed = new Bed();
   await bed.stored("s", 5, 5);
-  await bed.store.seek(key("s"), { topicId: bed.topic.id, position: bed.token(2, 0) });
+  await bed.store.seek(key("s"), {
+    topicId: bed.topic.id,
+    position: bed.token(2, 0),
+    positions: [
+      { offset: 2, epoch: -1 },
+      { offset: 0, epoch: -1 },
+    ],
+  });
   bed.mirror.changed(key("s"));
   expect(await bed.beats()).toEqual(["s 2,0"]);
 });

@@ -374,7 +374,6 @@ test("bad session fields are named, and claim nothing", async () => {
     [{ name: "x".repeat(201) }, "open.session.name: has 201 bytes"],
     [{ instance: "x".repeat(101) }, "open.session.instance: has 101 bytes"],
     [{ mode: 9 }, "open.session.mode: 9 is not a session mode"],
-    [{ mode: 2 }, "open.session.mode: SHARED is not served yet"],
     [{ acks: 9 }, "open.session.acks: 9 is not a way to acknowledge"],
   ] as const) {
     const stream = bed.stream("A", session as Parameters<typeof bed.stream>[1]);

@@ -158,7 +158,7 @@ export class World {
     });
     client.stream = stream;
     client.busyUntil = 0;
-    stream.addCursor(at.offset, at.epoch, false);
+    stream.addCursor(0, at, false);
     stream.start();
     this.#giveCredit(client, stream);
   }
@@ -216,7 +216,7 @@ export class World {
 
   #quiet(): boolean {
     return this.#clients.every((client) => {
-      const cursor = client.stream?.cursors[0];
+      const cursor = client.stream?.cursors.get(0);
       return client.expected >= this.#committed.length && cursor?.place.at === "live";
     });
   }
@@ -224,7 +224,7 @@ export class World {
   #stuck(): string {
     return this.#clients
       .map((client) => {
-        const cursor = client.stream?.cursors[0];
+        const cursor = client.stream?.cursors.get(0);
         return `${client.expected}/${this.#committed.length} ${cursor?.place.at ?? "no stream"}`;
       })
       .join(", ");

@@ -61,7 +61,6 @@ export const SessionMode = {
   /** SESSION_MODE_UNSPECIFIED - Same as SESSION_MODE_EXCLUSIVE. */
   SESSION_MODE_UNSPECIFIED: 0,
   SESSION_MODE_EXCLUSIVE: 1,
-  /** SESSION_MODE_SHARED - Not served in this release. */
   SESSION_MODE_SHARED: 2,
   UNRECOGNIZED: -1,
 } as const;
@@ -454,8 +453,21 @@ export interface Credit {
 }
 
 /**
- * A named session of one topic. The newest stream that opens it holds it; an older one ends with
- * Superseded and cannot move its position any more (P5).
+ * A named session of one topic.
+ *
+ * Exclusive: the newest stream that opens it holds it; an older one ends with Superseded and cannot move its
+ * position any more (P5).
+ *
+ * Shared: every stream that opens it is a member, on whatever servers, and the members split the topic's
+ * partitions; with more members than partitions some wait without. Assigned says what a stream has, Revoked
+ * what it is about to lose. A partition that moves is not delivered any more; once the client has
+ * acknowledged what it was sent of it, or the deadline is over, the position is saved and the next member
+ * goes on from there. A member whose server is silent for too long has lapsed: its partitions are the
+ * others', and its stream ends with MEMBER_LAPSED. A connection that breaks without Leave keeps its
+ * partitions for some seconds, so that the same instance has them back at once. A start is used by the first
+ * member of a new session only; a token is refused.
+ *
+ * A name has one mode: opening it in the other fails with SESSION_MODE_DIFFERS.
  */
 export interface SessionOpen {
   /** 1 to 200 bytes of UTF-8 without control characters. */
@@ -475,12 +487,13 @@ export interface SessionOpen {
 
 /**
  * Moves the session's position. Refused with INVALID_REQUEST, and nothing moves, when it names what was
- * not sent yet or lies before what was acknowledged.
+ * not sent yet or lies before what was acknowledged, or is of a partition that the stream does not hold. Of a
+ * partition that it held before, what was sent then is no mistake: it moves nothing any more.
  */
 export interface Ack {
   /** Cumulative per partition: the offset and everything before it. */
   positions: EventPosition[];
-  /** Everything up to and including the frame that carried this token. */
+  /** Everything up to and including the frame that carried this token, of the partitions that are held. */
   token: Buffer;
 }
 
@@ -507,7 +520,7 @@ export interface SubscribeResponse {
 }
 
 export interface Opened {
-  /** The resolved start: opening with it gives this stream again. */
+  /** The resolved start: opening with it gives this stream again. Of a shared session: where it stands. */
   token: Buffer;
   /** Partitions of the topic, 0 to partitions - 1. */
   partitions: number;
@@ -518,7 +531,7 @@ export interface Opened {
 }
 
 export interface OpenedSession {
-  /** Rises with each claim of the session. */
+  /** Rises with each claim of the session; of a shared session, with each partition that changes hands. */
   generation: bigint;
   /**
    * The position that was stored before this stream opened; empty for a new session, and while the
@@ -543,14 +556,18 @@ export interface Batch {
    * and may have delivered what it could not save.
    */
   maybeRedelivered: boolean;
-  /** Position after this batch, over all partitions. */
+  /**
+   * Position after this batch, over all partitions. Of a shared session: for the partitions that the stream
+   * holds. For the others it is the last position that they are known to have saved, so that it never claims
+   * what no member has acknowledged; for one that was revoked it may go back to that.
+   */
   token: Buffer;
 }
 
 export interface Heartbeat {
   /** Never ahead of what was delivered; advances past events that the filter does not admit. */
   token: Buffer;
-  /** Events between this stream and the end of the log, over all partitions; -1 when not known. */
+  /** Events between this stream and the end of the log, over all partitions that it delivers; -1 when not known. */
   lag: bigint;
   /** What the stream waits for. */
   waitsFor: WaitsFor;
@@ -574,7 +591,8 @@ export interface Superseded {
 
 /**
  * The session store does not answer: this stream delivers, and saves nothing until it does. It may have
- * been superseded without knowing it.
+ * been superseded without knowing it. A member of a shared session delivers on until it would have lapsed,
+ * then waits for the store.
  */
 export interface Unverified {
 }
@@ -603,14 +621,21 @@ export interface Restarted {
   token: Buffer;
 }
 
-/** Shared sessions: this stream now owns the partitions. */
+/**
+ * Shared sessions: this stream has these partitions too, and delivers them. The first one follows Opened, also
+ * when it has none.
+ */
 export interface Assigned {
   partitions: number[];
 }
 
-/** Shared sessions: ack what is in flight; the partitions move at the deadline. */
+/**
+ * Shared sessions: nothing more of these partitions comes. Acknowledge what was taken of them: they move when
+ * all that was sent is acknowledged, or at the deadline.
+ */
 export interface Revoked {
   partitions: number[];
+  /** Milliseconds since 1970; 0 when they are another member's already. */
   deadlineMs: bigint;
 }
 
@@ -660,14 +685,26 @@ export interface GetSessionResponse {
   token: Buffer;
   /** Events between it and the end of the log, over all partitions; -1 when not known. */
   lag: bigint;
-  /** False after the last holder left in order. */
+  /** False after the last holder left in order; of a shared session, without members. */
   held: boolean;
-  /** The last holder. */
+  /** The last holder; empty of a shared session. */
   instance: string;
   server: string;
   generation: bigint;
   /** When the record was changed last, milliseconds since 1970 by the store's clock. */
   changedMs: bigint;
+  mode: SessionMode;
+  /** Of a shared session, in no order. */
+  members: SessionMember[];
+}
+
+export interface SessionMember {
+  instance: string;
+  server: string;
+  /** What it delivers. */
+  partitions: number[];
+  /** What it gets when the members that deliver it have let go. */
+  awaited: number[];
 }
 
 export interface SeekSessionRequest {
@@ -3783,7 +3820,17 @@ export const GetSessionRequest: MessageFns<GetSessionRequest> = {
 };
 
 function createBaseGetSessionResponse(): GetSessionResponse {
-  return { token: Buffer.alloc(0), lag: 0n, held: false, instance: "", server: "", generation: 0n, changedMs: 0n };
+  return {
+    token: Buffer.alloc(0),
+    lag: 0n,
+    held: false,
+    instance: "",
+    server: "",
+    generation: 0n,
+    changedMs: 0n,
+    mode: 0,
+    members: [],
+  };
 }
 
 export const GetSessionResponse: MessageFns<GetSessionResponse> = {
@@ -3817,6 +3864,12 @@ export const GetSessionResponse: MessageFns<GetSessionResponse> = {
         throw new globalThis.Error("value provided for field message.changedMs of type int64 too large");
       }
       writer.uint32(56).int64(message.changedMs);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(64).int32(message.mode);
+    }
+    for (const v of message.members) {
+      SessionMember.encode(v!, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -3889,6 +3942,129 @@ export const GetSessionResponse: MessageFns<GetSessionResponse> = {
 
             message.changedMs = reader.int64() as bigint;
             continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.members.push(SessionMember.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSessionMember(): SessionMember {
+  return { instance: "", server: "", partitions: [], awaited: [] };
+}
+
+export const SessionMember: MessageFns<SessionMember> = {
+  encode(message: SessionMember, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.instance !== "") {
+      writer.uint32(10).string(message.instance);
+    }
+    if (message.server !== "") {
+      writer.uint32(18).string(message.server);
+    }
+    if (message.partitions.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.partitions) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.awaited.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.awaited) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionMember {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionMember();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.server = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.partitions.push(reader.int32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.partitions.push(reader.int32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.awaited.push(reader.int32());
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.awaited.push(reader.int32());
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {

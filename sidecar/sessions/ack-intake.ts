@@ -1,0 +1,51 @@
+/**
+ * What a client says of the events of its session's stream: acks by position and by token, and credit that
+ * came back. Neighbour: acks.ts keeps what follows of it. Pure.
+ */
+import type { Ack } from "../../proto/gen/throughline/v1/throughline.ts";
+import type { Cursor } from "../dispatch/cursor.ts";
+import { Failure } from "../failure.ts";
+import { decodeToken, type TokenIdentity } from "../token.ts";
+import { type AckMode, Acks } from "./acks.ts";
+
+export class AckIntake {
+  readonly acks: Acks;
+  readonly #mode: AckMode;
+  readonly #identity: TokenIdentity;
+  /** Acknowledgements are of events before this notice until the client acknowledges its token. */
+  #awaited: Buffer | undefined;
+
+  constructor(mode: AckMode, identity: TokenIdentity) {
+    this.#mode = mode;
+    this.#identity = identity;
+    this.acks = new Acks(mode);
+  }
+
+  /** @param partitions of the topic. @throws Failure INVALID_REQUEST, and nothing moved. */
+  ack({ positions, token }: Ack, partitions: number): void {
+    if (positions.length === 0 && token.length === 0) {
+      throw new Failure("INVALID_REQUEST", "ack: names neither positions nor a token.");
+    }
+    if (this.#awaited) {
+      if (this.#awaited.equals(token)) this.#awaited = undefined;
+      return;
+    }
+    if (positions.length > 0) this.acks.ack(positions);
+    if (token.length === 0) return;
+    const read = decodeToken(token, this.#identity, partitions, "ack.token");
+    if (read.kind === "recreated") {
+      throw new Failure("INVALID_TOKEN", "ack.token: is of the topic before it was recreated.");
+    }
+    this.acks.ackAll(read.positions);
+  }
+
+  /** The client hears by a notice with this token that what it was sent counts no more. */
+  await(notice: Buffer): void {
+    if (this.#mode === "explicit") this.#awaited = notice;
+  }
+
+  /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
+  recovered({ partition }: Cursor, notice: Buffer): void {
+    if (this.acks.recovered(partition)) this.await(notice);
+  }
+}
