@@ -10,8 +10,10 @@ import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CreditBalance } from "../../sidecar/credit.ts";
 import { CatchUpBudget } from "../../sidecar/dispatch/catch-up-budget.ts";
+import { CatchUpLoad } from "../../sidecar/dispatch/catch-up-load.ts";
 import type { DispatchHost } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
+import type { PlanningPace } from "../../sidecar/dispatch/plan-catch-up.ts";
 import type { DispatchRules } from "../../sidecar/dispatch/rules.ts";
 import { Dispatch } from "../../sidecar/dispatch/topic-dispatch.ts";
 import { Turns } from "../../sidecar/dispatch/turns.ts";
@@ -51,6 +53,8 @@ class Client {
 }
 
 const PAYLOAD_BYTES = 40;
+/** An interleaving lasts some hundred milliseconds. */
+const PACE: PlanningPace = { youngMs: 10, soonMs: 20, againMs: 5 };
 
 export class World {
   readonly counts: Counts;
@@ -247,6 +251,8 @@ export class World {
       rules,
       budget: new CatchUpBudget(3),
       turns: new Turns(this.#clock, 1000, (begin) => void this.#clock.setTimer(0, begin)),
+      pace: PACE,
+      load: new CatchUpLoad(() => this.#random.chance(0.3), PACE, 0),
       limits: {
         tailPartitionBytes: 3000,
         catchUpWindowBytes: 2500,
