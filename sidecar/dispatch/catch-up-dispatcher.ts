@@ -6,10 +6,10 @@
  * - C1 Its tail is one run without a hole from where it started to `tail.next`.
  * - C2 It reads on only when its window has room; the oldest segment goes only when no member needs it,
  *   so a member is never skipped: it is served, or it leaves with its position (P2).
- * - C3 A member that takes nothing leaves: after `sharedStallMs` when others wait for it, or for a
- *   dispatcher of their own; after `aloneStallMs` otherwise. One that takes something, but holds the
- *   oldest segment while others wait, leaves after `sharedStallMs` too, or after eight times that while
- *   the server itself sets the pace. Nobody is stalled by another for longer (P6).
+ * - C3 A member that takes nothing, or that needs the oldest segment when others have passed it, leaves:
+ *   after `sharedStallMs` while others wait for it, or for a dispatcher of their own; after eight times
+ *   that while the server itself sets the pace (CatchUpLoad); who takes nothing and is waited for by
+ *   nobody, after `aloneStallMs`. Nobody is stalled by another for longer (P6).
  */
 import type { FetchOutcome, PartitionReader, Position } from "../../kafka/log.ts";
 import { scanNext } from "../../kafka/scan.ts";
@@ -26,7 +26,7 @@ export interface CatchUpEvents {
   advanced(dispatcher: CatchUpDispatcher): void;
   /** The fetch at `tail.next` failed for good; members at that position are judged by it. */
   refused(dispatcher: CatchUpDispatcher, outcome: Exclude<FetchOutcome, { kind: "fetched" }>): void;
-  /** What comes at its end is in the window of another one: it need not be read again. */
+  /** What comes at its end is in the window of another one: who stands there goes on there. */
   servedElsewhere(dispatcher: CatchUpDispatcher): boolean;
   /** A member stalled the others. */
   left(dispatcher: CatchUpDispatcher, cursor: Cursor): void;
@@ -128,7 +128,7 @@ export class CatchUpDispatcher implements Sweep {
     }
     // Who comes to its end goes on there. Kafka is asked once for both.
     if (this.tail.length > 0 && this.#events.servedElsewhere(this)) {
-      this.#watchStall();
+      if (!this.#closed) this.#watchStall();
       return;
     }
     // A single segment may be larger than the window: it is no reason to stop once all have it.

@@ -6,19 +6,19 @@
 import type { PlanningPace } from "./plan-catch-up.ts";
 import { Rate } from "./rate.ts";
 
-/** With less than this the processor has other work. Half a core delivers ten times as much. */
-const BUSY_BYTES_PER_SECOND = 16 << 20;
 /** Members of one dispatcher may have so many times less than the average, and it is still a fair share. */
 const UNFAIR = 4;
 
 export class CatchUpLoad {
   readonly #saturated: () => boolean;
+  readonly #pace: PlanningPace;
   readonly #delivered: Rate;
   #members = 0;
 
   /** @param saturated the processor has been busy for nearly all of the last second or so. */
   constructor(saturated: () => boolean, pace: PlanningPace, nowMs: number) {
     this.#saturated = saturated;
+    this.#pace = pace;
     this.#delivered = new Rate(pace.youngMs, nowMs);
   }
 
@@ -40,6 +40,8 @@ export class CatchUpLoad {
     if (!this.saturated) return false;
     const all = this.#delivered.perSecond(nowMs);
     if (delivered === undefined || all === undefined) return true;
-    return all >= BUSY_BYTES_PER_SECOND && delivered * this.#members * UNFAIR >= all * members;
+    return (
+      all >= this.#pace.busyBytesPerSecond && delivered * this.#members * UNFAIR >= all * members
+    );
   }
 }

@@ -237,7 +237,9 @@ export class PartitionDispatch {
       }
       const plan = planCatchUp(cursor, this.#catchUps, situation);
       if (plan.act === "join") this.#share(cursor, plan.sweep);
-      else if (plan.act === "start") wantsPlace = !this.#startInsteadOf(cursor, plan.insteadOf);
+      else if (plan.act === "start" && !this.#startInsteadOf(cursor, plan.insteadOf)) {
+        wantsPlace = true;
+      }
     }
     if (!wantsPlace) budget.forget(this.#planAgain);
     // What it waits for may turn out slow.
@@ -273,11 +275,21 @@ export class PartitionDispatch {
     return undefined;
   }
 
+  #servedElsewhere(dispatcher: CatchUpDispatcher): boolean {
+    if (this.#ahead(dispatcher) === undefined) return false;
+    for (const member of [...dispatcher.members]) {
+      if (member.next >= dispatcher.tail.next) member.owner.ready(member);
+    }
+    return true;
+  }
+
   #handOver(cursor: Cursor, from: CatchUpDispatcher): boolean {
     const ahead = cursor.next === from.tail.next ? this.#ahead(from) : undefined;
     if (ahead === undefined) return false;
-    this.#leave(cursor);
+    // Not by `#leave`: that one would hand over the next, and so on, a thousand calls deep.
+    from.leave(cursor);
     this.#join(cursor, ahead);
+    if (from.members.size === 0) this.#end(from);
     return true;
   }
 
@@ -327,7 +339,7 @@ export class PartitionDispatch {
         }
       },
       refused: (dispatcher, outcome) => this.#refused(dispatcher, outcome),
-      servedElsewhere: (dispatcher) => this.#ahead(dispatcher) !== undefined,
+      servedElsewhere: (dispatcher) => this.#servedElsewhere(dispatcher),
       left: (_dispatcher, member) => this.#stalled(member),
     };
     const reader = this.#host.log.openReader(this.#topic, this.#partition);

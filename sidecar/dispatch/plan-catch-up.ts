@@ -18,9 +18,15 @@ export interface PlanningPace {
   readonly soonMs: number;
   /** Who waits is planned again after so long. */
   readonly againMs: number;
+  /** A processor that delivers less than this of catch-ups is saturated by other work, if at all. */
+  readonly busyBytesPerSecond: number;
 }
 
-export const PLANNING_PACE: PlanningPace = { youngMs: 1000, soonMs: 2000, againMs: 200 };
+export const PLANNING_PACE: PlanningPace = {
+  ...{ youngMs: 1000, soonMs: 2000, againMs: 200 },
+  // Half a core does ten times as much.
+  busyBytesPerSecond: 16 << 20,
+};
 
 /** A catch-up dispatcher as the plan sees it. */
 export interface Sweep {

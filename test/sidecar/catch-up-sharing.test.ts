@@ -113,21 +113,51 @@ test("a herd that comes in a burst, the newest positions first, is served by one
   bed.partition.close();
 });
 
+/** All clients of a pace together get 40 MB/s, by turns. */
+function sharedPace({ clock }: Bed): Pace {
+  let busyUntilMs = 0;
+  const busyMs = (): number => {
+    busyUntilMs = Math.max(clock.now(), busyUntilMs) + 16 / 40;
+    return busyUntilMs - clock.now();
+  };
+  return { bytes: 16_000, busyMs };
+}
+
 test("on a saturated server a herd that goes slowly is served by one sweep all the same", async () => {
   const bed = new Bed();
   bed.saturated = true;
   await bed.clock.run(10);
-  // All together get 40 MB/s, by turns.
-  let busyUntilMs = 0;
-  const busyMs = (): number => {
-    const nowMs = bed.clock.now();
-    busyUntilMs = Math.max(nowMs, busyUntilMs) + 16 / 40;
-    return busyUntilMs - nowMs;
-  };
-  const pace = { bytes: 16_000, busyMs };
+  const pace = sharedPace(bed);
   const herd = Array.from({ length: 100 }, (_, i) => bed.client((EVENTS * i) / 100, pace));
   await bed.untilLive(...herd);
   for (const [i, client] of herd.entries()) expectAll(client, (EVENTS * i) / 100);
+  expect(bed.bytesRead / (EVENTS * EVENT_BYTES)).toBeLessThan(1.2);
+  bed.partition.close();
+});
+
+test("on a saturated server, too, a client that takes nothing holds others up for seconds only", async () => {
+  const bed = new Bed();
+  bed.saturated = true;
+  await bed.clock.run(10);
+  const pace = sharedPace(bed);
+  bed.client(0, { bytes: 16_000, busyMs: () => 1e9 });
+  const herd = Array.from({ length: 20 }, () => bed.client(0, pace));
+  // Ten seconds are the volume's.
+  expect(await bed.untilLive(...herd)).toBeLessThan(14_000);
+  for (const client of herd) expectAll(client, 0);
+  bed.partition.close();
+});
+
+test("on a saturated server one that is late meets the sweep ahead and goes on in it", async () => {
+  const bed = new Bed();
+  bed.saturated = true;
+  await bed.clock.run(10);
+  const pace = sharedPace(bed);
+  const herd = Array.from({ length: 40 }, () => bed.client(5000, pace));
+  await bed.clock.run(3000);
+  const late = bed.client(2000, FAST);
+  await bed.untilLive(late, ...herd);
+  expectAll(late, 2000);
   expect(bed.bytesRead / (EVENTS * EVENT_BYTES)).toBeLessThan(1.2);
   bed.partition.close();
 });

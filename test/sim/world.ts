@@ -54,7 +54,7 @@ class Client {
 
 const PAYLOAD_BYTES = 40;
 /** An interleaving lasts some hundred milliseconds. */
-const PACE: PlanningPace = { youngMs: 10, soonMs: 20, againMs: 5 };
+const PACE: PlanningPace = { youngMs: 10, soonMs: 20, againMs: 5, busyBytesPerSecond: 20_000 };
 
 export class World {
   readonly counts: Counts;
