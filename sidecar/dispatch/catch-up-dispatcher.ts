@@ -144,6 +144,7 @@ export class CatchUpDispatcher implements Sweep {
     this.#closed = true;
     this.#cancelStall?.();
     this.#host.catchUpBytes(-this.tail.bytes);
+    for (const cursor of [...this.#members]) this.leave(cursor);
     this.#reader.close();
   }
 

@@ -97,11 +97,13 @@ export class World {
       if (--left > 0) this.#clock.setTimer(this.#random.int(0, 6), publish);
     };
     this.#clock.setTimer(0, publish);
+    // Some after the last event too: who waits for a dispatcher whose clients go then has no other help.
+    let later = 10;
     const disturb = (): void => {
       const client = this.#pick();
       if (this.#random.chance(0.4)) this.#takeOver(client);
       else client.stalledUntil = this.#clock.now() + this.#random.int(10, 400);
-      if (left > 0) this.#clock.setTimer(this.#random.int(5, 60), disturb);
+      if (left > 0 || --later > 0) this.#clock.setTimer(this.#random.int(5, 60), disturb);
     };
     this.#clock.setTimer(20, disturb);
     await this.#clock.run(1e6, () => this.#harm !== undefined || left <= 0);
