@@ -48,10 +48,10 @@ export const LIMIT_SPECS = {
   },
   shareDistanceBytes: {
     unit: "bytes",
-    value: 32 * MIB,
+    value: 128 * MIB,
     min: 0,
     max: 64 * GIB,
-    help: "a resuming client waits for a catch-up at most this far behind it rather than start one",
+    help: "a resuming client may wait for a catch-up at most this far behind it rather than start one",
   },
   sharedStallMs: {
     unit: "ms",

@@ -8,7 +8,9 @@ import type { Log } from "../kafka/log.ts";
 import { CatalogFollower } from "./catalog-follower.ts";
 import type { Config } from "./config.ts";
 import { CatchUpBudget } from "./dispatch/catch-up-budget.ts";
+import { CatchUpLoad } from "./dispatch/catch-up-load.ts";
 import { SegmentEncoder } from "./dispatch/encoder.ts";
+import { PLANNING_PACE } from "./dispatch/plan-catch-up.ts";
 import { RULES } from "./dispatch/rules.ts";
 import { Dispatch } from "./dispatch/topic-dispatch.ts";
 import { Turns } from "./dispatch/turns.ts";
@@ -170,6 +172,8 @@ export async function startServer(
   }
 }
 
+const SATURATION_MS = 1000;
+
 function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatch {
   const { limits, metrics, reliability } = context;
   let tailBytes = 0;
@@ -183,6 +187,8 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
     metrics,
     budget: new CatchUpBudget(limits.catchUpDispatchers),
     turns: new Turns(context.clock, limits.fetchBytes, setImmediate),
+    pace: PLANNING_PACE,
+    load: new CatchUpLoad(saturation(), PLANNING_PACE, context.clock.now()),
     tailBytesAllowed: () => limits.tailBytes / Math.max(1, dispatch.partitionsServed),
     tailBytes: (delta) => {
       tailBytes += delta;
@@ -195,6 +201,23 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
     reads: reliability,
   });
   return dispatch;
+}
+
+/**
+ * Told by the event loop: whether it was busy for most of the last second or more. Where clients share
+ * the processor it is idle now and then even so.
+ */
+function saturation(): () => boolean {
+  let before = performance.eventLoopUtilization();
+  let saturated = false;
+  return () => {
+    const now = performance.eventLoopUtilization();
+    const since = performance.eventLoopUtilization(now, before);
+    if (since.idle + since.active < SATURATION_MS) return saturated;
+    before = now;
+    saturated = since.utilization > 0.7;
+    return saturated;
+  };
 }
 
 /** The window of each catch-up is its share of the budget of all. */

@@ -6,14 +6,18 @@
  * - C1 Its tail is one run without a hole from where it started to `tail.next`.
  * - C2 It reads on only when its window has room; the oldest segment goes only when no member needs it,
  *   so a member is never skipped: it is served, or it leaves with its position (P2).
- * - C3 A member that takes nothing leaves: after `sharedStallMs` when others wait for it, or for a
- *   dispatcher of their own; after `aloneStallMs` otherwise. Nobody is stalled by another for longer (P6).
+ * - C3 A member that takes nothing, or that needs the oldest segment when others have passed it, leaves:
+ *   after `sharedStallMs` while others wait for it, or for a dispatcher of their own; after eight times
+ *   that while the server itself sets the pace (CatchUpLoad); who takes nothing and is waited for by
+ *   nobody, after `aloneStallMs`. Nobody is stalled by another for longer (P6).
  */
 import type { FetchOutcome, PartitionReader, Position } from "../../kafka/log.ts";
 import { scanNext } from "../../kafka/scan.ts";
 import type { Cursor } from "./cursor.ts";
 import type { DispatchHost } from "./dispatch-host.ts";
-import { type Segment, sizeOf } from "./segment.ts";
+import type { Sweep } from "./plan-catch-up.ts";
+import { Rate } from "./rate.ts";
+import type { Segment } from "./segment.ts";
 import { Tail } from "./tail.ts";
 
 /** What its partition does when something happens here. */
@@ -22,13 +26,32 @@ export interface CatchUpEvents {
   advanced(dispatcher: CatchUpDispatcher): void;
   /** The fetch at `tail.next` failed for good; members at that position are judged by it. */
   refused(dispatcher: CatchUpDispatcher, outcome: Exclude<FetchOutcome, { kind: "fetched" }>): void;
+  /** What comes at its end is in the window of another one: who stands there goes on there. */
+  servedElsewhere(dispatcher: CatchUpDispatcher): boolean;
   /** A member stalled the others. */
   left(dispatcher: CatchUpDispatcher, cursor: Cursor): void;
 }
 
-export class CatchUpDispatcher {
+const PATIENCE_AT_FULL_SPEED = 8;
+/** A timer may fire so much before the clock says that it should. */
+const TIMER_EARLY_MS = 2;
+
+/** What was seen of a member since the window was full. */
+interface Progress {
+  readonly sinceMs: number;
+  next: number;
+  movedMs: number;
+}
+
+interface Stall {
+  readonly oldest: Segment | undefined;
+  readonly seen: Map<Cursor, Progress>;
+}
+
+export class CatchUpDispatcher implements Sweep {
   readonly tail: Tail;
-  readonly members = new Set<Cursor>();
+  readonly sinceMs: number;
+  readonly #members = new Set<Cursor>();
   readonly #host: DispatchHost;
   readonly #reader: PartitionReader;
   readonly #events: CatchUpEvents;
@@ -37,13 +60,16 @@ export class CatchUpDispatcher {
   /** The fetch that was sent before what came before it was encoded. */
   #ahead: { readonly from: number; readonly outcome: Promise<FetchOutcome> } | undefined;
   #closed = false;
+  #stall: Stall | undefined;
   #cancelStall: (() => void) | undefined;
+  readonly #progress: Rate;
+  readonly #delivered: Rate;
 
   /** @param stopBefore where the main dispatcher's tail begins: reading past it would be wasted. */
   constructor(
     host: DispatchHost,
     reader: PartitionReader,
-    start: { offset: number; epoch: number },
+    start: { offset: number; epoch: number; sinceMs: number },
     stopBefore: () => number,
     events: CatchUpEvents,
   ) {
@@ -52,10 +78,43 @@ export class CatchUpDispatcher {
     this.#stopBefore = stopBefore;
     this.#events = events;
     this.tail = new Tail(start.offset, start.epoch);
+    this.sinceMs = start.sinceMs;
+    const { clock, pace } = host;
+    this.#progress = new Rate(pace.youngMs, clock.now());
+    this.#delivered = new Rate(pace.youngMs, clock.now());
   }
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  progress(nowMs: number): number | undefined {
+    return this.#progress.perSecond(nowMs);
+  }
+
+  atFullSpeed(nowMs: number): boolean {
+    const delivered = this.#delivered.perSecond(nowMs);
+    return this.#host.load.setsPaceOf(delivered, this.#members.size, nowMs);
+  }
+
+  /** A member took so much. */
+  delivered(bytes: number): void {
+    const nowMs = this.#host.clock.now();
+    this.#delivered.note(bytes, nowMs);
+    this.#host.load.delivered(bytes, nowMs);
+  }
+
+  get members(): ReadonlySet<Cursor> {
+    return this.#members;
+  }
+
+  enter(cursor: Cursor): void {
+    this.#members.add(cursor);
+    this.#host.load.members(1);
+  }
+
+  leave(cursor: Cursor): void {
+    if (this.#members.delete(cursor)) this.#host.load.members(-1);
   }
 
   /** Reads on when there is room and someone to read for. Called after every change. */
@@ -65,6 +124,11 @@ export class CatchUpDispatcher {
     if (this.members.size === 0) return;
     if (this.tail.length > 0 && this.tail.next >= this.#stopBefore() && this.#allVerified()) {
       this.#watchStall();
+      return;
+    }
+    // Who comes to its end goes on there. Kafka is asked once for both.
+    if (this.tail.length > 0 && this.#events.servedElsewhere(this)) {
+      if (!this.#closed) this.#watchStall();
       return;
     }
     // A single segment may be larger than the window: it is no reason to stop once all have it.
@@ -80,6 +144,7 @@ export class CatchUpDispatcher {
     this.#closed = true;
     this.#cancelStall?.();
     this.#host.catchUpBytes(-this.tail.bytes);
+    for (const cursor of [...this.#members]) this.leave(cursor);
     this.#reader.close();
   }
 
@@ -103,10 +168,11 @@ export class CatchUpDispatcher {
       this.#events.refused(this, encoded);
       return;
     }
-    for (const segment of encoded.segments) {
-      this.tail.append(segment);
-      this.#host.catchUpBytes(sizeOf(segment));
-    }
+    const before = this.tail.bytes;
+    for (const segment of encoded.segments) this.tail.append(segment);
+    const bytes = this.tail.bytes - before;
+    this.#host.catchUpBytes(bytes);
+    this.#progress.note(bytes, this.#host.clock.now());
     this.#events.advanced(this);
     if (encoded.segments.length === 0) this.#pause();
     else this.poke();
@@ -157,39 +223,52 @@ export class CatchUpDispatcher {
       this.#host.catchUpBytes(-this.tail.dropOldest());
       this.#cancelStall?.();
       this.#cancelStall = undefined;
+      this.#stall = undefined;
     }
   }
 
+  /** Watched again and again: who waits may come long after the stall began, and so may who stalls. */
   #watchStall(): void {
     if (this.#cancelStall) return;
-    const oldest = this.tail.oldest;
-    const before = new Map([...this.members].map((cursor) => [cursor, cursor.next]));
-    this.#judgeStall(oldest, before, this.#host.clock.now());
-  }
-
-  /** Judged again and again: who waits may come long after the stall began. */
-  #judgeStall(
-    oldest: Segment | undefined,
-    before: ReadonlyMap<Cursor, number>,
-    sinceMs: number,
-  ): void {
-    const { clock, budget, limits } = this.#host;
-    this.#cancelStall = clock.setTimer(Math.min(limits.sharedStallMs, limits.aloneStallMs), () => {
+    const { clock, limits } = this.#host;
+    const { oldest } = this.tail;
+    if (this.#stall?.oldest !== oldest) this.#stall = { oldest, seen: new Map() };
+    const { seen } = this.#stall as Stall;
+    const nowMs = clock.now();
+    for (const cursor of this.members) {
+      const { next } = cursor;
+      const known = seen.get(cursor);
+      if (!known) seen.set(cursor, { sinceMs: nowMs, next, movedMs: nowMs });
+      else if (known.next !== next) Object.assign(known, { next, movedMs: nowMs });
+    }
+    const ms = Math.min(limits.sharedStallMs, limits.aloneStallMs) + TIMER_EARLY_MS;
+    this.#cancelStall = clock.setTimer(ms, () => {
       this.#cancelStall = undefined;
       if (this.#closed) return;
-      const shared = this.#someoneWaits();
-      if (!shared && !budget.contended && clock.now() - sinceMs < limits.aloneStallMs) {
-        this.#judgeStall(oldest, before, sinceMs);
-        return;
-      }
-      const held = shared && this.tail.oldest === oldest && oldest !== undefined;
-      for (const cursor of [...this.members]) {
-        if (cursor.next >= this.tail.next) continue;
-        if (held ? cursor.next < oldest.next : before.get(cursor) === cursor.next) {
-          this.#events.left(this, cursor);
-        }
-      }
+      for (const cursor of this.#stalled(oldest, seen)) this.#events.left(this, cursor);
       this.poke();
+    });
+  }
+
+  /**
+   * On a saturated server everybody takes slowly, and now and then nothing for a while: who left would
+   * be read for again. Should a member hold up all others, they take less and less, and it leaves then.
+   */
+  #stalled(oldest: Segment | undefined, seen: ReadonlyMap<Cursor, Progress>): Cursor[] {
+    const { clock, budget, limits } = this.#host;
+    const nowMs = clock.now();
+    const shared = this.#someoneWaits();
+    const patienceMs = this.atFullSpeed(nowMs)
+      ? Math.min(limits.aloneStallMs, PATIENCE_AT_FULL_SPEED * limits.sharedStallMs)
+      : limits.sharedStallMs;
+    const idleMs = shared || budget.contended ? patienceMs : limits.aloneStallMs;
+    const held = shared && this.tail.oldest === oldest && oldest !== undefined;
+    return [...this.members].filter((cursor) => {
+      const known = seen.get(cursor);
+      // It came since: it is judged next time.
+      if (known === undefined || cursor.next >= this.tail.next) return false;
+      if (cursor.next === known.next && nowMs - known.movedMs >= idleMs) return true;
+      return held && cursor.next < oldest.next && nowMs - known.sinceMs >= patienceMs;
     });
   }
 

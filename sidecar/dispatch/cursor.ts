@@ -16,7 +16,7 @@ export type Place =
   | { readonly at: "idle" }
   | { readonly at: "live" }
   | { readonly at: "member"; readonly of: CatchUpDispatcher }
-  | { readonly at: "waiting" }
+  | { readonly at: "waiting"; readonly sinceMs: number }
   | { readonly at: "closed" };
 
 /** The stream that owns a cursor, as dispatchers see it. */

@@ -4,7 +4,9 @@
  */
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { CatchUpBudget } from "./catch-up-budget.ts";
+import type { CatchUpLoad } from "./catch-up-load.ts";
 import type { SegmentEncoder } from "./encoder.ts";
+import type { PlanningPace } from "./plan-catch-up.ts";
 import type { DispatchRules } from "./rules.ts";
 import type { Turns } from "./turns.ts";
 
@@ -30,7 +32,7 @@ export interface DispatchLimits {
   readonly catchUpWindowBytes: number;
   /** What one fetch asks for. */
   readonly fetchBytes: number;
-  /** A resuming client waits for a catch-up that is at most this far behind it, rather than start one. */
+  /** A resuming client may wait for a catch-up that is at most this far behind it. */
   readonly shareDistanceBytes: number;
   readonly sharedStallMs: number;
   readonly aloneStallMs: number;
@@ -61,6 +63,8 @@ export interface DispatchHost {
   readonly metrics: DispatchMetrics;
   readonly budget: CatchUpBudget;
   readonly turns: Turns;
+  readonly pace: PlanningPace;
+  readonly load: CatchUpLoad;
   /** Bytes that all main tails may hold divides over the partitions that are served. */
   tailBytesAllowed(): number;
   tailBytes(delta: number): void;

@@ -15,7 +15,7 @@ import { CatchUpDispatcher, type CatchUpEvents } from "./catch-up-dispatcher.ts"
 import type { Cursor, Selection } from "./cursor.ts";
 import type { DispatchHost } from "./dispatch-host.ts";
 import { MainDispatcher } from "./main-dispatcher.ts";
-import { planCatchUp } from "./plan-catch-up.ts";
+import { passes, planCatchUp } from "./plan-catch-up.ts";
 import type { Segment } from "./segment.ts";
 import type { Tail } from "./tail.ts";
 
@@ -36,6 +36,7 @@ export class PartitionDispatch {
   readonly #live = new Set<Cursor>();
   readonly #waiting = new Set<Cursor>();
   #planned = false;
+  #cancelAgain: (() => void) | undefined;
   #closed = false;
 
   /** @param ended the topic's data is gone, or cannot be read (new streams begin anew). */
@@ -79,7 +80,10 @@ export class PartitionDispatch {
       }
       if (cursor.next >= tail.next) {
         if (tail === this.main.tail) this.#goLive(cursor);
-        else if (cursor.place.at === "member") cursor.place.of.poke();
+        else if (cursor.place.at === "member") {
+          if (this.#handOver(cursor, cursor.place.of)) continue;
+          cursor.place.of.poke();
+        }
         return undefined;
       }
       const segment = tail.at(cursor.next) as Segment;
@@ -91,12 +95,15 @@ export class PartitionDispatch {
         const last = segment.base + (segment.deltas[selection.end - 1] as number);
         cursor.moveTo(last + 1, segment.epoch);
       } else return undefined;
-      if (selection.count > 0) return { ...selection, segment, before };
+      if (selection.count === 0) continue;
+      if (cursor.place.at === "member") cursor.place.of.delivered(selection.bytes);
+      return { ...selection, segment, before };
     }
   }
 
   close(): void {
     this.#closed = true;
+    this.#cancelAgain?.();
     this.#host.budget.forget(this.#planAgain);
     this.main.close();
     for (const catchUp of [...this.#catchUps]) this.#end(catchUp);
@@ -123,7 +130,7 @@ export class PartitionDispatch {
       this.#leave(cursor);
       return undefined;
     }
-    if (cursor.next > tail.next || this.#trusts(cursor, tail)) return tail;
+    if (this.#trusts(cursor, tail)) return tail;
     // The shared run has another history at this position: only Kafka can judge it.
     cursor.alone = true;
     this.#leave(cursor);
@@ -144,9 +151,13 @@ export class PartitionDispatch {
   #want(cursor: Cursor): void {
     if (cursor.place.at === "waiting" || cursor.place.at === "member") return;
     this.#leave(cursor);
-    cursor.place = { at: "waiting" };
-    this.#waiting.add(cursor);
+    this.#wait(cursor, this.#host.clock.now());
     this.#planSoon();
+  }
+
+  #wait(cursor: Cursor, sinceMs: number): void {
+    cursor.place = { at: "waiting", sinceMs };
+    this.#waiting.add(cursor);
   }
 
   #leave(cursor: Cursor): void {
@@ -155,7 +166,7 @@ export class PartitionDispatch {
     if (place.at === "live") this.#live.delete(cursor);
     else if (place.at === "waiting") this.#waiting.delete(cursor);
     else if (place.at === "member") {
-      place.of.members.delete(cursor);
+      place.of.leave(cursor);
       if (place.of.members.size === 0) this.#end(place.of);
       else place.of.poke();
     }
@@ -205,6 +216,12 @@ export class PartitionDispatch {
   readonly #planAgain = (): void => this.#planSoon();
 
   #plan(main: Tail): void {
+    const { clock, limits, pace, budget, load, rules } = this.#host;
+    const { shareDistanceBytes } = limits;
+    // Asked in time, so that it is known when it matters.
+    void load.saturated;
+    const situation = { nowMs: clock.now(), main, shareDistanceBytes, pace };
+    let wantsPlace = false;
     const waiting = [...this.#waiting].sort((a, b) => a.next - b.next);
     for (const cursor of waiting) {
       if (cursor.place.at !== "waiting") continue;
@@ -213,34 +230,107 @@ export class PartitionDispatch {
         this.#stalled(cursor);
         continue;
       }
-      if (this.#host.rules.mayMerge(main, cursor.next) && this.#trusts(cursor, main)) {
+      if (rules.mayMerge(main, cursor.next) && this.#trusts(cursor, main)) {
         this.#leave(cursor);
         cursor.owner.ready(cursor);
         continue;
       }
-      const shared = planCatchUp(
-        cursor,
-        this.#catchUps,
-        main,
-        this.#host.limits.shareDistanceBytes,
-      );
-      if (shared) {
-        this.#host.metrics.catchUpShared();
-        this.#join(cursor, shared);
-        cursor.owner.ready(cursor);
-      } else if (this.#host.budget.take(this.#planAgain)) this.#start(cursor);
+      const plan = planCatchUp(cursor, this.#catchUps, situation);
+      if (plan.act === "join") this.#share(cursor, plan.sweep);
+      else if (plan.act === "start" && !this.#startInsteadOf(cursor, plan.insteadOf)) {
+        wantsPlace = true;
+      }
     }
+    if (!wantsPlace) budget.forget(this.#planAgain);
+    // What it waits for may turn out slow.
+    this.#cancelAgain?.();
+    if (this.#waiting.size > 0) this.#cancelAgain = clock.setTimer(pace.againMs, this.#planAgain);
+  }
+
+  /** Who waited for this dispatcher and is now in its window. One that waits is looked at, no more. */
+  #pickUp(catchUp: CatchUpDispatcher): void {
+    const met: Cursor[] = [];
+    for (const cursor of this.#waiting) {
+      if (!cursor.alone && passes(catchUp.tail, cursor.next)) met.push(cursor);
+    }
+    for (const cursor of met) {
+      if (cursor.place.at !== "waiting") continue;
+      if (cursor.owner.canTake()) this.#share(cursor, catchUp);
+      else this.#stalled(cursor);
+    }
+  }
+
+  /**
+   * The dispatcher that has in its window what this one would read next. One whose members are slow is
+   * passed by (P6), and who was told apart from shared runs is kept apart (D3).
+   */
+  #ahead(of: CatchUpDispatcher): CatchUpDispatcher | undefined {
+    const { next } = of.tail;
+    for (const other of this.#catchUps) {
+      if (other === of || next < other.tail.from || next >= other.tail.next) continue;
+      if (!other.atFullSpeed(this.#host.clock.now())) continue;
+      for (const member of of.members) if (member.alone) return undefined;
+      return other;
+    }
+    return undefined;
+  }
+
+  #servedElsewhere(dispatcher: CatchUpDispatcher): boolean {
+    if (this.#ahead(dispatcher) === undefined) return false;
+    for (const member of [...dispatcher.members]) {
+      if (member.next >= dispatcher.tail.next) member.owner.ready(member);
+    }
+    return true;
+  }
+
+  #handOver(cursor: Cursor, from: CatchUpDispatcher): boolean {
+    const ahead = cursor.next === from.tail.next ? this.#ahead(from) : undefined;
+    if (ahead === undefined) return false;
+    // Not by `#leave`: that one would hand over the next, and so on, a thousand calls deep.
+    from.leave(cursor);
+    this.#join(cursor, ahead);
+    if (from.members.size === 0) this.#end(from);
+    return true;
+  }
+
+  #share(cursor: Cursor, catchUp: CatchUpDispatcher): void {
+    this.#host.metrics.catchUpShared();
+    this.#join(cursor, catchUp);
+    cursor.owner.ready(cursor);
   }
 
   #join(cursor: Cursor, catchUp: CatchUpDispatcher): void {
     this.#waiting.delete(cursor);
     cursor.place = { at: "member", of: catchUp };
-    catchUp.members.add(cursor);
+    catchUp.enter(cursor);
   }
 
-  #start(cursor: Cursor): void {
+  /** @returns false when there is no place: it is planned again when one is free. */
+  #startInsteadOf(cursor: Cursor, insteadOf: readonly CatchUpDispatcher[]): boolean {
+    const { clock, budget } = this.#host;
+    let sinceMs = cursor.place.at === "waiting" ? cursor.place.sinceMs : clock.now();
+    // Who disagreed with a shared run has its own, and nobody is put off for long: both are never young.
+    if (cursor.alone) sinceMs = Number.NEGATIVE_INFINITY;
+    const [first] = insteadOf;
+    // Its place is taken over: freed, it would go to whoever waits for one.
+    if (first === undefined && !budget.take(this.#planAgain)) return false;
+    for (const young of insteadOf) {
+      sinceMs = Math.min(sinceMs, young.sinceMs);
+      for (const member of [...young.members]) {
+        young.leave(member);
+        this.#wait(member, young.sinceMs);
+      }
+      this.#close(young);
+      if (young !== first) budget.give();
+    }
+    this.#start(cursor, sinceMs);
+    return true;
+  }
+
+  #start(cursor: Cursor, sinceMs: number): void {
     const events: CatchUpEvents = {
       advanced: (dispatcher) => {
+        if (this.#waiting.size > 0) this.#pickUp(dispatcher);
         for (const member of [...dispatcher.members]) {
           if (member.next < dispatcher.tail.next) member.owner.ready(member);
           else if (!member.verified && this.#trusts(member, dispatcher.tail)) {
@@ -249,12 +339,13 @@ export class PartitionDispatch {
         }
       },
       refused: (dispatcher, outcome) => this.#refused(dispatcher, outcome),
+      servedElsewhere: (dispatcher) => this.#servedElsewhere(dispatcher),
       left: (_dispatcher, member) => this.#stalled(member),
     };
     const reader = this.#host.log.openReader(this.#topic, this.#partition);
-    const position = { offset: cursor.next, epoch: cursor.epoch };
+    const start = { offset: cursor.next, epoch: cursor.epoch, sinceMs };
     const stopBefore = (): number => this.main.tail?.from ?? Number.POSITIVE_INFINITY;
-    const catchUp = new CatchUpDispatcher(this.#host, reader, position, stopBefore, events);
+    const catchUp = new CatchUpDispatcher(this.#host, reader, start, stopBefore, events);
     this.#catchUps.add(catchUp);
     this.#host.metrics.catchUpsMade();
     this.#join(cursor, catchUp);
@@ -295,8 +386,13 @@ export class PartitionDispatch {
 
   #end(catchUp: CatchUpDispatcher): void {
     if (catchUp.closed) return;
+    this.#close(catchUp);
+    this.#host.budget.give();
+    if (this.#waiting.size > 0) this.#planSoon();
+  }
+
+  #close(catchUp: CatchUpDispatcher): void {
     catchUp.close();
     this.#catchUps.delete(catchUp);
-    this.#host.budget.give();
   }
 }

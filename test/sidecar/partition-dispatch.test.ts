@@ -3,10 +3,12 @@ import { expect, test } from "@jest/globals";
 import type { FetchOutcome, Log, PartitionReader } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CatchUpBudget } from "../../sidecar/dispatch/catch-up-budget.ts";
+import { CatchUpLoad } from "../../sidecar/dispatch/catch-up-load.ts";
 import { Cursor, type CursorOwner } from "../../sidecar/dispatch/cursor.ts";
 import type { DispatchHost } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
 import { PartitionDispatch } from "../../sidecar/dispatch/partition-dispatch.ts";
+import { PLANNING_PACE } from "../../sidecar/dispatch/plan-catch-up.ts";
 import { RULES } from "../../sidecar/dispatch/rules.ts";
 import { Turns } from "../../sidecar/dispatch/turns.ts";
 
@@ -73,6 +75,8 @@ test("a client at the end of a catch-up that is ahead of the main dispatcher is 
     },
     budget: new CatchUpBudget(4),
     turns: new Turns(clock, 1 << 20, setImmediate),
+    pace: PLANNING_PACE,
+    load: new CatchUpLoad(() => false, PLANNING_PACE, 0),
     tailBytesAllowed: () => 1 << 20,
     tailBytes: none,
     catchUpBytes: none,

@@ -8,7 +8,9 @@ import { SubscribeResponse } from "../../proto/gen/throughline/v1/throughline.ts
 import type { Catalog, CatalogTopic } from "../../sidecar/catalog.ts";
 import { CreditBalance } from "../../sidecar/credit.ts";
 import { CatchUpBudget } from "../../sidecar/dispatch/catch-up-budget.ts";
+import { CatchUpLoad } from "../../sidecar/dispatch/catch-up-load.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
+import { PLANNING_PACE } from "../../sidecar/dispatch/plan-catch-up.ts";
 import { RULES } from "../../sidecar/dispatch/rules.ts";
 import { Dispatch } from "../../sidecar/dispatch/topic-dispatch.ts";
 import { Turns } from "../../sidecar/dispatch/turns.ts";
@@ -47,6 +49,8 @@ function bed(shape: "gateway" | "pod" = "gateway") {
   const dispatch = new Dispatch({
     ...{ log, clock, encoder: new SegmentEncoder(), rules: RULES, budget: new CatchUpBudget(4) },
     turns: new Turns(clock, 1 << 20, setImmediate),
+    pace: PLANNING_PACE,
+    load: new CatchUpLoad(() => false, PLANNING_PACE, 0),
     limits: { ...DEFAULT_LIMITS, catchUpWindowBytes: 1 << 20 },
     metrics: {
       ...{ catchUpsMade: none, catchUpShared: none, eventsQueuedDuringCatchUp: none },

@@ -10,8 +10,10 @@ import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CreditBalance } from "../../sidecar/credit.ts";
 import { CatchUpBudget } from "../../sidecar/dispatch/catch-up-budget.ts";
+import { CatchUpLoad } from "../../sidecar/dispatch/catch-up-load.ts";
 import type { DispatchHost } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
+import type { PlanningPace } from "../../sidecar/dispatch/plan-catch-up.ts";
 import type { DispatchRules } from "../../sidecar/dispatch/rules.ts";
 import { Dispatch } from "../../sidecar/dispatch/topic-dispatch.ts";
 import { Turns } from "../../sidecar/dispatch/turns.ts";
@@ -51,6 +53,8 @@ class Client {
 }
 
 const PAYLOAD_BYTES = 40;
+/** An interleaving lasts some hundred milliseconds. */
+const PACE: PlanningPace = { youngMs: 10, soonMs: 20, againMs: 5, busyBytesPerSecond: 20_000 };
 
 export class World {
   readonly counts: Counts;
@@ -93,11 +97,13 @@ export class World {
       if (--left > 0) this.#clock.setTimer(this.#random.int(0, 6), publish);
     };
     this.#clock.setTimer(0, publish);
+    // Some after the last event too: who waits for a dispatcher whose clients go then has no other help.
+    let later = 10;
     const disturb = (): void => {
       const client = this.#pick();
       if (this.#random.chance(0.4)) this.#takeOver(client);
       else client.stalledUntil = this.#clock.now() + this.#random.int(10, 400);
-      if (left > 0) this.#clock.setTimer(this.#random.int(5, 60), disturb);
+      if (left > 0 || --later > 0) this.#clock.setTimer(this.#random.int(5, 60), disturb);
     };
     this.#clock.setTimer(20, disturb);
     await this.#clock.run(1e6, () => this.#harm !== undefined || left <= 0);
@@ -247,6 +253,8 @@ export class World {
       rules,
       budget: new CatchUpBudget(3),
       turns: new Turns(this.#clock, 1000, (begin) => void this.#clock.setTimer(0, begin)),
+      pace: PACE,
+      load: new CatchUpLoad(() => this.#random.chance(0.3), PACE, 0),
       limits: {
         tailPartitionBytes: 3000,
         catchUpWindowBytes: 2500,
