@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type ClientSpec, groupsOf, PROCESSES } from "./clients/roster.ts";
 import { type History, readHistory } from "./history.ts";
-import type { Deed, Incarnation, Sample, World } from "./judge/world.ts";
+import type { Crash, Deed, Incarnation, Sample, World } from "./judge/world.ts";
 
 const CLIENTS: readonly ClientSpec[] = PROCESSES.flat();
 
@@ -21,6 +21,7 @@ export function worldOf(
     readonly topics: ReadonlyMap<string, Incarnation>;
     readonly deeds: readonly Deed[];
     readonly samples: readonly Sample[];
+    readonly crashes: readonly Crash[];
     readonly rssCapBytes: number;
   },
 ): World {

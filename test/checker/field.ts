@@ -16,6 +16,8 @@ import { FaultProxy } from "../faults/fault-proxy.ts";
 import type { Launch } from "../shipped.ts";
 import { StoryServer } from "../story/story-server.ts";
 import { type Answered, type Order, PROCESSES, TOPICS, type Told } from "./clients/roster.ts";
+import { nowMs } from "./history.ts";
+import type { Crash } from "./judge/world.ts";
 
 const DEPLOYMENT = "check";
 const NAMESPACE = "shop";
@@ -35,6 +37,8 @@ export interface Seat {
   server: StoryServer;
   /** host:port of its own. */
   listen: string;
+  /** It is being ended, or ended already. */
+  ending: boolean;
 }
 
 export class Field {
@@ -46,6 +50,7 @@ export class Field {
   readonly seats: Seat[] = [];
   readonly topics = new Map<string, TopicInfo>();
   readonly children: (ChildProcess | undefined)[] = [];
+  readonly crashes: Crash[] = [];
   readonly #paused = new Set<string>();
   readonly #catalog: CatalogWriter;
   readonly #reconciler: Reconciler;
@@ -96,16 +101,32 @@ export class Field {
       await server.ready();
       const { address: listen } = server;
       clients.target = Number(listen.split(":")[1]);
-      this.seats.push({ name, clients, store, server, listen });
+      const seat = { name, clients, store, server, listen, ending: false };
+      this.seats.push(seat);
+      this.#watch(seat);
       for (const { name: topic } of TOPICS) await server.knows(topic);
     }
   }
 
   /** Starts the server of a seat again, at the same port. */
   async restart(seat: Seat): Promise<void> {
+    seat.ending = true;
     await seat.server.kill();
     seat.server = this.#spawn(seat.name, seat.store, seat.listen);
     await seat.server.ready();
+    seat.ending = false;
+    this.#watch(seat);
+  }
+
+  /** One that ends by itself is started again, and it is not forgotten. */
+  #watch(seat: Seat): void {
+    const { server, name } = seat;
+    void server.ended.then(async (code) => {
+      if (seat.ending || seat.server !== server) return;
+      const said = [`exit code ${code}`, server.stderr, ...server.lines.slice(-5)];
+      this.crashes.push({ server: name, atMs: nowMs(), said });
+      await this.restart(seat);
+    });
   }
 
   #spawn(name: string, store: FaultProxy, listen: string): StoryServer {
@@ -185,7 +206,10 @@ export class Field {
 
   async close(): Promise<void> {
     for (const index of this.children.keys()) await this.killProcess(index);
-    for (const { server } of this.seats) await server.kill();
+    for (const seat of this.seats) {
+      seat.ending = true;
+      await seat.server.kill();
+    }
     await this.#catalog.close();
     await this.log.close();
     await this.store.stop();

@@ -99,7 +99,13 @@ await field.close();
 say("judging");
 const histories = join(folder, "histories");
 const world = worldOf(histories, {
-  ...{ topics: witness.topics, deeds: striker.deeds, samples, rssCapBytes: RSS_CAP_BYTES },
+  ...{
+    topics: witness.topics,
+    deeds: striker.deeds,
+    crashes: field.crashes,
+    samples,
+    rssCapBytes: RSS_CAP_BYTES,
+  },
 });
 const verdict = judge(world, historiesIn(histories));
 const faults = new Map<string, number>(clientsOwn(histories));

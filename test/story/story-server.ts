@@ -29,7 +29,7 @@ export class StoryServer {
   health = "";
   readonly #waits = new Waits();
   #over = false;
-  #stderr = "";
+  stderr = "";
 
   constructor(args: readonly string[], launch: Launch = SOURCES) {
     const { folder, command, environment } = launch;
@@ -40,7 +40,7 @@ export class StoryServer {
     const endWithUs = (): void => void this.child.kill("SIGKILL");
     process.once("exit", endWithUs);
     this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#stderr += text;
+      this.stderr += text;
     });
     createInterface({ input: this.child.stdout as NodeJS.ReadableStream }).on("line", (text) => {
       const line = (text.startsWith("{") ? JSON.parse(text) : { msg: text }) as Line;
@@ -65,7 +65,7 @@ export class StoryServer {
       () => count() >= times,
       () =>
         this.#over && count() < times
-          ? new Error(`the server ended without "${msg}": ${this.#stderr}`)
+          ? new Error(`the server ended without "${msg}": ${this.stderr}`)
           : undefined,
     );
   }

@@ -97,6 +97,7 @@ export class Striker {
 
   async #serverKill(pick: number, holdMs: number): Promise<string> {
     const seat = this.#seat(pick);
+    seat.ending = true;
     await seat.server.kill();
     await pause(holdMs / 3);
     await this.#field.restart(seat);
@@ -242,6 +243,7 @@ export class Striker {
   /** Each server drains, ends and comes back before the next one does. */
   async #roll(): Promise<string> {
     for (const seat of this.#field.seats) {
+      seat.ending = true;
       seat.server.signal("SIGTERM");
       await seat.server.ended;
       await this.#field.restart(seat);

@@ -24,6 +24,7 @@ export const CLASSES = {
   rss: "a server's memory is above its cap",
   lag: "events come later than 1 s, 30 s after everything was healed",
   duplicate: "a named publisher's event is in the log twice, or out of order",
+  crash: "a server process ended by itself",
   internal: "the server says that it has a bug",
 } as const;
 

@@ -184,6 +184,7 @@ function worldOf(incarnations: readonly Incarnation[]): World {
     sentMs,
     acknowledged: new Set(sentMs.keys()),
     samples: [{ atMs: 2000, server: "a", rssBytes: 100 << 20 }],
+    crashes: [],
     rssCapBytes: 200 << 20,
   };
 }

@@ -205,6 +205,9 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
     log.add((log.offsets.at(-1) as number) + 1, content, END_MS + 1);
     run.world = { ...run.world, acknowledged: new Set() };
   },
+  crash: (run) => {
+    run.world = { ...run.world, crashes: [{ server: "a", atMs: 1, said: ["exit code 2"] }] };
+  },
   internal: (run) => patch(run, "lost", "end", -1, () => ({ error: "INTERNAL", message: "a bug" })),
 };
 

@@ -6,7 +6,7 @@
 import type { History } from "../history.ts";
 import type { Anomaly, Class } from "./anomaly.ts";
 import * as delivery from "./delivery.ts";
-import { lag, rss, stuck, undelivered } from "./liveness.ts";
+import { crash, lag, rss, stuck, undelivered } from "./liveness.ts";
 import { brokenToken, falseAlarm, silentLoss, silentRecreation } from "./loss.ts";
 import { duplicate, internal, lost, placesOf } from "./publishing.ts";
 import {
@@ -44,6 +44,7 @@ export function judge(world: World, groups: Iterable<readonly History[]>): Verdi
     }
   };
   take(rss(world));
+  take(crash(world));
   for (const histories of groups) {
     const sessions = new Map<string, Stream[]>();
     for (const history of histories) {

@@ -97,3 +97,10 @@ export function rss(world: World): Anomaly[] {
       lines: [],
     }));
 }
+
+export function crash(world: World): Anomaly[] {
+  return world.crashes.map(({ server, atMs, said }) => ({
+    ...{ class: "crash" as const, client: server, atMs, lines: [] },
+    what: said.map((line) => JSON.stringify(line)).join("\n  "),
+  }));
+}

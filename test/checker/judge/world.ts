@@ -65,6 +65,14 @@ export interface Sample {
   readonly rssBytes: number;
 }
 
+/** A server that ended by itself. */
+export interface Crash {
+  readonly atMs: number;
+  readonly server: string;
+  /** The end of what it said. */
+  readonly said: readonly unknown[];
+}
+
 export interface World {
   /** By topic id. */
   readonly topics: ReadonlyMap<string, Incarnation>;
@@ -73,6 +81,7 @@ export interface World {
   readonly sentMs: ReadonlyMap<string, number>;
   readonly acknowledged: ReadonlySet<string>;
   readonly samples: readonly Sample[];
+  readonly crashes: readonly Crash[];
   readonly rssCapBytes: number;
 }
 
