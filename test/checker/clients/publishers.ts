@@ -9,6 +9,8 @@ import type { PublisherSpec } from "./roster.ts";
 /** Batches on their way. */
 const AHEAD = 3;
 const KEYS = 37;
+/** A server that was cut off would else hold the publisher's batches for long. */
+const PUBLISH_TIMEOUT_MS = 4000;
 
 interface Numbered {
   readonly event: NewEvent;
@@ -50,7 +52,7 @@ export class Publisher {
     this.#spec = spec;
     this.#writer = writer;
     this.#halted = halted;
-    this.#client = new ThroughlineClient(addresses);
+    this.#client = new ThroughlineClient(addresses, { publishTimeoutMs: PUBLISH_TIMEOUT_MS });
     writer.write({ kind: "client", role: spec.kind, topic: spec.topic, pid: process.pid });
     const sent = past.reduce(
       (sum, line) => sum + (line.kind === "sent" ? line.events.length : 0),

@@ -60,7 +60,7 @@ function library(name: string, topic: string, session?: string): SubscriberSpec 
 }
 
 function publisher(kind: PublisherSpec["kind"], name: string, topic: string): PublisherSpec {
-  return { kind, name, topic, batch: 10, everyMs: 90 };
+  return { kind, name, topic, batch: kind === "named" ? 10 : 25, everyMs: 90 };
 }
 
 /** One process each. */

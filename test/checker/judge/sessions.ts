@@ -62,6 +62,13 @@ function isCalm(world: World, fromMs: number, toMs: number): boolean {
   return calm !== undefined && calm.toMs - calm.fromMs === toMs - fromMs;
 }
 
+/** From then on it may go on for the bound of P5, but delivers for itself only. */
+function supersededMs(stream: Stream, streams: readonly Stream[]): number {
+  const generation = stream.opened?.generation ?? 0;
+  const newer = streams.filter(({ opened }) => (opened?.generation ?? 0) > generation);
+  return Math.min(...newer.map(({ open }) => open.at));
+}
+
 /** What was delivered before a resume by name, and comes again, is marked. */
 export function repeatAcross(streams: readonly Stream[], world: World): Anomaly[] {
   const found: Anomaly[] = [];
@@ -75,10 +82,12 @@ export function repeatAcross(streams: readonly Stream[], world: World): Anomaly[
         !struck(world, LOST_STORE, open.at, after.open.at),
     );
     const had = new Set<string>();
-    for (const { runs } of earlier) {
-      for (const { topicId, partition, deliveries } of runs) {
+    for (const stream of earlier) {
+      const untilMs = supersededMs(stream, streams);
+      for (const { topicId, partition, deliveries } of stream.runs) {
         for (const { offset, line } of deliveries) {
-          if (line.at < after.open.at) had.add(`${topicId}/${partition}/${offset}`);
+          if (line.at < Math.min(untilMs, after.open.at))
+            had.add(`${topicId}/${partition}/${offset}`);
         }
       }
     }
