@@ -44,7 +44,7 @@ const RARELY: readonly string[] = [
 ];
 
 /** What clients do by themselves all the time, counted from their histories. */
-export const CLIENTS_OWN = [
+const CLIENTS_OWN = [
   "two connections with one token",
   "old token",
   "broken token",

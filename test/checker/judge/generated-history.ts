@@ -12,9 +12,9 @@ const EVENTS = 240;
 const EVERY_MS = 25;
 const FROM_MS = 1000;
 export const ORDERS = "a".repeat(32);
-export const TRIMMED = "b".repeat(32);
+const TRIMMED = "b".repeat(32);
 /** Below this offset the first partition of the second Topic is deleted, at this time. */
-export const TRIM = { below: 50, fromMs: 2400, toMs: 2450 };
+const TRIM = { below: 50, fromMs: 2400, toMs: 2450 };
 export const END_MS = FROM_MS + EVENTS * EVERY_MS + 2000;
 
 export interface Mutable<W = World> {

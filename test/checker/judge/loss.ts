@@ -32,12 +32,17 @@ export function falseAlarm(stream: Stream, world: World): Anomaly[] {
   const alarm = (line: (typeof lines)[number], what: string): void => {
     found.push({ class: "false-alarm", client, atMs: line.at, what, lines: [open, line] });
   };
-  let last = stream.start ?? positionsOf(typeof open.start === "object" ? open.start.token : "");
+  // Where recovery was applied at the opening, Opened is after it already.
+  const { opened } = stream;
+  let asked = positionsOf(typeof open.start === "object" ? open.start.token : opened?.stored);
+  let last = stream.start ?? asked;
   for (const line of lines) {
+    if (line.kind === "batch") asked = undefined;
     if (line.kind === "batch" || line.kind === "heartbeat") last = positionsOf(line.token) ?? last;
     if (line.kind !== "notice" || line.notice !== "restarted") continue;
     const { partition = 0, from = 0 } = line;
-    if (last && !isGone(world, last, line.at, [[partition, from]])) {
+    const before = [last, asked].filter((position) => position !== undefined);
+    if (!before.some((position) => isGone(world, position, line.at, [[partition, from]]))) {
       alarm(line, `Restarted: partition ${partition} had ${from} still`);
     }
     // Of all partitions of a topic that is gone each is told by itself.
