@@ -28,7 +28,7 @@ export function worldOf(
   const sentMs = new Map<string, number>();
   const acknowledged = new Set<string>();
   for (const { name, kind } of CLIENTS) {
-    if (kind !== "publisher" && kind !== "named") continue;
+    if (kind !== "publisher" && kind !== "named" && kind !== "resender") continue;
     for (const line of historyOf(folder, name).lines) {
       // A named publisher that was killed sends again what was not answered.
       if (line.kind === "sent") for (const event of line.events) sentMs.set(event, line.at);

@@ -9,7 +9,8 @@ import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { shipped } from "../shipped.ts";
+import { type Launch, shipped } from "../shipped.ts";
+import { VARIANTS } from "./broken/variants.ts";
 import { pause } from "./clients/pace.ts";
 import { PROCESSES, TOPICS } from "./clients/roster.ts";
 import { clientsOwn, historiesIn, worldOf } from "./evidence.ts";
@@ -27,6 +28,7 @@ const HELP = `npm run check:handoff -- --minutes M --seed S: handoff under fire,
 
   --minutes <m>   how long faults are done, 0.2 to 600 (default 20)
   --seed <s>      whole number; the same seed gives the same schedule (default: by chance, printed)
+  --broken <name> servers in which one mechanism is broken on purpose: ${Object.keys(VARIANTS).join(", ")}
   --help
 
 Exit code 0: valid, and no anomaly. 1: anomalies. 2: no anomaly, but too few faults for a proof.`;
@@ -47,7 +49,7 @@ function say(line: string): void {
 }
 
 say(`seed ${seed}, ${flags.minutes} minutes, everything in ${folder}`);
-const field = await Field.open(folder, shipped(folder), say);
+const field = await Field.open(folder, launchOf(flags.broken), say);
 const witness = new Witness(field.kafka.brokers, field.log);
 const striker = new Striker(field, witness);
 const samples: Sample[] = [];
@@ -104,7 +106,7 @@ const world = worldOf(histories, {
     deeds: striker.deeds,
     crashes: field.crashes,
     samples,
-    rssCapBytes: RSS_CAP_BYTES,
+    rssCapBytes: flags.broken === undefined ? RSS_CAP_BYTES : Number.POSITIVE_INFINITY,
   },
 });
 const verdict = judge(world, historiesIn(histories));
@@ -131,17 +133,26 @@ console.log(
 );
 process.exit(anomalies > 0 ? 1 : tooFew.length > 0 ? 2 : 0);
 
-function flagsOf(): { minutes: number; seed: number } {
+function launchOf(broken: string | undefined): Launch {
+  if (broken === undefined) return shipped(folder);
+  const root = join(import.meta.dirname, "../..");
+  const entry = join(import.meta.dirname, "broken/server.ts");
+  const command = ["--disable-warning=ExperimentalWarning", entry, broken];
+  return { folder: root, command, environment: {} };
+}
+
+function flagsOf(): { minutes: number; seed: number; broken: string | undefined } {
   const wrong = (why: string): never => {
     console.error(`check:handoff: ${why}\n${HELP}`);
     process.exit(1);
   };
-  let values: { minutes?: string; seed?: string; help?: boolean };
+  let values: { minutes?: string; seed?: string; broken?: string; help?: boolean };
   try {
     values = parseArgs({
       options: {
         minutes: { type: "string", default: "20" },
         seed: { type: "string" },
+        broken: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
       },
     }).values;
@@ -158,5 +169,7 @@ function flagsOf(): { minutes: number; seed: number } {
     wrong(`--minutes ${values.minutes}: is no number from 0.2 to 600`);
   if (!Number.isSafeInteger(chosen) || chosen < 0)
     wrong(`--seed ${values.seed}: is no whole number`);
-  return { minutes, seed: chosen };
+  const { broken } = values;
+  if (broken !== undefined && !(broken in VARIANTS)) wrong(`--broken ${broken}: is no variant`);
+  return { minutes, seed: chosen, broken };
 }

@@ -1,16 +1,19 @@
 /** Some of the checker's clients as one process: started with an Order, told what to do by its parent. */
 import { join } from "node:path";
 import { HistoryWriter, readHistory } from "../history.ts";
+import { Latecomer } from "./latecomer.ts";
 import { LibraryClient } from "./library-client.ts";
 import { Prober } from "./prober.ts";
 import { Publisher } from "./publishers.ts";
 import { RawClient } from "./raw-client.ts";
+import { Resender } from "./resender.ts";
 import type { Answered, ClientSpec, Order, Told } from "./roster.ts";
 
 const order = JSON.parse(process.argv[2] ?? "") as Order;
 const raws = new Map<string, RawClient>();
 const others: { finish(): Promise<void> }[] = [];
 const publishers: Publisher[] = [];
+const resenders: Resender[] = [];
 
 function begin(spec: ClientSpec): void {
   const { addresses } = order;
@@ -36,6 +39,12 @@ function begin(spec: ClientSpec): void {
       others.push(new Prober(spec, addresses, writer, tokens));
       return;
     }
+    case "latecomer":
+      others.push(new Latecomer(spec, addresses, writer, () => raws.get(spec.lateFor ?? "")));
+      return;
+    case "resender":
+      resenders.push(new Resender(spec, addresses, writer));
+      return;
     default:
       publishers.push(
         new Publisher(spec, addresses, writer, past, order.paused.includes(spec.topic)),
@@ -53,10 +62,13 @@ async function told(message: Told): Promise<void> {
       break;
     case "settle":
       for (const raw of raws.values()) raw.hurry();
+      for (const one of resenders) one.halt();
       await Promise.all(publishers.map((one) => one.halt()));
       break;
     case "finish":
-      await Promise.all([...raws.values(), ...others, ...publishers].map((one) => one.finish()));
+      await Promise.all(
+        [...raws.values(), ...others, ...publishers, ...resenders].map((one) => one.finish()),
+      );
   }
   const answer: Answered = { done: message.tell };
   process.send?.(answer, () => {

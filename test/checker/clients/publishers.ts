@@ -18,7 +18,7 @@ interface Numbered {
 }
 
 /** Event n of a publisher is always the same. */
-function numbered(publisher: string, n: number): Numbered {
+export function numbered(publisher: string, n: number): Numbered {
   const value = `${publisher}:${n}`;
   const key = `key-${n % KEYS}`;
   const type = n % 2 === 0 ? "even" : "odd";
@@ -53,7 +53,12 @@ export class Publisher {
     this.#writer = writer;
     this.#halted = halted;
     this.#client = new ThroughlineClient(addresses, { publishTimeoutMs: PUBLISH_TIMEOUT_MS });
-    writer.write({ kind: "client", role: spec.kind, topic: spec.topic, pid: process.pid });
+    writer.write({
+      kind: "client",
+      role: spec.kind === "named" ? "named" : "publisher",
+      topic: spec.topic,
+      pid: process.pid,
+    });
     const sent = past.reduce(
       (sum, line) => sum + (line.kind === "sent" ? line.events.length : 0),
       0,

@@ -35,11 +35,12 @@ export class RawClient {
   readonly #writer: HistoryWriter;
   readonly #addresses: readonly string[];
   readonly #stubs = new Map<string, ThroughlineServiceClient>();
-  readonly #instance = randomUUID();
+  readonly instance = randomUUID();
   readonly #stopping = new AbortController();
   readonly #other: () => RawClient | undefined;
   readonly #running: Promise<void>;
-  #attempt = 0;
+  attempt = 0;
+  isOpen = false;
   #turn = Math.floor(Math.random() * 3);
   #storeIsDown = false;
   #hurried = false;
@@ -114,8 +115,8 @@ export class RawClient {
     const { topic, admission, recovery, session, acks, slowMs, holdMs } = this.spec;
     const server = this.#addresses[this.#turn++ % this.#addresses.length] as string;
     const call = this.#stub(server).subscribe();
-    const attempt = ++this.#attempt;
-    const instance = this.#instance;
+    const attempt = ++this.attempt;
+    const instance = this.instance;
     const named = session !== undefined && { session, instance, attempt, acks: acks ?? "explicit" };
     this.#writer.write({
       ...{ kind: "open", topic, server, start, admission, recovery },
@@ -134,6 +135,7 @@ export class RawClient {
       const end = (error: string, message: string, token: Buffer): void => {
         if (over) return;
         over = true;
+        this.isOpen = false;
         clearTimeout(silence);
         clearTimeout(held);
         this.#stopping.signal.removeEventListener("abort", leave);
@@ -173,6 +175,7 @@ export class RawClient {
     const line = lineOf(kind);
     if ("token" in line && line.token) this.#keep(line.token);
     this.#writer.write(line);
+    if (line.kind === "opened") this.isOpen = true;
     if (line.kind === "batch") this.#take(line, call);
     if (line.kind !== "notice") return;
     const awaits = line.notice === "repositioned" || line.notice === "restarted";

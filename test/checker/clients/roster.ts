@@ -16,7 +16,7 @@ export const TOPICS: readonly TopicSpec[] = [
 ];
 
 export interface SubscriberSpec {
-  readonly kind: "raw" | "library" | "prober";
+  readonly kind: "raw" | "library" | "prober" | "latecomer";
   readonly name: string;
   readonly topic: string;
   /** 1 fail, 2 earliest. */
@@ -28,13 +28,15 @@ export interface SubscriberSpec {
   readonly slowMs?: number;
   /** Comes and goes: opens with the current or an old token of that client of its process. */
   readonly tokenOf?: string;
+  /** Comes late for that client of its process. */
+  readonly lateFor?: string;
   /** Comes and goes. */
   readonly holdMs?: number;
   readonly awayMs?: number;
 }
 
 export interface PublisherSpec {
-  readonly kind: "publisher" | "named";
+  readonly kind: "publisher" | "named" | "resender";
   readonly name: string;
   readonly topic: string;
   readonly batch: number;
@@ -79,6 +81,10 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("session-2", "audit", { session: "two", acks: "credits" }),
     raw("session-3", "growing", { session: "three", acks: "explicit" }),
     raw("session-4", "phoenix", { session: "four", acks: "explicit", recovery: 2 }),
+    {
+      ...{ kind: "latecomer", name: "late", topic: "growing", recovery: 1, awayMs: 2000 },
+      ...{ session: "three", lateFor: "session-3" },
+    },
     library("library-1", "orders", "library"),
     library("library-2", "audit"),
     raw("slow-2", "short", { slowMs: 300, session: "slow", acks: "explicit", recovery: 2 }),
@@ -104,6 +110,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     publisher("named", "named-1", "orders"),
     publisher("named", "named-2", "audit"),
     publisher("named", "named-3", "growing"),
+    { kind: "resender", name: "named-4", topic: "orders", batch: 10, everyMs: 200 },
     publisher("publisher", "plain-1", "short"),
     publisher("publisher", "plain-2", "phoenix"),
     publisher("publisher", "plain-3", "orders"),

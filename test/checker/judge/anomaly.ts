@@ -17,6 +17,7 @@ export const CLASSES = {
   "broken-token": "a damaged or foreign token was taken",
   "superseded-moves": "a stream that had been superseded moved the session's position",
   "two-streams": "two streams of one session, past the bound of P5",
+  "late-wins": "a connection that arrived late took the session from its successor",
   stuck: "5 s without event or heartbeat while every part was up",
   filter: "an event that the filter does not admit",
   "token-inside": "a batch's token is not the position after the batch",

@@ -151,6 +151,10 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
     }
     run.world = { ...run.world, deeds: [] };
   },
+  "late-wins": (run) => {
+    // What a opens the second time is a lower attempt than the first.
+    patch(run, "session-a", "open", 0, () => ({ attempt: 2 }));
+  },
   stuck: (run) => {
     const lines = linesOf(run, "prober");
     const [first] = lines;

@@ -10,6 +10,7 @@ import { crash, lag, rss, stuck, undelivered } from "./liveness.ts";
 import { brokenToken, falseAlarm, silentLoss, silentRecreation } from "./loss.ts";
 import { duplicate, internal, lost, placesOf } from "./publishing.ts";
 import {
+  lateWins,
   movedBySuperseded,
   passedUnacknowledged,
   repeatAcross,
@@ -100,6 +101,7 @@ function ofStream(stream: Stream, world: World): Anomaly[] {
 }
 
 const OF_SESSION = [
+  lateWins,
   twoStreams,
   repeatAcross,
   movedBySuperseded,

@@ -57,6 +57,26 @@ export function twoStreams(streams: readonly Stream[], world: World): Anomaly[] 
   });
 }
 
+/** Of one instance, a lower attempt is refused once a higher one was opened. */
+export function lateWins(streams: readonly Stream[], world: World): Anomaly[] {
+  return streams.flatMap(({ client, open, opened }) => {
+    if (!opened?.generation) return [];
+    const successor = streams.find(
+      (other) =>
+        other.open.instance === open.instance &&
+        (other.open.attempt ?? 0) > (open.attempt ?? 0) &&
+        other.opened !== undefined &&
+        other.opened.generation > 0 &&
+        other.opened.at < open.at &&
+        !struck(world, LOST_STORE, other.opened.at, opened.at),
+    );
+    if (!successor) return [];
+    const what = `attempt ${open.attempt} was opened after attempt ${successor.open.attempt} of its instance`;
+    const lines = [successor.open, open, opened];
+    return [{ class: "late-wins" as const, client, atMs: opened.at, what, lines }];
+  });
+}
+
 function isCalm(world: World, fromMs: number, toMs: number): boolean {
   const [calm] = calmIn(world, fromMs, toMs);
   return calm !== undefined && calm.toMs - calm.fromMs === toMs - fromMs;
