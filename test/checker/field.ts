@@ -39,6 +39,8 @@ export interface Seat {
   listen: string;
   /** It is being ended, or ended already. */
   ending: boolean;
+  /** The last restart. */
+  restarted: Promise<void>;
 }
 
 export class Field {
@@ -55,6 +57,7 @@ export class Field {
   readonly #catalog: CatalogWriter;
   readonly #reconciler: Reconciler;
   readonly #launch: Launch;
+  readonly #say: (line: string) => void;
   #generation = 0;
 
   private constructor(
@@ -65,7 +68,9 @@ export class Field {
     store: EmbeddedStore,
     log: Log,
     catalog: CatalogWriter,
+    say: (line: string) => void,
   ) {
+    this.#say = say;
     this.folder = folder;
     this.#launch = launch;
     this.kafka = kafka;
@@ -89,7 +94,7 @@ export class Field {
     const store = await startStore({ directory: join(folder, "store"), onProgress: say });
     const log = openKafkaLog({ brokers: kafka.brokers, clientId: "checker" });
     const catalog = await CatalogWriter.open(log, DEPLOYMENT, Date.now);
-    return new Field(folder, launch, kafka, brokers, store, log, catalog);
+    return new Field(folder, launch, kafka, brokers, store, log, catalog, say);
   }
 
   async startServers(): Promise<void> {
@@ -101,15 +106,36 @@ export class Field {
       await server.ready();
       const { address: listen } = server;
       clients.target = Number(listen.split(":")[1]);
-      const seat = { name, clients, store, server, listen, ending: false };
+      const seat = {
+        name,
+        clients,
+        store,
+        server,
+        listen,
+        ending: false,
+        restarted: Promise.resolve(),
+      };
       this.seats.push(seat);
       this.#watch(seat);
       for (const { name: topic } of TOPICS) await server.knows(topic);
     }
   }
 
-  /** Starts the server of a seat again, at the same port. */
-  async restart(seat: Seat): Promise<void> {
+  /** Starts the server of a seat again, at the same port. One restart at a time. */
+  restart(seat: Seat): Promise<void> {
+    seat.restarted = seat.restarted.then(() => this.#restart(seat));
+    return seat.restarted;
+  }
+
+  /** Ends the server of a seat, which must not be on its way up. */
+  async end(seat: Seat, signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    await seat.restarted;
+    seat.ending = true;
+    seat.server.signal(signal);
+    await seat.server.ended;
+  }
+
+  async #restart(seat: Seat): Promise<void> {
     seat.ending = true;
     await seat.server.kill();
     seat.server = this.#spawn(seat.name, seat.store, seat.listen);
@@ -125,6 +151,7 @@ export class Field {
       if (seat.ending || seat.server !== server) return;
       const said = [`exit code ${code}`, server.stderr, ...server.lines.slice(-5)];
       this.crashes.push({ server: name, atMs: nowMs(), said });
+      this.#say(`${name} ended by itself: exit code ${code}`);
       await this.restart(seat);
     });
   }

@@ -5,6 +5,8 @@
  * Exit codes: 0 a valid run without anomalies, 1 anomalies or a wrong flag, 2 no anomaly but too little was
  * done to prove anything.
  */
+// First: see there.
+import "./aborted-in-order.ts";
 import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

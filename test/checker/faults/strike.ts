@@ -97,8 +97,7 @@ export class Striker {
 
   async #serverKill(pick: number, holdMs: number): Promise<string> {
     const seat = this.#seat(pick);
-    seat.ending = true;
-    await seat.server.kill();
+    await this.#field.end(seat, "SIGKILL");
     await pause(holdMs / 3);
     await this.#field.restart(seat);
     return seat.name;
@@ -243,9 +242,7 @@ export class Striker {
   /** Each server drains, ends and comes back before the next one does. */
   async #roll(): Promise<string> {
     for (const seat of this.#field.seats) {
-      seat.ending = true;
-      seat.server.signal("SIGTERM");
-      await seat.server.ended;
+      await this.#field.end(seat, "SIGTERM");
       await this.#field.restart(seat);
     }
     return "all servers";
