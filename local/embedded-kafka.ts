@@ -50,8 +50,10 @@ export interface EmbeddedKafkaOptions {
   /** Holds data and logs; kept between runs. */
   readonly directory: string;
   readonly nodes?: 1 | 3;
-  /** One more listener of each node: SSL, SASL_PLAINTEXT or SASL_SSL; its settings are in `settings`. */
+  /** One more listener of each node, of any protocol; its settings are in `settings`. */
   readonly secured?: string;
+  /** Ports that its clients are told, by node: of a proxy that stands before each. */
+  readonly advertisedPorts?: readonly number[];
   /** Broker settings beside or instead of ours. */
   readonly settings?: Readonly<Record<string, string>>;
   readonly onProgress?: (line: string) => void;
@@ -119,7 +121,9 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
         file,
         brokerProperties({
           ...{ node, listeners, controllers, directory: home(node), settings },
-          secured: secured ? { protocol: secured, ports: securedPorts } : undefined,
+          secured: secured
+            ? { protocol: secured, ports: securedPorts, advertisedPorts: options.advertisedPorts }
+            : undefined,
         }),
       );
       if (existsSync(join(home(node), "data", "meta.properties"))) return;

@@ -16,7 +16,14 @@ export function brokerProperties(broker: {
   readonly controllers: readonly number[];
   readonly directory: string;
   /** One more listener, for clients that sign in or want TLS. */
-  readonly secured?: { readonly protocol: string; readonly ports: readonly number[] } | undefined;
+  readonly secured?:
+    | {
+        readonly protocol: string;
+        readonly ports: readonly number[];
+        /** What clients are told instead, by node: what stands before each. */
+        readonly advertisedPorts?: readonly number[] | undefined;
+      }
+    | undefined;
   readonly settings: Readonly<Record<string, string>>;
 }): string {
   const { node, listeners, controllers, directory, secured, settings } = broker;
@@ -26,13 +33,15 @@ export function brokerProperties(broker: {
   const voters = controllers.map((controller, i) => `${i + 1}@127.0.0.1:${controller}`).join(",");
   const open = `PLAINTEXT://127.0.0.1:${port}`;
   const clients = secured ? `${open},SECURED://127.0.0.1:${secured.ports[node - 1]}` : open;
+  const told = (secured?.advertisedPorts ?? secured?.ports)?.[node - 1];
+  const advertised = secured ? `${open},SECURED://127.0.0.1:${told}` : open;
   const protocols = secured ? `,SECURED:${secured.protocol}` : "";
   const properties: Record<string, string> = {
     "process.roles": "broker,controller",
     "node.id": String(node),
     "controller.quorum.voters": voters,
     listeners: `${clients},CONTROLLER://127.0.0.1:${controllers[node - 1]}`,
-    "advertised.listeners": clients,
+    "advertised.listeners": advertised,
     "listener.security.protocol.map": `PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${protocols}`,
     "inter.broker.listener.name": "PLAINTEXT",
     "controller.listener.names": "CONTROLLER",

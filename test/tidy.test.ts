@@ -206,10 +206,10 @@ test("no dead files: everything is reached from where the product or a test is e
     "What no process and no client reaches is dead, also when a test still calls it. Delete it; git keeps it.",
     product.filter(({ path }) => !live.has(path)).map(({ path }) => path),
   );
-  const run = /\.test\.ts$|^test\/(bench\/)?run\.ts$/;
+  const run = /\.test\.ts$|^test\/((bench|checker)\/)?run\.ts$/;
   const used = reachedFrom(files.filter(({ path, room }) => run.test(path) || room === "tools"));
   rule(
-    "What no test and no benchmark reaches is dead.",
+    "What no test, no benchmark and no checker reaches is dead.",
     judged.filter((file) => isTest(file) && !used.has(file.path)).map(({ path }) => path),
   );
 });
@@ -298,9 +298,11 @@ test("nothing is left for later, and no test is left out", () => {
   );
   rule(
     "No sleeps in tests: they are too short on a busy machine and too long on an idle one. Wait for an event, or " +
-      "use virtual time. (A benchmark may keep a pace.)",
+      "use virtual time. (A benchmark may keep a pace, and the checker's clients and schedule do.)",
     files
-      .filter((file) => isTest(file) && !file.path.startsWith("test/bench/"))
+      .filter(
+        (file) => isTest(file) && !/^test\/(bench|checker)\/(?!.*\.test\.ts$)/.test(file.path),
+      )
       .flatMap(({ path, code }) =>
         Array.from(
           code.matchAll(/new Promise[^;]*?\bsetTimeout\(|node:timers\/promises|\bAtomics\.wait\b/g),

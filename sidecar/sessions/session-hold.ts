@@ -10,6 +10,7 @@
  * - H1 A save carries the newest position when it leaves; at most one is under way, so sequences arrive in
  *   order or are dropped by the store (P5).
  * - H2 What the store says of another fence than the one held now is old news, and is not acted on.
+ * - H3 Before `begin` there is no position to save and nobody to tell: the next look at the store does both.
  */
 import { Failure } from "../failure.ts";
 import type { Metrics } from "../metrics.ts";
@@ -120,7 +121,7 @@ export class SessionHold {
 
   /** The position may have moved. */
   changed(): void {
-    if (this.#phase.at !== "held" || this.#saving || this.#cancelTimer) return;
+    if (this.#phase.at !== "held" || !this.#stream || this.#saving || this.#cancelTimer) return;
     const { clock } = this.#parts;
     const wait = this.#lastSaveMs + SAVE_EVERY_MS - clock.now();
     if (wait <= 0) this.#start();
@@ -134,7 +135,7 @@ export class SessionHold {
 
   /** What the store said when it was asked for the session held under `fence`. */
   seen(fence: Fence, state: SessionState): void {
-    if (this.#phase.at !== "held" || this.#phase.held.fence !== fence) return;
+    if (this.#phase.at !== "held" || !this.#stream || this.#phase.held.fence !== fence) return;
     const { compare } = SESSION_RULES;
     if (state.kind === "unavailable") this.#down();
     else if (state.kind === "unreadable") this.#unreadable(state.reason);
@@ -153,6 +154,7 @@ export class SessionHold {
 
   /** From time to time while the store does not answer, or nothing is held. */
   retry(): void {
+    if (!this.#stream) return;
     if (this.#phase.at === "detached") void this.#claim(this.#phase.sinceMs);
     else this.changed();
   }

@@ -30,7 +30,7 @@ export class StoryServer {
   readonly #waits = new Waits();
   #over = false;
   #endExpected = false;
-  #stderr = "";
+  stderr = "";
 
   constructor(args: readonly string[], launch: Launch = SOURCES) {
     const { folder, command, environment } = launch;
@@ -41,7 +41,7 @@ export class StoryServer {
     const endWithUs = (): void => void this.child.kill("SIGKILL");
     process.once("exit", endWithUs);
     this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.#stderr += text;
+      this.stderr += text;
     });
     createInterface({ input: this.child.stdout as NodeJS.ReadableStream }).on("line", (text) => {
       const line = (text.startsWith("{") ? JSON.parse(text) : { msg: text }) as Line;
@@ -58,7 +58,7 @@ export class StoryServer {
       // Nobody ended it: whatever a test waits for now will not come.
       if (!this.#endExpected && code !== 0 && this.address !== "") {
         const last = JSON.stringify(this.lines.at(-1));
-        console.error(`A server ended by itself with ${code}: ${last}\n${this.#stderr}`);
+        console.error(`A server ended by itself with ${code}: ${last}\n${this.stderr}`);
       }
       this.#waits.changed();
       return code as number | null;
@@ -71,7 +71,7 @@ export class StoryServer {
       () => count() >= times,
       () =>
         this.#over && count() < times
-          ? new Error(`the server ended without "${msg}": ${this.#stderr}`)
+          ? new Error(`the server ended without "${msg}": ${this.stderr}`)
           : undefined,
     );
   }

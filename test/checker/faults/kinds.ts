@@ -1,0 +1,78 @@
+/** Every kind of fault, and how often a run that proves something strikes it. */
+
+/** Legs are cut at the wire: between clients and a server, servers and a broker, a server and the store. */
+export const LEGS = ["client", "kafka", "store"] as const;
+export const CUTS = ["cut", "reset", "half-open", "delayed"] as const;
+export type Leg = (typeof LEGS)[number];
+export type Cut = (typeof CUTS)[number];
+
+/** Over within seconds; the other kinds take Kafka's time. */
+export const QUICK = [
+  "server-kill",
+  "server-freeze",
+  "client-kill",
+  "client-freeze",
+  "store-kill",
+  "store-freeze",
+  "store-emptied",
+  ...LEGS.flatMap((leg) => CUTS.map((cut) => `${leg}-${cut}` as const)),
+] as const;
+
+export const SLOW = [
+  "transaction-aborted",
+  "transaction-hanging",
+  "partitions-added",
+  "retention",
+  "broker-kill",
+  "leaders-moved",
+  "topic-recreated",
+  "rolling-restart",
+] as const;
+
+export type Quick = (typeof QUICK)[number];
+export type Slow = (typeof SLOW)[number];
+export type Fault = Quick | Slow;
+
+const OFTEN = 20;
+const RARE = 5;
+const RARELY: readonly string[] = [
+  "broker-kill",
+  "leaders-moved",
+  "topic-recreated",
+  "retention",
+  "rolling-restart",
+];
+
+/** What clients do by themselves all the time, counted from their histories. */
+const CLIENTS_OWN = [
+  "two connections with one token",
+  "old token",
+  "broken token",
+  "slow reader",
+] as const;
+
+/** What is missing for a valid run: empty when nothing is. */
+export function missing(counts: ReadonlyMap<string, number>): string[] {
+  const of = (name: string): number => counts.get(name) ?? 0;
+  const wanted: [string, number, number][] = [
+    ...[...QUICK, ...SLOW]
+      .filter((fault) => !LEGS.some((leg) => CUTS.some((cut) => fault === `${leg}-${cut}`)))
+      .map((fault): [string, number, number] => [
+        fault,
+        of(fault),
+        RARELY.includes(fault) ? RARE : OFTEN,
+      ]),
+    ...CUTS.map((cut): [string, number, number] => [
+      `${cut} on any leg`,
+      LEGS.reduce((sum, leg) => sum + of(`${leg}-${cut}`), 0),
+      OFTEN,
+    ]),
+    ...LEGS.flatMap((leg) =>
+      CUTS.map((cut): [string, number, number] => [`${leg}-${cut}`, of(`${leg}-${cut}`), RARE]),
+    ),
+    ...CLIENTS_OWN.map((name): [string, number, number] => [name, of(name), OFTEN]),
+  ];
+  return wanted
+    .filter(([, count, least]) => count < least)
+    .map(([name, count, least]) => `${name}: ${count} of ${least}`);
+}
