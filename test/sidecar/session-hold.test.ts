@@ -11,8 +11,9 @@ async function claimedHold(isHeld: boolean) {
   const { topicId } = held;
   const clock = { now: () => 1000, setTimer: () => () => {} };
   const claimDetached = () => Promise.resolve({ kind: "unavailable", reason: "down" } as const);
+  const metrics = { sessionSaved: () => {}, sessionSuperseded: () => {} };
   const hold = new SessionHold(
-    { store, clock, key, topicId, holder: holder("a"), strict: false, claimDetached },
+    { store, clock, key, topicId, holder: holder("a"), strict: false, claimDetached, metrics },
     isHeld ? held.fence : undefined,
     Buffer.from("stored"),
   );
