@@ -20,9 +20,10 @@ import { type LocalServer, type LocalThroughline, startThroughline } from "./thr
 
 const HELP = `npm run demo: flights and earthquakes through two servers that are killed in turn, with an audit.
 
-Environment: KAFKA_BROKERS (use a running Kafka), MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.
-In a Kafka of yours it makes demo.flights, demo.earthquakes and _throughline.demo.catalog, removes them at
-the end, and removes what an interrupted run left when it starts.`;
+Environment: KAFKA_BROKERS (use a running Kafka), REDIS_URL (use a running Redis or Valkey),
+MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.
+In a Kafka of yours it makes demo.flights, demo.earthquakes, _throughline.demo.catalog and
+_throughline.demo.publishers, removes them at the end, and removes what an interrupted run left when it starts.`;
 
 const DEPLOYMENT_ID = "demo";
 const RATE_PER_SECOND = 2000;

@@ -12,10 +12,11 @@ const HELP = `npm start -- [flags]: Kafka, the operator over Topic files, and se
   --topics <dir>    Topic files, followed while it runs (default local/topics)
   --data <dir>      where data stays between runs (default .throughline/start)
   --namespace <ns>  the namespace that the servers speak for (default demo)
-  --fresh           forget the data of earlier runs first (of the embedded Kafka, not of KAFKA_BROKERS)
+  --fresh           forget the data of earlier runs first (of the embedded Kafka and session store)
   --help
 
-Environment: KAFKA_BROKERS (use a running Kafka), MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.`;
+Environment: KAFKA_BROKERS (use a running Kafka), REDIS_URL (use a running Redis or Valkey),
+MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.`;
 
 const DEPLOYMENT_ID = "local";
 const EARLIER_RUN_ENDS_MS = 3000;

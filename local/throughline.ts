@@ -76,11 +76,11 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     signal?.throwIfAborted();
     const brokers = options.kafkaBrokers ?? (await embedded(options, stops));
     signal?.throwIfAborted();
-    const storeUrl = options.redisUrl ?? (await embeddedStore(options, stops));
-    signal?.throwIfAborted();
     const log = openKafkaLog({ brokers, clientId: "throughline-operator" });
     stops.push(() => log.close());
     await assertReachable(log, options.kafkaBrokers);
+    const storeUrl = options.redisUrl ?? (await embeddedStore(options, stops));
+    signal?.throwIfAborted();
     const catalog = await CatalogWriter.open(log, deploymentId, Date.now, {
       clusterUid,
       alone: true,
@@ -90,8 +90,10 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     const reconciler = new Reconciler(log, catalog, () => true);
     if (options.temporary) {
       await deleteAll(catalog, reconciler);
+      await deletePublishers(log, deploymentId);
       stops.push(async () => {
         await deleteAll(catalog, reconciler);
+        await deletePublishers(log, deploymentId);
         await catalog.delete();
       });
     }
@@ -180,6 +182,14 @@ async function assertReachable(log: Log, given: readonly string[] | undefined): 
 
 async function deleteAll(catalog: CatalogWriter, reconciler: Reconciler): Promise<void> {
   for (const name of [...catalog.records.keys()]) await reconciler.delete(name, "Delete");
+}
+
+/** What servers keep of named publishers. */
+async function deletePublishers(log: Log, deploymentId: string): Promise<void> {
+  const name = `_throughline.${deploymentId}.publishers`;
+  const found = await log.admin.describeTopics([name]);
+  const topic = found.kind === "done" ? found.value.get(name) : undefined;
+  if (topic) await log.admin.deleteTopic(topic.id);
 }
 
 function telling(topics: Map<string, TopicStatus>, onLine: (line: string) => void) {

@@ -16,7 +16,10 @@ export type MovingListener = (reason: MovingReason, deadlineMs: number) => void;
 export interface Reliability extends ReadsWatch {
   /** True once a drain has begun: new streams are refused. */
   readonly draining: boolean;
-  /** Calls when streams should move; `deadlineMs` is 0 when the server will not end them by itself. */
+  /**
+   * Calls when streams should move, at once when the server drains already; `deadlineMs` is 0 when it will
+   * not end them by itself.
+   */
   onMoving(listener: MovingListener): () => void;
 }
 
@@ -91,6 +94,8 @@ export class SelfReliability implements Reliability {
 
   onMoving(listener: MovingListener): () => void {
     this.#moving.add(listener);
+    // A stream that was being opened when the drain began.
+    if (this.#drain) listener(DRAIN, this.#drain.deadlineMs);
     return () => this.#moving.delete(listener);
   }
 

@@ -133,12 +133,17 @@ export class SubscriberStream implements CursorOwner {
     this.pump();
   }
 
+  /** False for a cursor that `reposition` has replaced. */
+  has(cursor: Cursor): boolean {
+    return this.cursors[cursor.partition] === cursor;
+  }
+
   canTake(): boolean {
     return this.#open && this.#mayPull();
   }
 
   ready(cursor: Cursor): void {
-    if (!this.#open || this.#held.has(cursor)) return;
+    if (!this.#open || this.#held.has(cursor) || !this.has(cursor)) return;
     this.#ready.add(cursor);
     this.pump();
   }

@@ -196,6 +196,7 @@ export class Subscription implements TopicUser {
     try {
       if (recovery !== RECOVERY_EARLIEST && recovery !== RECOVERY_LATEST) {
         const earliest = await earliestOf(this.#server.log, this.#info);
+        if (!this.#stream.has(cursor)) return;
         this.#stream.fail(
           new Failure("POSITION_LOST", describe(cursor, loss), {
             token: this.#stream.token(),
@@ -207,7 +208,7 @@ export class Subscription implements TopicUser {
       }
       const spec = recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
       const to = await lookUpOne(this.#server.log, this.#info, cursor.partition, spec);
-      if (!this.#stream.open) return;
+      if (!this.#stream.open || !this.#stream.has(cursor)) return;
       const from = cursor.next;
       // Truncation keeps what lies below the cut: earliest would repeat it (P3).
       const next =

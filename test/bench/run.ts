@@ -7,6 +7,7 @@ import { Bed } from "./bed.ts";
 import { type Figure, reached, told } from "./figures.ts";
 import { oneClient, ordered, type Scale, shapes, tls } from "./rows/backlog.ts";
 import { footprint } from "./rows/footprint.ts";
+import { handoff } from "./rows/handoff.ts";
 import { herd } from "./rows/herd.ts";
 import { latency } from "./rows/latency.ts";
 import { namedPublishing } from "./rows/named-publish.ts";
@@ -22,6 +23,7 @@ const ROWS: Record<string, (bed: Bed, scale: Scale) => Promise<Figure[]>> = {
   shapes,
   tls,
   herd,
+  handoff,
 };
 
 const HELP = `npm run bench -- [flags] [rows]: our figures beside the yardsticks' of the same run.

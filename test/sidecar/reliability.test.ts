@@ -185,6 +185,14 @@ test("a loop that is late for less than the limit is not blocked", async () => {
   expect(b.moved).toEqual([]);
 });
 
+test("a stream whose open was under way when the drain began is told as soon as it asks", () => {
+  const b = bed();
+  b.reliability.drain(12_345);
+  const told: unknown[] = [];
+  b.reliability.onMoving((...moving) => told.push(moving));
+  expect(told).toEqual([[1, 12_345]]);
+});
+
 test("a pod door stays ready and moves its client for drain only", async () => {
   const b = bed("pod");
   expect(b.reliability.readiness().ready).toBe(true);

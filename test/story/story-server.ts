@@ -29,6 +29,7 @@ export class StoryServer {
   health = "";
   readonly #waits = new Waits();
   #over = false;
+  #endExpected = false;
   #stderr = "";
 
   constructor(args: readonly string[], launch: Launch = SOURCES) {
@@ -54,6 +55,11 @@ export class StoryServer {
     this.ended = once(this.child, "close").then(([code]) => {
       process.removeListener("exit", endWithUs);
       this.#over = true;
+      // Nobody ended it: whatever a test waits for now will not come.
+      if (!this.#endExpected && code !== 0 && this.address !== "") {
+        const last = JSON.stringify(this.lines.at(-1));
+        console.error(`A server ended by itself with ${code}: ${last}\n${this.#stderr}`);
+      }
       this.#waits.changed();
       return code as number | null;
     });
@@ -106,11 +112,13 @@ export class StoryServer {
   }
 
   signal(signal: NodeJS.Signals): void {
+    this.#endExpected = true;
     this.child.kill(signal);
   }
 
   async kill(): Promise<void> {
     if (this.#over) return;
+    this.#endExpected = true;
     this.child.kill("SIGKILL");
     await this.ended;
   }

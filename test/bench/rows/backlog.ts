@@ -64,6 +64,15 @@ export const oneClient: Row = async (bed, { runs, share }) => {
   return [
     cost("backlog of 100-byte events, one client", walk, 0.6, tool),
     rate("backlog of 100-byte events, one client", walk, { yardstick, goal: { ratioAtLeast: 1 } }),
+    {
+      what: "the same: CPU of the whole machine, Kafka and the client too",
+      unit: "s per million delivered",
+      ours: walk.map((one) => one.machineCpuPerMillion),
+      yardstick: {
+        name: "Kafka's consumer tool",
+        values: tool.map((one) => one.machineCpuPerMillion),
+      },
+    },
     cost("the same, TypeScript client that decodes", decode),
     rate("the same, TypeScript client that decodes", decode, { yardstick }),
     cost("the same, ten clients, one of them takes nothing", ten, 0.25),
