@@ -9,6 +9,8 @@ export interface Seen {
   readonly partition: number;
   readonly offset: number;
   readonly value: string;
+  /** It may have been delivered before, as the server said. */
+  readonly marked?: boolean;
 }
 
 export interface Verdict {
@@ -82,4 +84,23 @@ export function judge(log: readonly Seen[], client: readonly Seen[]): Verdict {
     verdict.firstMissing ??= key;
   }
   return verdict;
+}
+
+/** What the members of a shared session have together. */
+export function judgeTogether(
+  log: readonly Seen[],
+  members: readonly (readonly Seen[])[],
+): { readonly missing: number; readonly repeatedUnmarked: number } {
+  const had = new Set<string>();
+  const unmarked = new Set<string>();
+  let repeatedUnmarked = 0;
+  for (const { partition, offset, marked } of members.flat()) {
+    const key = `${partition}/${offset}`;
+    had.add(key);
+    if (marked) continue;
+    if (unmarked.has(key)) repeatedUnmarked++;
+    unmarked.add(key);
+  }
+  const missing = log.filter(({ partition, offset }) => !had.has(`${partition}/${offset}`)).length;
+  return { missing, repeatedUnmarked };
 }

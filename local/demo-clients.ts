@@ -2,7 +2,7 @@
  * The demo's subscribers: each writes down what it received, where it was when a server was killed, and
  * how long it then took to its first event elsewhere.
  */
-import { ThroughlineClient } from "../client/client.ts";
+import { type SessionOptions, ThroughlineClient } from "../client/client.ts";
 import type { Seen } from "./demo-audit.ts";
 
 const SLOW_CREDIT_EVENTS = 400;
@@ -23,7 +23,7 @@ export class DemoClient {
   readonly seen: Seen[] = [];
   readonly takeovers: Takeover[] = [];
   failure: Error | undefined;
-  readonly #session: string | undefined;
+  readonly #session: SessionOptions | undefined;
   #client: ThroughlineClient;
   #abort = new AbortController();
   #killedAtMs = 0;
@@ -32,13 +32,13 @@ export class DemoClient {
   #open: (() => void) | undefined;
   #running: Promise<void> | undefined;
 
-  /** @param session its position is kept in the store by this name; without one it keeps its token. */
+  /** @param session its position is kept in the store; without one it keeps its token. */
   constructor(
     name: string,
     topic: string,
     slow: boolean,
     addresses: readonly string[],
-    session?: string,
+    session?: SessionOptions,
   ) {
     this.name = name;
     this.#session = session;
@@ -89,19 +89,20 @@ export class DemoClient {
         start: { $case: "earliest", value: {} },
         creditEvents: this.slow ? SLOW_CREDIT_EVENTS : LIVE_CREDIT_EVENTS,
         signal: this.#abort.signal,
-        ...(this.#session && { session: { name: this.#session } }),
+        ...(this.#session && { session: this.#session }),
         onBreak: () => {
           this.#broken = true;
         },
       });
-      for await (const { partition, events } of batches) {
+      for await (const { partition, events, maybeRedelivered: marked } of batches) {
         // Events that the killed server had sent before may still come: they are not the takeover.
         const takeover = this.takeovers.at(-1);
         if (takeover && takeover.ms === undefined && this.#broken) {
           takeover.ms = performance.now() - this.#killedAtMs;
         }
         for (const { offset, payload } of events) {
-          this.seen.push({ partition, offset: Number(offset), value: payload?.toString() ?? "" });
+          const value = payload?.toString() ?? "";
+          this.seen.push({ partition, offset: Number(offset), value, marked });
         }
         await this.#gate;
       }

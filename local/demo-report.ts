@@ -2,7 +2,7 @@
  * The demo's audit as rows, decided from what was written down (pure): each is good or not, and the demo
  * passed when all are. The clients' records are judged against the log in `demo-audit.ts`.
  */
-import { judge, type Seen } from "./demo-audit.ts";
+import { judge, judgeTogether, type Seen } from "./demo-audit.ts";
 import type { Takeover } from "./demo-clients.ts";
 import type { DispatchCounts } from "./demo-counters.ts";
 
@@ -44,8 +44,10 @@ export function auditRows(audited: {
   readonly counts: DispatchCounts;
   /** The named publisher, and how often its server was lost. */
   readonly named: { readonly name: string; readonly breaks: number };
+  /** The members of a shared session, by what each received of one topic. */
+  readonly crew: { readonly topic: string; readonly members: readonly (readonly Seen[])[] };
 }): Row[] {
-  const { topics, clients, kills, counts, named } = audited;
+  const { topics, clients, kills, counts, named, crew } = audited;
   const rows: Row[] = [];
   const row = (good: boolean, text: string): void => void rows.push({ good, text });
 
@@ -90,6 +92,14 @@ export function auditRows(audited: {
     );
   });
   row(named.breaks > 0, `named publisher ${named.name} went on elsewhere: ${named.breaks} times`);
+  const together = judgeTogether(
+    topics.find(({ name }) => name === crew.topic)?.log ?? [],
+    crew.members,
+  );
+  row(
+    together.missing + together.repeatedUnmarked === 0 && crew.members.every((m) => m.length > 0),
+    `shared session: ${crew.members.map((m) => m.length).join(" and ")} of its members' events, missing: ${together.missing}, repeated without a mark: ${together.repeatedUnmarked}`,
+  );
   row(counts.made > 0, `catch-up dispatchers made: ${counts.made}`);
   row(counts.shared > 0, `clients that shared one: ${counts.shared}`);
   row(counts.queued > 0, `events queued meanwhile: ${counts.queued}`);

@@ -105,11 +105,15 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
     ...[1, 2, 3, 4].map((i) => new DemoClient(`live ${i}`, "flights", false, addresses)),
     ...[1, 2, 3].map((i) => new DemoClient(`slow ${i}`, "flights", true, addresses)),
     ...[1, 2].map((i) => {
-      return new DemoClient(`session ${i}`, "flights", false, addresses, `demo-${i}`);
+      return new DemoClient(`session ${i}`, "flights", false, addresses, { name: `demo-${i}` });
     }),
     new DemoClient("quakes", "earthquakes", false, addresses),
   ];
-  for (const client of clients) client.start();
+  const crew = [1, 2].map((i) => {
+    const session = { name: "demo-crew", mode: "shared" } as const;
+    return new DemoClient(`crew ${i}`, "flights", false, addresses, session);
+  });
+  for (const client of [...clients, ...crew]) client.start();
   const publisher = new DemoPublisher();
   const seismograph = new NamedDemoPublisher(addresses, "earthquakes", "seismograph");
   const killer = new DemoKiller(a, b, clients, counters, view.say);
@@ -132,13 +136,13 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
     await publishAll(publisher, seismograph, killer);
     await seismograph.settled();
     await killer.done();
-    await complete(clients);
+    await complete(clients, crew);
   } finally {
     for (const timer of timers) clearInterval(timer);
   }
   await counters.read();
   counters.stop();
-  for (const client of clients) await client.stop();
+  for (const client of [...clients, ...crew]) await client.stop();
   publisher.close();
   seismograph.close();
   view.show([]);
@@ -151,7 +155,9 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
     audited.push({ name, known, acknowledged, log });
   }
   const named = { name: "seismograph", breaks: seismograph.breaks };
+  const members = crew.map(({ seen }) => seen);
   const rows = auditRows({
+    crew: { topic: "flights", members },
     named,
     topics: audited,
     clients,
@@ -187,9 +193,15 @@ async function publishAll(
   }
 }
 
-async function complete(clients: readonly DemoClient[]): Promise<void> {
+async function complete(
+  clients: readonly DemoClient[],
+  crew: readonly DemoClient[],
+): Promise<void> {
   const deadline = performance.now() + FINISH_MS;
+  const together = (): number =>
+    new Set(crew.flatMap(({ seen }) => seen.map((s) => `${s.partition}/${s.offset}`))).size;
   const all = (): boolean =>
+    together() >= FLIGHTS &&
     clients.every(
       ({ topic, seen }) => seen.length >= (topic === "flights" ? FLIGHTS : EARTHQUAKES),
     );

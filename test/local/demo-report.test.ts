@@ -20,6 +20,7 @@ const audited = {
   kills: KILLS.map((afterEvents, i) => ({ server: i % 2 ? "B" : "A", afterEvents })),
   counts: { made: 1, shared: 1, queued: 1, merges: 1 },
   named: { name: "seismograph", breaks: 1 },
+  crew: { topic: "flights", members: [log.slice(0, 400), log.slice(400)] },
 };
 
 function failures(over: Partial<typeof audited>): string[] {
@@ -47,6 +48,8 @@ test("all is good: every item has its row", () => {
       `kill ${i + 1}, server ${"ABAB"[i]} after ${at} flights, takeover in ms: live 50 50`,
       `kill ${i + 1}, events of the client with the fewest: 200 before, 200 after`,
     ]),
+    "named publisher seismograph went on elsewhere: 1 times",
+    "shared session: 400 and 600 of its members' events, missing: 0, repeated without a mark: 0",
     ...["catch-up dispatchers made: 1", "clients that shared one: 1"],
     ...["events queued meanwhile: 1", "merges: 1"],
   ]);
@@ -115,4 +118,14 @@ test.each(["made", "shared", "queued", "merges"] as const)("no %s dispatchers co
 
 test("a named publisher whose server was never lost shows nothing", () => {
   expect(failures({ named: { ...audited.named, breaks: 0 } })).toHaveLength(1);
+});
+
+test.each<[string, Seen[][], RegExp]>([
+  ["an event that no member has", [log.slice(0, 400), log.slice(401)], /missing: 1,/],
+  ["an event that two have, unmarked", [log.slice(0, 401), log.slice(400)], /without a mark: 1$/],
+  ["a member that has none", [log, []], /1000 and 0/],
+] as const)("a shared session: %s", (_what, members, message) => {
+  expect(failures({ crew: { topic: "flights", members } as typeof audited.crew })[0]).toMatch(
+    message,
+  );
 });
