@@ -9,6 +9,7 @@ import { oneClient, ordered, type Scale, shapes, tls } from "./rows/backlog.ts";
 import { footprint } from "./rows/footprint.ts";
 import { herd } from "./rows/herd.ts";
 import { latency } from "./rows/latency.ts";
+import { members } from "./rows/members.ts";
 import { namedPublishing } from "./rows/named-publish.ts";
 import { publishing } from "./rows/publish.ts";
 
@@ -17,6 +18,7 @@ const ROWS: Record<string, (bed: Bed, scale: Scale) => Promise<Figure[]>> = {
   latency,
   publish: publishing,
   named: namedPublishing,
+  members,
   ordered,
   backlog: oneClient,
   shapes,
