@@ -11,7 +11,7 @@ import type { Clock } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { AckIntake } from "./ack-intake.ts";
 import type { AckMode } from "./acks.ts";
-import type { Arrival, MemberStream } from "./member-hold.ts";
+import type { Arrival, MemberStream } from "./member-partitions.ts";
 import type { OpenedMember } from "./members.ts";
 import type { Holder } from "./session-store.ts";
 import { type SessionOfStream, type SessionOwner, supersededBy } from "./stream-session.ts";

@@ -10,6 +10,7 @@ import { footprint } from "./rows/footprint.ts";
 import { handoff } from "./rows/handoff.ts";
 import { herd } from "./rows/herd.ts";
 import { latency } from "./rows/latency.ts";
+import { members } from "./rows/members.ts";
 import { namedPublishing } from "./rows/named-publish.ts";
 import { publishing } from "./rows/publish.ts";
 
@@ -18,6 +19,7 @@ const ROWS: Record<string, (bed: Bed, scale: Scale) => Promise<Figure[]>> = {
   latency,
   publish: publishing,
   named: namedPublishing,
+  members,
   ordered,
   backlog: oneClient,
   shapes,

@@ -5,7 +5,7 @@ import type { Holding, Join, Membership, Renewal } from "../../sidecar/sessions/
 import type { SessionKey, SessionStore } from "../../sidecar/sessions/session-store.ts";
 import { at, claimed, claimOf, type Driver, holder, newKey, saveOf, TOPIC } from "./cases.ts";
 
-export const START: Position[] = [0, 1, 2, 3].map((p) => ({ offset: 10 * p, epoch: 1 }));
+const START: Position[] = [0, 1, 2, 3].map((p) => ({ offset: 10 * p, epoch: 1 }));
 const HOUR_MS = 3_600_000;
 const TIMES = { lapseMs: HOUR_MS, revokeMs: HOUR_MS };
 
