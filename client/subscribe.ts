@@ -191,7 +191,9 @@ async function* open(
     },
   });
   try {
-    for await (const response of call as AsyncIterable<SubscribeResponse>) {
+    // Who stops reading has still to leave: that must not destroy the call.
+    const responses = call.iterator({ destroyOnReturn: false });
+    for await (const response of responses as AsyncIterable<SubscribeResponse>) {
       clearTimeout(silence);
       isMoving = response.kind?.$case === "moving";
       yield response;
