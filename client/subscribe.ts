@@ -169,6 +169,8 @@ async function* open(
   session: ClientSession | undefined,
 ): AsyncGenerator<SubscribeResponse> {
   const call: ClientDuplexStream<SubscribeRequest, SubscribeResponse> = stub.subscribe();
+  // Read from the iterator; what comes after it is the end of a call that is left.
+  call.on("error", () => {});
   const abort = (): void => call.cancel();
   options.signal?.addEventListener("abort", abort, { once: true });
   const credit = options.creditEvents ?? DEFAULT_CREDIT_EVENTS;
@@ -191,7 +193,9 @@ async function* open(
     },
   });
   try {
-    for await (const response of call as AsyncIterable<SubscribeResponse>) {
+    // Who stops reading has still to leave: that must not destroy the call.
+    const responses = call.iterator({ destroyOnReturn: false });
+    for await (const response of responses as AsyncIterable<SubscribeResponse>) {
       clearTimeout(silence);
       isMoving = response.kind?.$case === "moving";
       yield response;
@@ -223,7 +227,6 @@ function left(call: ClientDuplexStream<SubscribeRequest, SubscribeResponse>): Pr
       clearTimeout(late);
       resolve();
     });
-    call.on("error", () => {});
     call.resume();
     call.write({ kind: { $case: "leave", value: {} } });
     call.end();

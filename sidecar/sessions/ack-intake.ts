@@ -15,10 +15,11 @@ export class AckIntake {
   /** Acknowledgements are of events before this notice until the client acknowledges its token. */
   #awaited: Buffer | undefined;
 
-  constructor(mode: AckMode, identity: TokenIdentity) {
+  /** @param isMember of a shared session. */
+  constructor(mode: AckMode, identity: TokenIdentity, isMember = false) {
     this.#mode = mode;
     this.#identity = identity;
-    this.acks = new Acks(mode);
+    this.acks = new Acks(mode, isMember);
   }
 
   /** @param partitions of the topic. @throws Failure INVALID_REQUEST, and nothing moved. */

@@ -90,14 +90,17 @@ class PartitionAcks {
 
 export class Acks {
   readonly #mode: AckMode;
+  readonly #isMember: boolean;
   readonly #partitions = new Map<number, PartitionAcks>();
   /** Of partitions that were held before: the last offset that was sent then. */
   readonly #before = new Map<number, number>();
   readonly #runs: Run[] = [];
   #out = 0;
 
-  constructor(mode: AckMode) {
+  /** @param isMember partitions come and go: tokens are also from before one came. */
+  constructor(mode: AckMode, isMember = false) {
     this.#mode = mode;
+    this.#isMember = isMember;
   }
 
   /** A partition begins, or begins anew, where the cursor is. What is out of it moves nothing any more. */
@@ -161,7 +164,7 @@ export class Acks {
       if (offset > cursor.next && offset - 1 > this.#sentBefore(partition)) {
         throw invalid("ack.token", `partition ${partition}: offset ${offset} was not sent yet`);
       }
-      if (offset <= acked && (offset > from || this.#before.size === 0)) {
+      if (offset <= acked && (offset > from || !this.#isMember)) {
         throw backward("ack.token", partition, offset - 1, acked);
       }
     }

@@ -49,7 +49,7 @@ export class MemberSession implements SessionOfStream, MemberStream {
     this.#identity = identity;
     this.#owner = owner;
     this.#clock = clock;
-    this.#intake = new AckIntake(mode, identity);
+    this.#intake = new AckIntake(mode, identity, true);
     this.#positions = opened.positions;
   }
 

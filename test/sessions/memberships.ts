@@ -269,6 +269,22 @@ export function membershipCases(driver: () => Driver): void {
     expect(await now()).toEqual(anew);
   });
 
+  test.each(["text", "newer"] as const)(
+    "other data under the key (%s) is unreadable to every step, and stays as it is",
+    async (as) => {
+      const known = await joined(store, newKey(), joinOf("a"));
+      await driver().spoil(key, as);
+      const before = await driver().raw(key);
+      for (const outcome of [
+        await store.join(key, joinOf("a")),
+        await new Speaker(store, key, "a").renew([holding(known, 0, 5)]),
+        await store.restore(key, known, HOUR_MS),
+      ])
+        expect(outcome).toMatchObject({ kind: "unreadable", reason: expect.any(String) });
+      expect(await driver().raw(key)).toEqual(before);
+    },
+  );
+
   test("one name has one mode", async () => {
     await joined(store, key, joinOf("a"));
     expect(await other.claim(key, claimOf(holder("x")))).toEqual({ kind: "other-mode" });

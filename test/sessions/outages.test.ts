@@ -8,6 +8,7 @@ import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import type { Held, SessionKey, SessionStore } from "../../sidecar/sessions/session-store.ts";
 import { FaultProxy } from "../faults/fault-proxy.ts";
 import { at, claimed, claimOf, holder, newKey, saveOf } from "./cases.ts";
+import { joinOf, Speaker } from "./memberships.ts";
 import { openStore, SLOW_MS } from "./real-store.ts";
 
 const LIMIT_MS = 400;
@@ -43,6 +44,11 @@ async function recovered(one: SessionStore): Promise<void> {
   while ((await one.read({ ...newKey() })).kind === "unavailable");
 }
 
+const NOTHING = {
+  ...{ topicId: "t", seeks: 0, generation: 1, changedMs: 1 },
+  ...{ members: [], shares: [] },
+};
+
 async function allUnavailable(): Promise<string[]> {
   const begunMs = performance.now();
   const outcomes = await Promise.all([
@@ -51,6 +57,9 @@ async function allUnavailable(): Promise<string[]> {
     store.read(key),
     store.seek(key, { topicId: "topic-1", position: at("s"), positions: [] }),
     store.forget(key),
+    store.join(key, joinOf("m")),
+    new Speaker(store, key, "m").renew([]),
+    store.restore(key, NOTHING, 1000),
     ...(await store.readMany([key, newKey()])),
   ]);
   expect(performance.now() - begunMs).toBeLessThan(2 * LIMIT_MS + LATE_MS);

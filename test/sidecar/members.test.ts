@@ -1,6 +1,7 @@
 /** Shared sessions over real gRPC, two servers, one store (the twin): P2, P3, P5. */
 import type { ServiceError } from "@grpc/grpc-js";
 import { afterEach, expect, test } from "@jest/globals";
+import { ThroughlineClient } from "../../client/client.ts";
 import {
   ErrorInfo,
   type GetSessionResponse,
@@ -366,4 +367,17 @@ test("one name has one mode; a token start, and acks of what is not held, are na
     message: expect.stringContaining("holds no partition 0"),
   });
   expect(offsetsIn((await get()).token)).toEqual([0, 0]);
+});
+
+test("a client of the library that ends its loop leaves: the others have its partitions at once", async () => {
+  await start(1);
+  await bed.publish(1);
+  const client = new ThroughlineClient([bed.servers[0]?.address as string]);
+  const session = { name: "worker", mode: "shared" } as const;
+  for await (const batch of client.subscribe({ topic: "orders", start: EARLIEST.at, session })) {
+    batch.ack();
+    break;
+  }
+  client.close();
+  expect(await get()).toMatchObject({ held: false, members: [] });
 });

@@ -179,7 +179,16 @@ test(
     const four = group.member("four", b, a);
     await group.counts(3, a);
     await group.goesOn();
-    // Its member goes on elsewhere.
+    // Their members go on elsewhere, one told before, one not.
+    const d = await serverOf("group");
+    const five = group.member("five", d, a);
+    await group.counts(4, a);
+    await group.goesOn();
+    d.signal("SIGTERM");
+    expect(await d.ended).toBe(0);
+    await group.goesOn();
+    await five.leave();
+    await group.counts(3, a);
     await b.kill();
     await group.goesOn();
     b = await serverOf("group");
