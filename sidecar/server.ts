@@ -172,7 +172,9 @@ export async function startServer(
   }
 }
 
-const SATURATION_MS = 1000;
+const SATURATED = 0.7;
+const SATURATION_SAMPLE_MS = 150;
+const SATURATION_SAMPLE_WEIGHT = 0.3;
 
 function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatch {
   const { limits, metrics, reliability } = context;
@@ -204,19 +206,19 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
 }
 
 /**
- * Told by the event loop: whether it was busy for most of the last second or more. Where clients share
- * the processor it is idle now and then even so.
+ * Told by the event loop, whenever it is asked: whether it was busy for most of the last second or so.
+ * Where clients share the processor it is idle now and then even so.
  */
 function saturation(): () => boolean {
   let before = performance.eventLoopUtilization();
-  let saturated = false;
+  let mean = 0;
   return () => {
     const now = performance.eventLoopUtilization();
-    const since = performance.eventLoopUtilization(now, before);
-    if (since.idle + since.active < SATURATION_MS) return saturated;
+    const { idle, active, utilization } = performance.eventLoopUtilization(now, before);
+    if (idle + active < SATURATION_SAMPLE_MS) return mean > SATURATED;
     before = now;
-    saturated = since.utilization > 0.7;
-    return saturated;
+    mean += (utilization - mean) * SATURATION_SAMPLE_WEIGHT;
+    return mean > SATURATED;
   };
 }
 
