@@ -43,8 +43,9 @@ export async function members(bed: Bed, { share }: Scale): Promise<Figure[]> {
     measure(found, arrivals, "leave", await window(() => void comes?.leave()));
     await comes?.ended;
   }
-  await stopLoad();
+  // It ends with a batch.
   await stays.leave();
+  await stopLoad();
   await Promise.all([a.stop(), b.stop()]);
   await store.stop();
   const silence = (what: string, name: string, goal?: Figure["goal"]): Figure[] =>
