@@ -183,5 +183,5 @@ test("--help names every flag with its default", () => {
   ]) {
     expect(parsed.text).toContain(flag);
   }
-  expect(parsed.text).toContain("(default 32Mi)");
+  expect(parsed.text).toContain("(default 24Mi)");
 });
