@@ -60,9 +60,7 @@ export class ThroughlineClient {
         const address = this.#current();
         return { address, stub: this.#stub(address) };
       },
-      next: () => {
-        this.#turn++;
-      },
+      leave: (address) => this.#leave(address),
     };
   }
 
@@ -90,7 +88,7 @@ export class ThroughlineClient {
     return new Promise((resolve, reject) => {
       this.#stub(address).publish(request, new Metadata(), { deadline }, (error, response) => {
         if (error) {
-          this.#turn++;
+          this.#leave(address);
           reject(toPublishError(error));
         } else resolve(response.results);
       });
@@ -113,6 +111,13 @@ export class ThroughlineClient {
 
   #current(): string {
     return this.#addresses[this.#turn % this.#addresses.length] as string;
+  }
+
+  /** Goes on at the next server, which is dialled at once; a second call for the same loss does nothing. */
+  #leave(address: string): void {
+    if (this.#current() !== address) return;
+    this.#turn++;
+    this.#stub(this.#current()).getChannel().getConnectivityState(true);
   }
 
   #stub(address: string): ThroughlineServiceClient {

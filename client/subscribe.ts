@@ -54,7 +54,8 @@ export interface SubscribeOptions {
 /** The servers of a client, one after the other. */
 export interface Servers {
   current(): { readonly address: string; readonly stub: ThroughlineServiceClient };
-  next(): void;
+  /** Another than this one from now on, if there is one. */
+  leave(address: string): void;
 }
 
 /** An event, and where a stream goes on after it. */
@@ -142,7 +143,11 @@ export async function* subscribe(
           }
         } else if (kind && kind.$case !== "heartbeat") options.onNotice?.(kind, address);
         token = tokenOf(response) ?? token;
-        if (kind?.$case === "moving") break;
+        if (kind?.$case === "moving") {
+          // The next one is dialled while this one saves the session.
+          servers.leave(address);
+          break;
+        }
       }
       if (options.signal?.aborted) return;
     } catch (thrown) {
@@ -155,7 +160,7 @@ export async function* subscribe(
         if (mayDetach()) continue;
       }
     }
-    servers.next();
+    servers.leave(address);
     // The first try elsewhere is at once; a herd that lost one server spreads out after that.
     if (failures++ > 0)
       await pause(Math.min(MAX_BACKOFF_MS, 20 * 2 ** failures) * (0.5 + Math.random()));

@@ -1,7 +1,9 @@
 /** Handoff between two real servers: one is killed, drained or refused, and the stream goes on. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { ThroughlineClient } from "../../client/client.ts";
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
+import { Waits } from "./waits.ts";
 
 let bed: Bed;
 
@@ -88,6 +90,39 @@ test(
     const log = await bed.expectWhole(topic, client);
     await resumed.has(log.length - had);
     expect(resumed.seen.length + had).toBe(log.length);
+  },
+  SLOW_MS,
+);
+
+test(
+  "streams of one client that are told to move together are refused nowhere on their way",
+  async () => {
+    await bed.topic("together", { partitions: 1 });
+    const [a, b] = [await bed.server(["together"]), await bed.server(["together"])];
+    const client = new ThroughlineClient([a.address, b.address]);
+    const abort = new AbortController();
+    const waits = new Waits();
+    const opened: string[] = [];
+    const broken: string[] = [];
+    const streams = Array.from({ length: 4 }, async () => {
+      const batches = client.subscribe({
+        ...{ topic: "together", signal: abort.signal },
+        onNotice: ({ $case }, address) => {
+          if ($case === "opened") opened.push(address);
+          waits.changed();
+        },
+        onBreak: ({ error }) => broken.push(error),
+      });
+      for await (const _ of batches);
+    });
+    await waits.until(() => opened.length === 4);
+    a.signal("SIGTERM");
+    await waits.until(() => opened.length >= 8);
+    expect(opened.slice(4)).toEqual([b.address, b.address, b.address, b.address]);
+    expect(broken).toEqual([]);
+    abort.abort();
+    await Promise.all(streams);
+    client.close();
   },
   SLOW_MS,
 );
