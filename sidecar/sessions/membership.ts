@@ -142,7 +142,8 @@ export class Steps {
     const old = before && !(by.anew && !known) ? before : undefined;
     const draft: Draft = {
       generation: before?.generation ?? this.#above(forgotten?.generation ?? 0),
-      seeks: before?.seeks ?? 0,
+      // T5.
+      seeks: (before?.seeks ?? 0) + (before && !old ? 1 : 0),
       members: [...(old?.members ?? [])],
       shares: [...(old?.shares ?? [])],
     };

@@ -88,10 +88,11 @@ export class MemoryStore implements SessionStore {
       const live = stored?.kind === "live" ? stored : undefined;
       const refused = live && this.#refusal(live, claim);
       if (refused) return refused;
+      const isAnew = live !== undefined && live.topicId !== claim.topicId;
       const fence: Fence = {
         generation: this.#above(stored?.fence.generation),
         claimId: claim.claimId,
-        seeks: live?.fence.seeks ?? 0,
+        seeks: (live?.fence.seeks ?? 0) + (isAnew ? 1 : 0),
       };
       const unclean = live?.held === true;
       this.#set(key, {

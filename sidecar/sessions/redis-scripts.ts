@@ -76,6 +76,8 @@ end
 local generation = above(r and tonumber(r.generation))
 local before = live and r.position or false
 local seeks = live and r.seeks or '0'
+-- T5.
+if live and r.topic ~= topic then seeks = exact(tonumber(seeks) + 1) end
 local unclean = live and r.held or '0'
 -- What ForgetSession left would take its expiry along (T4). Nothing else: a full store refuses a script
 -- at its first write only.

@@ -146,7 +146,8 @@ export class Sessions {
           hold: make(fence, saved),
           stored,
           tokenIsOlder: wanted !== undefined && positions !== undefined && older(wanted, positions),
-          redelivered: unclean ? await lookUp(log, info, "latest") : undefined,
+          // What was delivered before is not in a topic that was recreated.
+          redelivered: unclean && !recreated ? await lookUp(log, info, "latest") : undefined,
         };
       }
       case "unavailable":

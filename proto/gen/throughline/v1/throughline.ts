@@ -34,7 +34,11 @@ export const protobufFileName = "throughline/v1/throughline.proto";
  * trailer "throughline-error-bin"; the names are listed at ErrorInfo.
  */
 
-/** What to do when events after the position are gone (retention, truncation, recreated topic). */
+/**
+ * What to do when events after the position are gone (retention, truncation, recreated topic). A stream
+ * counts in one topic: where that is recreated under it, a preset other than RECOVERY_FAIL ends it with
+ * TOPIC_GONE, which is retryable; opening again with its token goes on in the new topic, after Restarted.
+ */
 export const Recovery = {
   /** RECOVERY_UNSPECIFIED - Same as RECOVERY_FAIL. */
   RECOVERY_UNSPECIFIED: 0,
@@ -541,8 +545,8 @@ export interface OpenedSession {
   /** The start token was older than the stored position, in some partition: what follows was delivered before. */
   tokenIsOlder: boolean;
   /**
-   * How often the session was sought: when it has risen since the client's last stream, what follows may
-   * begin before what the client has.
+   * How often the session was sought, or began anew because its topic was recreated: when it has risen since
+   * the client's last stream, what follows may begin before what the client has.
    */
   seeks: bigint;
 }
