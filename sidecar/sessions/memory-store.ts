@@ -244,9 +244,9 @@ export class MemoryStore implements SessionStore {
   ): Promise<{ readonly kind: "forgotten" } | { readonly kind: "none" } | Unusable> {
     return this.#step("forget", () => {
       const stored = this.#get(key);
-      if (stored?.kind === "foreign") return unreadable(stored.reason);
-      if (stored?.kind !== "live" && stored?.kind !== "shared") return { kind: "none" };
-      const { generation, seeks } = stored.fence;
+      if (!stored || stored.kind === "forgotten") return { kind: "none" };
+      const { generation, seeks } =
+        stored.kind === "foreign" ? { generation: undefined, seeks: 0 } : stored.fence;
       const fence = { generation: this.#above(generation), claimId: "", seeks };
       this.#set(key, { kind: "forgotten", fence, untilMs: this.#now() + FORGOTTEN_MS });
       return { kind: "forgotten" };

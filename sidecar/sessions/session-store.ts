@@ -191,7 +191,7 @@ export interface SessionStore {
     key: SessionKey,
     to: SeekTo,
   ): Promise<{ readonly kind: "sought" } | { readonly kind: "none" } | Unusable>;
-  /** Removes the position, and ends whoever holds it (T4). */
+  /** Removes the position, and ends whoever holds it (T4). Removes also what is unreadable under the key. */
   forget(
     key: SessionKey,
   ): Promise<{ readonly kind: "forgotten" } | { readonly kind: "none" } | Unusable>;

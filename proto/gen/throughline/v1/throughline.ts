@@ -4573,7 +4573,7 @@ export const ThroughlineServiceService = {
   },
   /**
    * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
-   * a second.
+   * a second. What makes a session SESSION_UNREADABLE is removed too.
    */
   forgetSession: {
     path: "/throughline.v1.ThroughlineService/ForgetSession" as const,
@@ -4632,7 +4632,7 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   seekSession: handleUnaryCall<SeekSessionRequest, SeekSessionResponse>;
   /**
    * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
-   * a second.
+   * a second. What makes a session SESSION_UNREADABLE is removed too.
    */
   forgetSession: handleUnaryCall<ForgetSessionRequest, ForgetSessionResponse>;
 }
@@ -4762,7 +4762,7 @@ export interface ThroughlineServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
-   * a second.
+   * a second. What makes a session SESSION_UNREADABLE is removed too.
    */
   forgetSession(
     request: ForgetSessionRequest,
