@@ -55,8 +55,9 @@ const MESSAGE_EVENTS = 1000;
 /** Sent and not answered. */
 const WINDOW_BYTES = 2 << 20;
 const EVENT_OVERHEAD_BYTES = 32;
-/** A server answers an opening, or an event, or says why not; one that does neither for so long is lost. */
-const SILENCE_MS = 30_000;
+/** Without an answer or heartbeat for this long the server is taken for lost. */
+const SILENCE_MS = 5000;
+const HEARTBEAT_MS = 1000;
 const MAX_BACKOFF_MS = 2000;
 /** How long a server that we gave up may still open for us. */
 const LATE_OPEN_MS = 60_000;
@@ -145,11 +146,14 @@ export class NamedPublisher {
     const { address, publishStream } = this.#dial();
     const call = publishStream();
     this.#state = { kind: "opening", call };
-    this.#await();
+    this.#silence = setTimeout(() => {
+      this.#broke(ended("UNREACHABLE", "The server is silent.", "", true), address);
+    }, SILENCE_MS);
     const ours = (): boolean =>
       (this.#state.kind === "opening" || this.#state.kind === "open") && this.#state.call === call;
     call.on("data", ({ kind }: PublishStreamResponse) => {
       if (!ours()) return;
+      this.#silence?.refresh();
       switch (kind?.$case) {
         case "opened":
           return this.#resume(call, kind.value);
@@ -165,9 +169,8 @@ export class NamedPublisher {
     call.on("end", () => {
       if (ours()) this.#broke(ended("UNREACHABLE", "The stream ended.", "", true), address);
     });
-    call.write({
-      kind: { $case: "open", value: { topic, publisher: name, instance: this.#instance } },
-    });
+    const open = { topic, publisher: name, instance: this.#instance, heartbeatMs: HEARTBEAT_MS };
+    call.write({ kind: { $case: "open", value: open } });
     call.on("drain", () => this.#flush());
   }
 
@@ -202,7 +205,6 @@ export class NamedPublisher {
     for (const resolve of this.#opened.splice(0)) resolve(lastNumber);
     this.#unopened = [];
     this.#flush();
-    this.#await();
   }
 
   #answered(results: readonly PublishResult[]): void {
@@ -223,13 +225,11 @@ export class NamedPublisher {
       this.#sentBytes = 0;
     }
     this.#flush();
-    this.#await();
   }
 
   #alreadyThere(count: number): void {
     for (let i = 0; i < count && this.#sent > 0; i++) this.#settleFirst(undefined);
     this.#flush();
-    this.#await();
   }
 
   #settleFirst(position: EventPosition | undefined): void {
@@ -268,22 +268,10 @@ export class NamedPublisher {
         events.push(next.event);
         bytes += next.bytes;
       }
-      if (this.#sent === 0) this.#await();
       this.#sent += events.length;
       this.#sentBytes += bytes;
       call.write({ kind: { $case: "events", value: { firstNumber, events } } });
     }
-  }
-
-  /** A server that owes an answer and is silent is given up. */
-  #await(): void {
-    clearTimeout(this.#silence);
-    const owes = this.#state.kind === "opening" || this.#sent > 0;
-    if (!owes) return;
-    this.#silence = setTimeout(() => {
-      if (this.#state.kind !== "opening" && this.#state.kind !== "open") return;
-      this.#broke(ended("UNREACHABLE", "The server does not answer.", "", true), "");
-    }, SILENCE_MS);
   }
 
   #broke(error: ThroughlineError, address: string): void {

@@ -167,9 +167,11 @@ export class ClientSession {
   }
 
   #restarted(partition: number, to: number, token: Buffer): void {
-    if (to > this.#of(partition).sent) return;
+    const { given, sent } = this.#of(partition);
+    if (to > given) return;
+    // What the app has is of what was cut, or of the topic before it was recreated.
     this.#progress.delete(partition);
-    this.#send({ positions: [], token });
+    if (to <= sent) this.#send({ positions: [], token });
   }
 
   #save(token: Buffer | undefined): void {

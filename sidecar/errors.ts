@@ -48,6 +48,12 @@ export const ERRORS = {
     retryable: false,
     advice: "Start at the earliest position named here, or open with a recovery preset.",
   },
+  TOPIC_GONE: {
+    code: status.ABORTED,
+    retryable: true,
+    advice:
+      "Open again with the last token: where the topic was recreated a recovery preset goes on, once the catalog names it; otherwise the open says what became of it.",
+  },
   EVENT_TOO_LARGE: {
     code: status.FAILED_PRECONDITION,
     retryable: false,

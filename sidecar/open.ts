@@ -207,7 +207,10 @@ export async function lookUpOne(
       // An earliest offset has nothing before it whose epoch could be compared.
       return { offset: found.offset, epoch: spec === "latest" ? found.epoch : -1 };
     case "gone":
-      throw new Failure("TOPIC_NOT_FOUND", `Kafka has no topic "${info.name}" of this identity.`);
+      throw new Failure(
+        "TOPIC_GONE",
+        `Kafka has no topic "${info.name}" any more under the id that the catalog names.`,
+      );
     case "unauthorised":
       throw new Failure("KAFKA_REFUSED", found.reason);
     case "corrupt":

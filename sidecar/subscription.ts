@@ -25,6 +25,7 @@ import {
 import type { ServerContext } from "./server-context.ts";
 import type { SessionOfStream, SessionOwner } from "./sessions/stream-session.ts";
 import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.ts";
+import { resolveTopic } from "./topics.ts";
 
 const WRITE_BLOCKED = 2;
 
@@ -187,15 +188,24 @@ export class Subscription implements TopicUser {
     this.#stream.fail(failure);
   }
 
-  /** TopicUser: the Kafka topic is no more under the id that this stream counts in. */
+  /**
+   * TopicUser: the Kafka topic is no more under the id that this stream counts in, as its token, acks and
+   * session do. So a recovery preset is applied to the next stream, which the client opens with the token;
+   * by then, or soon, the catalog names the new topic.
+   */
   gone(): void {
-    this.#stream.fail(
-      new Failure(
-        "POSITION_LOST",
-        `Topic "${this.#topicName}" was deleted, recreated, or is no longer served.`,
+    const { catalog, namespace } = this.#server;
+    const name = this.#topicName;
+    try {
+      if (this.#recovers) resolveTopic(catalog, namespace, name, "subscribe");
+      throw new Failure(
+        this.#recovers ? "TOPIC_GONE" : "POSITION_LOST",
+        `Topic "${name}" was deleted, recreated, or is no longer served.`,
         { token: this.#stream.token(), loss: LOSSES.gone },
-      ),
-    );
+      );
+    } catch (error) {
+      this.#stream.fail(toFailure(error));
+    }
   }
 
   close(): void {
@@ -205,11 +215,15 @@ export class Subscription implements TopicUser {
     this.#stream.close();
   }
 
+  get #recovers(): boolean {
+    const { recovery } = this.#options;
+    return recovery === RECOVERY_EARLIEST || recovery === RECOVERY_LATEST;
+  }
+
   async #lost(cursor: Cursor, loss: LogLoss): Promise<void> {
     if (loss.kind === "gone") return this.gone();
-    const { recovery } = this.#options;
     try {
-      if (recovery !== RECOVERY_EARLIEST && recovery !== RECOVERY_LATEST) {
+      if (!this.#recovers) {
         const earliest = await earliestOf(this.#server.log, this.#info);
         if (!this.#stream.has(cursor)) return;
         this.#stream.fail(
@@ -221,7 +235,7 @@ export class Subscription implements TopicUser {
         );
         return;
       }
-      const spec = recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
+      const spec = this.#options.recovery === RECOVERY_EARLIEST ? "earliest" : "latest";
       const to = await lookUpOne(this.#server.log, this.#info, cursor.partition, spec);
       if (!this.#stream.open || !this.#stream.has(cursor)) return;
       const from = cursor.next;

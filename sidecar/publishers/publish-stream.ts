@@ -11,6 +11,8 @@
  *    opening.
  * S4 A gateway that drains lets the transaction under way end, answers it, and ends the stream with
  *    DRAINING. A pod door serves its app's publishers to the end: they have no other server.
+ * S5 A stream that asked for heartbeats hears something in time for as long as this server runs, whatever
+ *    Kafka does, from its open on.
  */
 import type { handleBidiStreamingCall, ServerDuplexStream } from "@grpc/grpc-js";
 import type { TransactionalWriter, TransactionRecord } from "../../kafka/log.ts";
@@ -23,12 +25,14 @@ import { resolveTopic } from "../topics.ts";
 import { failed, LastNumbers } from "./last-numbers.ts";
 import { NUMBERING, type NumberingRules } from "./numbering.ts";
 import { Pipeline } from "./pipeline.ts";
-import { decodeStreamRequest, encodeOpened } from "./wire.ts";
+import { decodeStreamRequest, encodeOpened, HEARTBEAT } from "./wire.ts";
 
 /** What one stream may have sent ahead of its answers; a message that crosses it is still taken. */
 const STREAM_BYTES = 2 << 20;
 const PUBLISHER = /^[A-Za-z0-9._-]{1,128}$/;
 const MAX_INSTANCE_BYTES = 64;
+const MIN_HEARTBEAT_MS = 100;
+const MAX_HEARTBEAT_MS = 60_000;
 const DRAIN = 1;
 
 type Call = ServerDuplexStream<Buffer, Buffer>;
@@ -89,6 +93,9 @@ class PublisherStream {
   #bytes = 0;
   /** Goes on when the client has taken answers. */
   #taken: () => void = () => {};
+  /** Since the last beat. */
+  #hasSaid = false;
+  #cancelBeat: () => void = () => {};
   /** Resolves when this stream asks nothing of Kafka any more that could fence a newer one. */
   #opened: Promise<void> = Promise.resolve();
   readonly #forgetMoving: () => void;
@@ -151,7 +158,8 @@ class PublisherStream {
     }
   }
 
-  async #open({ topic: requested, publisher, instance }: PublishStreamOpen): Promise<void> {
+  async #open(open: PublishStreamOpen): Promise<void> {
+    const { topic: requested, publisher, instance, heartbeatMs } = open;
     const { server, numbers, held } = this.#parts;
     const topic = this.#topic(requested);
     if (!PUBLISHER.test(publisher)) {
@@ -163,6 +171,11 @@ class PublisherStream {
     if (Buffer.byteLength(instance) > MAX_INSTANCE_BYTES) {
       throw new Failure("INVALID_REQUEST", `instance: has more than ${MAX_INSTANCE_BYTES} bytes.`);
     }
+    if (heartbeatMs !== 0 && (heartbeatMs < MIN_HEARTBEAT_MS || heartbeatMs > MAX_HEARTBEAT_MS)) {
+      const range = `${MIN_HEARTBEAT_MS} to ${MAX_HEARTBEAT_MS}, or 0`;
+      throw new Failure("INVALID_REQUEST", `heartbeat_ms: is ${heartbeatMs}; must be ${range}.`);
+    }
+    if (heartbeatMs > 0) this.#beat(heartbeatMs);
     // None of the names holds a slash, and no namespace begins with "_".
     const key = `${server.namespace}/${topic.name}/${publisher}`;
     const id = `_throughline.${server.deploymentId}.publisher/${key}`;
@@ -184,7 +197,7 @@ class PublisherStream {
     const pipeline = this.#pipeline(requested, topicId, writer.value, last.number, (number) =>
       numbers.record(numbersTopic, key, { topicId, number, instance }),
     );
-    this.#call.write(encodeOpened(last.number, last.instance));
+    this.#write(encodeOpened(last.number, last.instance));
     this.#state = { kind: "open", pipeline };
     this.#read();
   }
@@ -249,8 +262,23 @@ class PublisherStream {
     }
   }
 
+  /** S5. */
+  #beat(everyMs: number): void {
+    this.#cancelBeat = this.#parts.server.clock.setTimer(everyMs, () => {
+      // A client that takes nothing gets no pile of them (P6).
+      if (!this.#hasSaid && !this.#call.writableNeedDrain) this.#write(HEARTBEAT);
+      this.#hasSaid = false;
+      this.#beat(everyMs);
+    });
+  }
+
+  #write(message: Buffer): boolean {
+    this.#hasSaid = true;
+    return this.#call.write(message);
+  }
+
   #answer(message: Buffer): Promise<void> {
-    if (this.#over || this.#call.write(message)) return Promise.resolve();
+    if (this.#over || this.#write(message)) return Promise.resolve();
     return new Promise((resolve) => {
       this.#taken = resolve;
     });
@@ -282,6 +310,7 @@ class PublisherStream {
     const { buffered, held } = this.#parts;
     const state = this.#state;
     this.#state = { kind: "over" };
+    this.#cancelBeat();
     if (state.kind === "open") state.pipeline.close();
     buffered.forget(this.#readAgain);
     if (this.#bytes > 0) buffered.give(this.#bytes);

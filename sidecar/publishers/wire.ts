@@ -97,6 +97,10 @@ function decodeEvents(wire: Wire, end: number, nowMs: number, maxEvents: number)
   return { kind: "events", firstNumber, events };
 }
 
+export const HEARTBEAT = Buffer.from(
+  PublishStreamResponse.encode({ kind: { $case: "heartbeat", value: {} } }).finish(),
+);
+
 export function encodeOpened(lastNumber: number, lastInstance: string): Buffer {
   return Buffer.from(
     PublishStreamResponse.encode({

@@ -10,11 +10,19 @@
  * - J4 A member that waits for a partition, or has none, looks often; one that delivers learns with its saves.
  */
 import { Failure } from "../failure.ts";
+import type { Metrics } from "../metrics.ts";
 import type { Clock } from "../server-context.ts";
 import { MemberPartitions, type MemberStream } from "./member-partitions.ts";
-import type { Holding, Membership } from "./membership.ts";
+import { type Holding, type Membership, tokenOf } from "./membership.ts";
 import { unavailable } from "./session-hold.ts";
-import type { RenewOutcome, Seen, SessionKey, SessionStore } from "./session-store.ts";
+import type {
+  Fence,
+  Holder,
+  RenewOutcome,
+  Seen,
+  SessionKey,
+  SessionStore,
+} from "./session-store.ts";
 
 /** Twice within the bound of P5: who lost a partition stops within 1 s. */
 const RENEW_EVERY_MS = 450;
@@ -27,6 +35,7 @@ export interface MemberParts {
   readonly store: SessionStore;
   /** For intervals: not set by anybody while the server runs. */
   readonly clock: Clock;
+  readonly metrics: Pick<Metrics, "sessionSaved" | "sessionSuperseded">;
   readonly key: SessionKey;
   readonly id: string;
   readonly topicId: string;
@@ -66,6 +75,36 @@ export class MemberHold {
 
   get membership(): Membership {
     return this.#has?.known ?? this.#joined.membership;
+  }
+
+  get key(): SessionKey {
+    return this.#parts.key;
+  }
+
+  get topicId(): string {
+    return this.#parts.topicId;
+  }
+
+  get isUnverified(): boolean {
+    return this.#unverified;
+  }
+
+  /** What the store has of the whole session, as far as this member knows. */
+  get savedToken(): Buffer {
+    return tokenOf(this.#parts.key, this.membership);
+  }
+
+  /** Of the member that shows the session to people: who has its first partition. */
+  get fence(): Fence | undefined {
+    const { shares, seeks } = this.membership;
+    const { id: claimId } = this.#parts;
+    const [first] = shares;
+    if (first?.owner !== claimId || !this.mayDeliver) return undefined;
+    return { generation: first.generation, claimId, seeks };
+  }
+
+  has(partition: number): boolean {
+    return this.membership.shares[partition]?.owner === this.#parts.id;
   }
 
   /** J3. */
@@ -120,14 +159,22 @@ export class MemberHold {
     await this.#ask(holdings, leaves, this.#parts.returnMs);
   }
 
-  #ask(holdings: readonly Holding[], leaves: boolean, lapseMs: number): Promise<RenewOutcome> {
-    const { store, key, id, topicId, instance, revokeMs } = this.#parts;
+  async #ask(
+    holdings: readonly Holding[],
+    leaves: boolean,
+    lapseMs: number,
+  ): Promise<RenewOutcome> {
+    const { store, metrics, key, id, topicId, instance, revokeMs } = this.#parts;
     const { partitions } = this;
     const sequence = ++this.#sequence;
-    return store.renew(key, {
+    const saves = this.#changed;
+    this.#changed = false;
+    const outcome = await store.renew(key, {
       ...{ id, topicId, instance, seeks: this.membership.seeks, sequence, partitions },
       ...{ leaves, holdings, lapseMs: Math.ceil(lapseMs), revokeMs },
     });
+    if (saves && outcome.kind === "renewed") metrics.sessionSaved();
+    return outcome;
   }
 
   #plan(): void {
@@ -170,7 +217,6 @@ export class MemberHold {
     const sentMs = this.#parts.clock.now();
     this.#lastRenewalMs = sentMs;
     this.#urgent = false;
-    this.#changed = false;
     const holdings = this.#has?.holdings(false, false) ?? [];
     const outcome = await this.#ask(holdings, false, this.#parts.lapseMs);
     if (this.#over) return;
@@ -187,12 +233,12 @@ export class MemberHold {
       case "none":
         return this.#restore(holdings);
       case "no-member":
-        if (outcome.by) return this.#stream?.superseded(outcome.by);
+        if (outcome.by) return this.#superseded(outcome.by);
         return this.#fail(
           new Failure("MEMBER_LAPSED", "Others have the partitions of this member by now."),
         );
       case "forgotten":
-        return this.#stream?.superseded(undefined);
+        return this.#superseded(undefined);
       case "unreadable":
         return this.#fail(new Failure("SESSION_UNREADABLE", outcome.reason));
       default:
@@ -213,6 +259,11 @@ export class MemberHold {
     }
     const done = await store.restore(key, { ...known, shares }, lapseMs);
     this.#urgent = done.kind === "restored";
+  }
+
+  #superseded(by: Holder | undefined): void {
+    this.#parts.metrics.sessionSuperseded();
+    this.#stream?.superseded(by);
   }
 
   #fail(failure: Failure): void {

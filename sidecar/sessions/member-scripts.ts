@@ -166,7 +166,8 @@ end
 if not live or (anew and not known) then
   members, shares = {}, {}
   for i = 11, #ARGV, 2 do shares[#shares + 1] = newShare(ARGV[i], ARGV[i + 1]) end
-  if not live then last = math.max(last + 1, now) end
+  -- T5.
+  if live then seeks = seeks + 1 else last = math.max(last + 1, now) end
 end
 grow(partitions)
 if not known then

@@ -26,7 +26,7 @@ export interface OpenedMember {
 }
 
 export interface MembersParts {
-  readonly server: Pick<ServerContext, "log" | "serverName" | "limits">;
+  readonly server: Pick<ServerContext, "log" | "serverName" | "limits" | "metrics">;
   readonly store: SessionStore;
   /** For intervals. */
   readonly clock: Clock;
@@ -72,7 +72,7 @@ export async function openMember(
       const hold = new MemberHold(
         {
           ...{ store, clock, key, id, topicId: info.id, instance, strict, ...times },
-          returnMs: limits.memberReturnMs,
+          ...{ returnMs: limits.memberReturnMs, metrics: server.metrics },
         },
         outcome,
         sentMs,

@@ -11,8 +11,9 @@
  * - M4 After the store lost writes, a member's higher generation for a partition is believed (T3).
  */
 import type { Position } from "../../kafka/log.ts";
+import { encodeToken } from "../token.ts";
 import { type Assign, assign } from "./assignment.ts";
-import type { Fence } from "./session-store.ts";
+import type { Fence, SessionKey } from "./session-store.ts";
 
 export interface Member {
   /** Random per stream: the id of the join. */
@@ -142,7 +143,8 @@ export class Steps {
     const old = before && !(by.anew && !known) ? before : undefined;
     const draft: Draft = {
       generation: before?.generation ?? this.#above(forgotten?.generation ?? 0),
-      seeks: before?.seeks ?? 0,
+      // T5.
+      seeks: (before?.seeks ?? 0) + (before && !old ? 1 : 0),
       members: [...(old?.members ?? [])],
       shares: [...(old?.shares ?? [])],
     };
@@ -268,7 +270,13 @@ export function restored(known: Membership, nowMs: number, lapseMs: number): Mem
   return { ...known, members, shares, changedMs: nowMs };
 }
 
-/** Where the session stands, per partition. */
+/** Where the session stands, as a token. */
+export function tokenOf({ deploymentId, topic }: SessionKey, membership: Membership): Buffer {
+  const { topicId } = membership;
+  return encodeToken({ deploymentId, topic, topicId }, placesOf(membership));
+}
+
+/** The same, per partition. */
 export function placesOf({ shares }: Membership): Position[] {
   return shares.map(({ position }) => position);
 }

@@ -88,10 +88,11 @@ export class MemoryStore implements SessionStore {
       const live = stored?.kind === "live" ? stored : undefined;
       const refused = live && this.#refusal(live, claim);
       if (refused) return refused;
+      const isAnew = live !== undefined && live.topicId !== claim.topicId;
       const fence: Fence = {
         generation: this.#above(stored?.fence.generation),
         claimId: claim.claimId,
-        seeks: live?.fence.seeks ?? 0,
+        seeks: (live?.fence.seeks ?? 0) + (isAnew ? 1 : 0),
       };
       const unclean = live?.held === true;
       this.#set(key, {
@@ -243,9 +244,9 @@ export class MemoryStore implements SessionStore {
   ): Promise<{ readonly kind: "forgotten" } | { readonly kind: "none" } | Unusable> {
     return this.#step("forget", () => {
       const stored = this.#get(key);
-      if (stored?.kind === "foreign") return unreadable(stored.reason);
-      if (stored?.kind !== "live" && stored?.kind !== "shared") return { kind: "none" };
-      const { generation, seeks } = stored.fence;
+      if (!stored || stored.kind === "forgotten") return { kind: "none" };
+      const { generation, seeks } =
+        stored.kind === "foreign" ? { generation: undefined, seeks: 0 } : stored.fence;
       const fence = { generation: this.#above(generation), claimId: "", seeks };
       this.#set(key, { kind: "forgotten", fence, untilMs: this.#now() + FORGOTTEN_MS });
       return { kind: "forgotten" };

@@ -4,6 +4,8 @@
  * here touches a session.
  *
  * On a slow beat, one commit for each session held here whose saved position has changed since its last one.
+ * A shared session is shown whole by one of its members, that which has its first partition: a member knows
+ * what the store has of all partitions, and of the members one alone has that one.
  * A session that is held here no more, or was sought or forgotten here, is shown once as the store then says,
  * so that a server that lost it does not put back what its new holder has shown; the group of a forgotten one
  * is deleted.
@@ -21,9 +23,10 @@ import type { AdminOutcome, GroupOffsets } from "../../kafka/log.ts";
 import type { Catalog } from "../catalog.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Clock } from "../server-context.ts";
+import { tokenOf } from "./membership.ts";
 import { mirrorGroup } from "./mirror-group.ts";
 import { type SavedToken, savedPositions } from "./saved-position.ts";
-import type { Fence, SessionKey, SessionStore } from "./session-store.ts";
+import type { Fence, SessionKey, SessionState, SessionStore } from "./session-store.ts";
 import type { SessionFollower } from "./sessions.ts";
 
 /** Steps of one beat. */
@@ -50,6 +53,7 @@ export interface MirrorParts {
 
 /** A session held here. */
 export interface MirroredHold extends SavedToken {
+  /** Undefined while it is not this one's to show. */
   readonly fence: Fence | undefined;
 }
 
@@ -184,7 +188,7 @@ export class SessionMirror implements SessionFollower {
     const steps: Step[] = [];
     for (const [hold, shown] of this.#held) {
       if (steps.length === atMost) break;
-      // Without a fence somebody else may have moved it.
+      // Without a fence somebody else may have moved it, or shows it.
       if (!hold.fence || hold.savedToken.length === 0) continue;
       if (now - shown.atMs < AGAIN_MS && shown.token.equals(hold.savedToken)) continue;
       if (savedPositions(this.#parts.catalog, hold)) steps.push(this.#stepOf(hold, shown));
@@ -234,9 +238,8 @@ export class SessionMirror implements SessionFollower {
         };
         steps.push({ act: inTurn, done: over, refused: over });
       };
-      if (state.kind === "session") {
-        const { topicId, position: savedToken = Buffer.alloc(0) } = state;
-        const saved = { key: asked.key, topicId, savedToken };
+      const saved = savedIn(asked.key, state);
+      if (saved) {
         if (savedPositions(this.#parts.catalog, saved)) step(() => this.#show(saved));
         else over();
       } else if (state.kind === "none" && state.forgotten) step(() => this.#hide(group));
@@ -258,4 +261,14 @@ export class SessionMirror implements SessionFollower {
     const isGone = outcome.kind === "refused" && outcome.error === "GROUP_ID_NOT_FOUND";
     return isGone ? { kind: "done", value: undefined } : outcome;
   }
+}
+
+function savedIn(key: SessionKey, state: SessionState): SavedToken | undefined {
+  if (state.kind === "session") {
+    const { topicId, position: savedToken = Buffer.alloc(0) } = state;
+    return { key, topicId, savedToken };
+  }
+  if (state.kind !== "shared") return undefined;
+  const { membership } = state;
+  return { key, topicId: membership.topicId, savedToken: tokenOf(key, membership) };
 }

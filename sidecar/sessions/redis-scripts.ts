@@ -18,18 +18,18 @@ export interface Script {
 const FORMAT = "throughline-session/1";
 const FORGOTTEN_MS = 24 * 60 * 60 * 1000;
 
-/** Reads the record into `r` (nil when there is none), or ends the script when it is not ours to touch. */
-const READ_RECORD = `
+/** Reads the record into `r`, nil when there is none; or says in `foreign` why it is not ours to touch. */
+const LOOK = `
 local key = KEYS[1]
-local kind = redis.call('TYPE', key).ok
-local r = nil
-if kind ~= 'none' then
-  if kind ~= 'hash' then return {'unreadable', 'a ' .. kind} end
+local function look()
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then return nil end
+  if kind ~= 'hash' then return nil, 'a ' .. kind end
   local format = redis.call('HGET', key, 'format')
-  if not format then return {'unreadable', 'a hash without a format'} end
-  if format ~= '${FORMAT}' then return {'unreadable', 'the format ' .. string.sub(format, 1, 60)} end
+  if not format then return nil, 'a hash without a format' end
+  if format ~= '${FORMAT}' then return nil, 'the format ' .. string.sub(format, 1, 60) end
   local all = redis.call('HGETALL', key)
-  r = {}
+  local r = {}
   for i = 1, #all, 2 do r[all[i]] = all[i + 1] end
   local numbers = {'generation', 'seeks'}
   if not r.forgotten then numbers = {'generation', 'seeks', 'attempt', 'sequence', 'changed'} end
@@ -37,11 +37,17 @@ if kind ~= 'none' then
   for _, name in ipairs(numbers) do
     local number = tonumber(r[name])
     if not number or number < -1 or number > 9007199254740991 then
-      return {'unreadable', 'a session without a ' .. name}
+      return nil, 'a session without a ' .. name
     end
   end
+  return r
 end
+local r, foreign = look()
 local live = r and not r.forgotten
+`;
+
+const READ_RECORD = `${LOOK}
+if foreign then return {'unreadable', foreign} end
 `;
 
 const STORE_TIME = `
@@ -76,6 +82,8 @@ end
 local generation = above(r and tonumber(r.generation))
 local before = live and r.position or false
 local seeks = live and r.seeks or '0'
+-- T5.
+if live and r.topic ~= topic then seeks = exact(tonumber(seeks) + 1) end
 local unclean = live and r.held or '0'
 -- What ForgetSession left would take its expiry along (T4). Nothing else: a full store refuses a script
 -- at its first write only.
@@ -141,12 +149,13 @@ end
 return {'sought'}
 `;
 
+/** Who asks for it wants the key free, whatever is there. */
 const FORGET = `
-if not live then return {'none'} end
-local generation = above(tonumber(r.generation))
+if not live and not foreign then return {'none'} end
+local generation = above(r and tonumber(r.generation))
 redis.call('DEL', key)
-redis.call('HSET', key, 'format', '${FORMAT}', 'generation', generation, 'claim', '', 'seeks', r.seeks,
-  'forgotten', '1')
+redis.call('HSET', key, 'format', '${FORMAT}', 'generation', generation, 'claim', '',
+  'seeks', r and r.seeks or '0', 'forgotten', '1')
 redis.call('PEXPIRE', key, ${FORGOTTEN_MS})
 return {'forgotten'}
 `;
@@ -158,7 +167,7 @@ export const SCRIPTS = {
   save: script(READ_RECORD + STORE_TIME + COMPARE + SAVE),
   read: script(MEMBERS.record + READ),
   seek: script(MEMBERS.record + SEEK),
-  forget: script(READ_RECORD + STORE_TIME + FORGET),
+  forget: script(LOOK + STORE_TIME + FORGET),
   join: script(MEMBERS.join),
   renew: script(MEMBERS.renew),
   restore: script(MEMBERS.restore),

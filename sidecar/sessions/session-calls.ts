@@ -15,7 +15,7 @@ import { resolveStart } from "../open.ts";
 import type { ServerContext } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { resolveTopic, topicInfo } from "../topics.ts";
-import { type Membership, placesOf } from "./membership.ts";
+import { type Membership, tokenOf } from "./membership.ts";
 import { lagBehind } from "./saved-position.ts";
 import { unavailable } from "./session-hold.ts";
 import { checkSessionName } from "./session-options.ts";
@@ -68,7 +68,7 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       }
       if (state.kind === "shared") {
         const { membership } = state;
-        const token = encodeToken(identity, placesOf(membership));
+        const token = tokenOf(key, membership);
         return {
           token,
           lag: BigInt(await lagOf(server.log, info, identity, token)),

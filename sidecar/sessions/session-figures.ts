@@ -6,6 +6,7 @@
  * in its group's offsets (mirror.ts), where lag exporters look for it and choose by name what they keep.
  */
 import type { Catalog } from "../catalog.ts";
+import { mirrorGroup } from "./mirror-group.ts";
 import { lagBehind, type SavedToken, savedPositions } from "./saved-position.ts";
 
 export interface SessionFigures {
@@ -18,6 +19,8 @@ export interface SessionFigures {
 
 export interface FiguredSession extends SavedToken {
   readonly isUnverified: boolean;
+  /** A member of a shared session has some of its partitions: the sum over all servers is of all. */
+  has(partition: number): boolean;
 }
 
 /** @param endOf the last stable offset, from the main dispatcher; negative when it is not known. */
@@ -26,16 +29,27 @@ export function sessionFigures(
   catalog: Pick<Catalog, "get">,
   endOf: (topicId: string, partition: number) => number,
 ): SessionFigures {
-  const figures = { held: 0, unverified: 0, lag: 0, maxLag: 0 };
+  const sessions = new Map<string, { isUnverified: boolean; lag: number }>();
   for (const session of held) {
-    figures.held++;
-    if (session.isUnverified) figures.unverified++;
+    const name = mirrorGroup(session.key);
+    const known = sessions.get(name) ?? { isUnverified: false, lag: 0 };
+    sessions.set(name, known);
+    known.isUnverified ||= session.isUnverified;
     const saved = savedPositions(catalog, session);
     if (!saved) continue;
-    const ends = saved.positions.map((_, partition) => endOf(session.topicId, partition));
-    const lag = lagBehind(saved.positions, ends) ?? 0;
-    figures.lag += lag;
-    figures.maxLag = Math.max(figures.maxLag, lag);
+    const had = [...saved.positions.entries()].filter(([partition]) => session.has(partition));
+    const ends = had.map(([partition]) => endOf(session.topicId, partition));
+    known.lag +=
+      lagBehind(
+        had.map(([, position]) => position),
+        ends,
+      ) ?? 0;
   }
-  return figures;
+  const figured = [...sessions.values()];
+  return {
+    held: figured.length,
+    unverified: figured.filter(({ isUnverified }) => isUnverified).length,
+    lag: figured.reduce((sum, { lag }) => sum + lag, 0),
+    maxLag: figured.reduce((most, { lag }) => Math.max(most, lag), 0),
+  };
 }

@@ -97,6 +97,11 @@ export class SessionHold {
     return this.#phase.at === "detached" || this.#unverified;
   }
 
+  /** All partitions are the one holder's. */
+  has(): boolean {
+    return true;
+  }
+
   /** Undefined while nothing is held. */
   get fence(): Fence | undefined {
     return this.#phase.at === "held" ? this.#phase.held.fence : undefined;

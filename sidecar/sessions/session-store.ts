@@ -10,6 +10,8 @@
  * - T3 After the store lost the record, whoever holds the session may make it again; a record of a lower
  *   generation, or of fewer seeks (a failover lost the last writes), is overwritten by a higher one.
  * - T4 Nothing expires but what ForgetSession leaves, for a day, to tell the holder.
+ * - T5 Where the session begins anew, in a topic that was recreated, counts as a seek: its clients learn with
+ *   their next open that what they have is of before (P2).
  */
 import type { Position, TopicId } from "../../kafka/log.ts";
 import type { Join, Membership, Renewal } from "./membership.ts";
@@ -37,7 +39,7 @@ export interface Holder {
 export interface Fence {
   readonly generation: number;
   readonly claimId: string;
-  /** How often the session was sought since it was made. */
+  /** How often the session was sought, or began anew in a recreated topic, since it was made. */
   readonly seeks: number;
 }
 
@@ -189,7 +191,7 @@ export interface SessionStore {
     key: SessionKey,
     to: SeekTo,
   ): Promise<{ readonly kind: "sought" } | { readonly kind: "none" } | Unusable>;
-  /** Removes the position, and ends whoever holds it (T4). */
+  /** Removes the position, and ends whoever holds it (T4). Removes also what is unreadable under the key. */
   forget(
     key: SessionKey,
   ): Promise<{ readonly kind: "forgotten" } | { readonly kind: "none" } | Unusable>;

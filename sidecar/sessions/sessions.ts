@@ -43,9 +43,9 @@ type Server = Pick<
 
 /** Hears which sessions are held here, for show. */
 export interface SessionFollower {
-  held(hold: SessionHold): void;
+  held(hold: SessionHold | MemberHold): void;
   /** The stream has ended, and the store has where it stood, if it answered. */
-  left(hold: SessionHold): void;
+  left(hold: SessionHold | MemberHold): void;
   /** SeekSession or ForgetSession was done here; who holds it may be on any server. */
   changed(key: SessionKey): void;
 }
@@ -79,9 +79,9 @@ export class Sessions {
     return this.#store;
   }
 
-  /** Those whose streams have begun and not ended. */
-  get held(): Iterable<SessionHold> {
-    return this.#holds;
+  /** Those whose streams have not ended. */
+  get held(): readonly (SessionHold | MemberHold)[] {
+    return [...this.#holds, ...this.#members];
   }
 
   /** It was sought or forgotten. */
@@ -146,7 +146,8 @@ export class Sessions {
           hold: make(fence, saved),
           stored,
           tokenIsOlder: wanted !== undefined && positions !== undefined && older(wanted, positions),
-          redelivered: unclean ? await lookUp(log, info, "latest") : undefined,
+          // What was delivered before is not in a topic that was recreated.
+          redelivered: unclean && !recreated ? await lookUp(log, info, "latest") : undefined,
         };
       }
       case "unavailable":
@@ -189,23 +190,29 @@ export class Sessions {
       ...{ server: this.#server, store: this.#store, clock: this.#clock, id: this.#id() },
       key: this.key(of.topic.name, options.name),
       leave: (hold: MemberHold, isInOrder: boolean) =>
-        this.#members.delete(hold) ? this.#left(hold.close(isInOrder)) : Promise.resolve(),
+        this.#members.has(hold) ? this.#leaveMember(hold, isInOrder) : Promise.resolve(),
     };
     const opened = await openMember(parts, of, options, open);
     this.#members.add(opened.hold);
+    this.#follower?.held(opened.hold);
     return opened;
   }
 
   /** The stream has ended. Resolves when the store has where it stood, or gave no answer in time. */
   leave(hold: SessionHold): Promise<void> {
     this.#holds.delete(hold);
-    return this.#left(hold.close(), () => this.#follower?.left(hold));
+    return this.#left(hold, hold.close());
   }
 
-  #left(closing: Promise<void>, then = (): void => {}): Promise<void> {
+  #leaveMember(hold: MemberHold, isInOrder: boolean): Promise<void> {
+    this.#members.delete(hold);
+    return this.#left(hold, hold.close(isInOrder));
+  }
+
+  #left(hold: SessionHold | MemberHold, closing: Promise<void>): Promise<void> {
     const left = closing.finally(() => {
       this.#leaving.delete(left);
-      then();
+      this.#follower?.left(hold);
     });
     this.#leaving.add(left);
     return left;
@@ -221,8 +228,7 @@ export class Sessions {
     this.#closed = true;
     this.#cancelLook();
     for (const hold of this.#holds) void this.leave(hold);
-    for (const hold of this.#members) void this.#left(hold.close(false));
-    this.#members.clear();
+    for (const hold of this.#members) void this.#leaveMember(hold, false);
   }
 
   async #look(): Promise<void> {

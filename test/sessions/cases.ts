@@ -147,7 +147,21 @@ export function essentialCases(driver: () => Driver): void {
   });
 
   test.each(["text", "newer"] as const)(
-    "other data under the key (%s) is unreadable to every step, and stays as it is",
+    "forgetting removes other data under the key (%s), as its user asked; then a session may be made there",
+    async (as) => {
+      await driver().spoil(key, as);
+      expect(await store.forget(key)).toEqual({ kind: "forgotten" });
+      const state = await other.read(key);
+      if (state.kind !== "none" || !state.forgotten) throw new Error(JSON.stringify(state));
+      const { held, ...first } = await claimed(other, key, claimOf(holder("a")));
+      expect(first).toMatchObject({ position: undefined, unclean: false, fence: { seeks: 0 } });
+      expect(held.fence.generation).toBeGreaterThan(state.forgotten.generation);
+      expect(await store.save(held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
+    },
+  );
+
+  test.each(["text", "newer"] as const)(
+    "other data under the key (%s) is unreadable to every other step, and stays as it is",
     async (as) => {
       await driver().spoil(key, as);
       const before = await driver().raw(key);
@@ -163,7 +177,6 @@ export function essentialCases(driver: () => Driver): void {
         await store.read(key),
         (await store.readMany([key]))[0],
         await store.seek(key, { topicId: TOPIC, position: at("x"), positions: [] }),
-        await store.forget(key),
       ])
         expect(outcome).toMatchObject({ kind: "unreadable", reason: expect.any(String) });
       expect(await driver().raw(key)).toEqual(before);

@@ -68,8 +68,14 @@ export function decisionCases(driver: () => Driver): void {
     });
     expect(await store.save(held, saveOf(2, "p2"))).toEqual({ kind: "saved" });
     const moved = claimOf(holder("b"), { topicId: "topic-2", reposition: at("q0") });
-    expect((await claimed(other, key, moved)).position).toEqual(at("p2"));
-    expect(await store.read(key)).toMatchObject({ topicId: "topic-2", position: at("q0") });
+    // T5.
+    expect(await claimed(other, key, moved)).toMatchObject({
+      position: at("p2"),
+      fence: { seeks: 1 },
+    });
+    expect(await store.read(key)).toMatchObject({
+      ...{ topicId: "topic-2", position: at("q0"), fence: { seeks: 1 } },
+    });
   });
 
   test.each(["p0", "p9"])("a claim repositions to %s, backward as forward", async (to) => {

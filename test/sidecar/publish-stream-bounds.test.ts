@@ -63,7 +63,7 @@ class FakeStream {
       if (this.read > count) return null;
       const kind: PublishStreamRequest["kind"] =
         this.read === 0
-          ? { $case: "open", value: { topic: "orders", publisher, instance: "" } }
+          ? { $case: "open", value: { topic: "orders", publisher, instance: "", heartbeatMs: 0 } }
           : { $case: "events", value: { firstNumber: BigInt(this.read), events: [large()] } };
       this.read++;
       return Buffer.from(PublishStreamRequest.encode({ kind }).finish());

@@ -2,7 +2,7 @@
  * PublishStream over real gRPC on the log in memory: numbers that repeat, jump and go backward, bad input,
  * two streams of one name, failures of Kafka (P10).
  */
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, expect, jest, test } from "@jest/globals";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
@@ -101,6 +101,37 @@ test("a stream opened anew, on another server, goes on after the last number and
   second.events(3, "c");
   expect(await second.answers(1)).toEqual(["3: position"]);
   expect(await values(orders)).toEqual(["a", "b", "c"]);
+});
+
+test("heartbeats come while there is nothing else to say, before opened too; only where they are asked for", async () => {
+  const server = await start();
+  const plain = streamTo(server).open("plain");
+  await plain.opened();
+  let goOn = (): void => {};
+  const { openTransactionalWriter } = log;
+  jest.spyOn(log, "openTransactionalWriter").mockImplementationOnce(async (id) => {
+    await new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    return openTransactionalWriter.call(log, id);
+  });
+  const stream = streamTo(server).open("p", "orders", "", 100);
+  await stream.heartbeats(2);
+  expect(stream.down.some(({ $case }) => $case === "opened")).toBe(false);
+  goOn();
+  await stream.opened();
+  await stream.heartbeats(2);
+  stream.events(1, "a");
+  expect(await stream.answers(1)).toEqual(["1: position"]);
+  await stream.heartbeats(1);
+  expect(plain.down.map(({ $case }) => $case)).toEqual(["opened"]);
+  for (const heartbeatMs of [99, 60_001]) {
+    const bad = await streamTo(server).open("bad", "orders", "", heartbeatMs).fails();
+    expect(bad).toMatchObject({
+      name: "INVALID_REQUEST",
+      message: expect.stringContaining("heartbeat_ms"),
+    });
+  }
 });
 
 test("repeated, backward and jumping numbers: nothing is appended for them, each has its answer", async () => {

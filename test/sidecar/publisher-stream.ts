@@ -4,6 +4,7 @@ import {
   ErrorInfo,
   type NewEvent,
   type PublishResult,
+  type PublishStreamOpened,
   type PublishStreamRequest,
   type PublishStreamResponse,
   ThroughlineServiceClient,
@@ -41,8 +42,8 @@ export class PublisherStream {
     return this;
   }
 
-  open(publisher = "p", topic = "orders", instance = ""): this {
-    return this.send({ $case: "open", value: { topic, publisher, instance } });
+  open(publisher = "p", topic = "orders", instance = "", heartbeatMs = 0): this {
+    return this.send({ $case: "open", value: { topic, publisher, instance, heartbeatMs } });
   }
 
   events(firstNumber: number, ...events: (string | Partial<NewEvent>)[]): this {
@@ -73,7 +74,7 @@ export class PublisherStream {
   async answers(count: number): Promise<string[]> {
     const list = (): string[] =>
       this.down.flatMap((kind) => {
-        if (kind.$case === "opened") return [];
+        if (kind.$case === "opened" || kind.$case === "heartbeat") return [];
         const first = Number(kind.value.firstNumber);
         if (kind.$case === "results") {
           return kind.value.results.map((result, i) => `${first + i}: ${told(result)}`);
@@ -87,14 +88,23 @@ export class PublisherStream {
     return list();
   }
 
-  async opened(): Promise<{ lastNumber: bigint; lastInstance: string }> {
+  async opened(): Promise<PublishStreamOpened> {
+    const opened = () => this.down.find((kind) => kind.$case === "opened");
     await this.#waits.until(
-      () => this.down[0]?.$case === "opened",
+      () => opened() !== undefined,
       () => this.#failure,
     );
-    const [first] = this.down;
-    if (first?.$case !== "opened") throw new Error("not opened");
-    return first.value;
+    return opened()?.value as PublishStreamOpened;
+  }
+
+  /** Resolves when this many more have come. */
+  heartbeats(count: number): Promise<void> {
+    const list = () => this.down.filter(({ $case }) => $case === "heartbeat");
+    const goal = list().length + count;
+    return this.#waits.until(
+      () => list().length >= goal,
+      () => this.#failure,
+    );
   }
 
   async fails(): Promise<ErrorInfo> {

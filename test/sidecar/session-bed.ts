@@ -190,8 +190,16 @@ export class SessionBed {
     return this;
   }
 
-  async apply(partitions: number): Promise<void> {
-    const resource = { metadata: { name: "orders", namespace: "shop" }, spec: { partitions } };
+  /** Somebody deletes the Kafka topic and makes it anew. The catalog hears nothing of it. */
+  recreate(): void {
+    this.log.recreate("shop.orders");
+  }
+
+  /** The operator looks; with an id that was lost its owner has accepted that. */
+  async apply(partitions: number, lost = ""): Promise<void> {
+    const annotations = { "throughline.dev/accept-loss": lost };
+    const metadata = { name: "orders", namespace: "shop", annotations };
+    const resource = { metadata, spec: { partitions } };
     const owner = { uid: "u", generation: 1, clusterUid: "" };
     await new Reconciler(this.log, this.#catalog).apply(resource, owner);
     const found = await this.log.admin.describeTopics(["shop.orders"]);

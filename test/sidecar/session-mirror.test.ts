@@ -247,6 +247,28 @@ test("a session that was left is shown as the store has it, which another server
   expect(await bed.beats(5)).toEqual([]);
 });
 
+test("a shared session that was left, sought or forgotten is shown whole as the store has it", async () => {
+  const bed = new Bed();
+  const start = [
+    { offset: 7, epoch: 0 },
+    { offset: 8, epoch: 0 },
+  ];
+  const join = {
+    ...{ id: "m", topicId: bed.topic.id, instance: "one", attempt: 1, server: "A", start },
+    ...{ partitions: 2, lapseMs: HOUR_MS, revokeMs: 1 },
+  };
+  expect((await bed.store.join(key("s"), join)).kind).toBe("joined");
+  bed.mirror.left(bed.hold("s", 1, 1));
+  expect(await bed.beats()).toEqual(["s 7,8"]);
+  const positions = [{ offset: 2, epoch: -1 }];
+  await bed.store.seek(key("s"), { topicId: bed.topic.id, position: bed.token(2, 0), positions });
+  bed.mirror.changed(key("s"));
+  expect(await bed.beats()).toEqual(["s 2,0"]);
+  await bed.store.forget(key("s"));
+  bed.mirror.changed(key("s"));
+  expect(await bed.beats()).toEqual(["s deleted"]);
+});
+
 test("a store that is down, or has lost the session, says nothing: what is shown stays", async () => {
   const bed = new Bed();
   const holds = [bed.hold("kept", 1, 1), bed.hold("lost", 1, 1)];

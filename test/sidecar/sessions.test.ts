@@ -308,19 +308,6 @@ test("SeekSession on a live session repositions it; acks on their way count agai
   await saved(a, 2);
 });
 
-test("ForgetSession ends the holder, and the session begins anew", async () => {
-  await start();
-  await bed.publish(3);
-  const a = bed.stream("A", {}, { start: EARLIEST });
-  await a.got(3);
-  await call((done) => bed.stubs[1]?.forgetSession({ topic: "orders", session: "worker" }, done));
-  expect(await a.failure()).toMatchObject({ name: "SUPERSEDED" });
-  await expect(get()).rejects.toThrow("SESSION_NOT_FOUND");
-  const b = bed.stream("B", {}, { start: EARLIEST });
-  await b.got(3);
-  expect(b.events).toEqual(["0", "1", "2"]);
-});
-
 test("store down at open: by name the open fails, by token it is detached, and claims when the store is back (P4)", async () => {
   await start();
   await bed.publish(4);

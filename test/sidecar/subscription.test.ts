@@ -4,7 +4,7 @@
 import { expect, test } from "@jest/globals";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
-import { SubscribeResponse } from "../../proto/gen/throughline/v1/throughline.ts";
+import { type Recovery, SubscribeResponse } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Catalog, CatalogTopic } from "../../sidecar/catalog.ts";
 import { CreditBalance } from "../../sidecar/credit.ts";
 import { CatchUpBudget } from "../../sidecar/dispatch/catch-up-budget.ts";
@@ -28,10 +28,11 @@ import { VirtualClock } from "../sim/virtual-clock.ts";
 const HEARTBEAT_MS = 1000;
 const WRITE_BLOCKED = 2;
 const LOSS_GONE = 3;
+const RECOVERY_LATEST = 3;
 
 const none = (): void => {};
 
-function bed(shape: "gateway" | "pod" = "gateway") {
+function bed(shape: "gateway" | "pod" = "gateway", recovery: Recovery = 0) {
   const clock = new VirtualClock(new Random(1));
   const log = new MemoryLog({ setTimer: clock.setTimer });
   const info = log.createTopicNow("shop.orders", 1);
@@ -61,7 +62,16 @@ function bed(shape: "gateway" | "pod" = "gateway") {
   });
   const limits = { ...DEFAULT_LIMITS, writeBlockedMs: 3000 };
   const reliability = { onMoving: () => none } as Partial<Reliability> as Reliability;
-  const server = { log, catalog, clock, limits, shape, reliability, serverName: "A" };
+  const server = {
+    log,
+    catalog,
+    clock,
+    limits,
+    shape,
+    reliability,
+    serverName: "A",
+    namespace: "shop",
+  };
   const identity = { deploymentId: "test", topic: found.name, topicId: info.id };
   const credit = new CreditBalance({ events: 1_000_000n, bytes: 0n });
   /** What the transport was given and has not taken. */
@@ -104,13 +114,13 @@ function bed(shape: "gateway" | "pod" = "gateway") {
     {
       credit,
       admits: undefined,
-      recovery: 0,
+      recovery,
       maxFrameBytes: 1 << 20,
       session: undefined,
       heartbeatMs: HEARTBEAT_MS,
     },
     {
-      ...{ identity, dispatch: dispatch.topic(info), credit, admits: undefined, recovery: 0 },
+      ...{ identity, dispatch: dispatch.topic(info), credit, admits: undefined, recovery },
       ...{ maxFrameBytes: 1 << 20, targetFrameBytes: 1 << 16, delivered: none },
       budget: new InFlightBudget(1 << 20),
     },
@@ -229,19 +239,24 @@ test("P2: a Topic that grew between its look-up and the start of the stream is r
   expect(b.values().sort()).toEqual(["in the new one", "in the old partition"]);
 });
 
-test.each<[string, (found: CatalogTopic) => CatalogTopic | undefined]>([
-  ["was removed", () => undefined],
-  ["was recreated", (found) => ({ ...found, topicId: "another" })],
-  ["lost its data", (found) => ({ ...found, state: "DataLost" })],
+test.each<[string, (found: CatalogTopic) => CatalogTopic | undefined, string]>([
+  ["was removed", () => undefined, "TOPIC_NOT_FOUND"],
+  ["was recreated", (found) => ({ ...found, topicId: "another" }), "TOPIC_GONE"],
+  ["lost its data", (found) => ({ ...found, state: "DataLost" }), "TOPIC_NOT_READY"],
 ])(
   "P2: a Topic that %s between its look-up and the start of the stream ends it by name",
-  async (_what, now) => {
-    const b = bed();
-    const changed = now(b.found);
-    if (changed) b.topics.set(b.found.name, changed);
-    else b.topics.delete(b.found.name);
-    await b.subscription.start(FROM_FIRST);
-    expect(b.failure).toMatchObject({ error: "POSITION_LOST" });
-    expect(b.failure?.details).toMatchObject({ loss: LOSS_GONE });
+  async (_what, now, withPreset) => {
+    for (const [recovery, error] of [
+      [0, "POSITION_LOST"],
+      [RECOVERY_LATEST, withPreset],
+    ] as const) {
+      const b = bed("gateway", recovery);
+      const changed = now(b.found);
+      if (changed) b.topics.set(b.found.name, changed);
+      else b.topics.delete(b.found.name);
+      await b.subscription.start(FROM_FIRST);
+      expect(b.failure?.error).toBe(error);
+      if (recovery === 0) expect(b.failure?.details).toMatchObject({ loss: LOSS_GONE });
+    }
   },
 );

@@ -13,13 +13,13 @@ import {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import { decodeToken } from "../../sidecar/token.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
+import { describedGroup, GROUP_TOOL, type Said } from "./group-tool.ts";
 import type { StoryServer } from "./story-server.ts";
 import { type RawStream, rawStream } from "./subscriber.ts";
 
 const TOPIC = "orders.eu";
 const SESSION = "book keeping/1";
 const GROUP = "_throughline.story.shop.orders%2Eeu.book%20keeping%2F1";
-const TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const PARTITIONS = 2;
 
 let bed: Bed;
@@ -33,28 +33,7 @@ beforeAll(async () => {
 
 afterAll(() => bed?.close(), SLOW_MS);
 
-/** By partition. */
-interface Said {
-  readonly offsets: readonly number[];
-  readonly lag: number;
-}
-
-/** Kafka's tool; undefined when it knows no such group. */
-async function described(): Promise<Said | undefined> {
-  const run = await bed.kafka.java(TOOL, [
-    ...["--bootstrap-server", bed.kafka.brokers.join(",")],
-    ...["--describe", "--offsets", "--all-groups"],
-  ]);
-  if (run.code !== 0) throw new Error(run.stderr || run.stdout);
-  const rows = run.stdout
-    .split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .filter(([group, topic]) => group === GROUP && topic === `shop.${TOPIC}`)
-    .sort((a, b) => Number(a[2]) - Number(b[2]));
-  if (rows.length === 0) return undefined;
-  const lag = rows.reduce((sum, row) => sum + Number(row[5]), 0);
-  return { offsets: rows.map((row) => Number(row[3])), lag };
-}
+const described = (): Promise<Said | undefined> => describedGroup(bed, GROUP, `shop.${TOPIC}`);
 
 async function describedAs(wanted: Said | undefined): Promise<void> {
   for (let last = ""; last !== JSON.stringify(wanted); ) {
@@ -200,7 +179,7 @@ test(
     await client.stop();
     server.signal("SIGTERM");
     expect(await server.ended).toBe(0);
-    const { code, stdout } = await bed.kafka.java(TOOL, [
+    const { code, stdout } = await bed.kafka.java(GROUP_TOOL, [
       ...["--bootstrap-server", bed.kafka.brokers.join(","), "--list"],
     ]);
     expect({ code, groups: stdout.split("\n").filter((name) => name.includes(".off.")) }).toEqual({

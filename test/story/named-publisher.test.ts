@@ -4,6 +4,7 @@
  * which shares no code with our reader, then finds each number in the log once, and in order per partition.
  */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { ThroughlineClient } from "../../client/client.ts";
 import type { TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 import { readCommitted } from "../kafka/witness.ts";
@@ -70,6 +71,38 @@ test(
     expect(await newer.stop()).toBeUndefined();
     older.close();
     expectExactlyOnce(await written(topic), [older, newer]);
+  },
+  SLOW_MS,
+);
+
+test(
+  "a server that freezes under an idle and a busy publisher is left within seconds for the other",
+  async () => {
+    const topic = await bed.topic("silent", { partitions: 2, replicas: 3 });
+    const [a, b] = [await bed.server(["silent"]), await bed.server(["silent"])];
+    const busy = new Counting([a.address, b.address], "silent", "busy");
+    await busy.more(200);
+    const client = new ThroughlineClient([a.address, b.address]);
+    bed.onClose(async () => client.close());
+    const broke = new Promise<string>((resolve) => {
+      const idle = client.namedPublisher({
+        ...{ topic: "silent", name: "idle" },
+        onBreak: ({ error }) => resolve(error),
+      });
+      bed.onClose(async () => idle.close());
+    });
+    const fromMs = performance.now();
+    a.signal("SIGSTOP");
+    await busy.broke();
+    expect(await broke).toBe("UNREACHABLE");
+    await busy.more(300);
+    expect(performance.now() - fromMs).toBeLessThan(15_000);
+    expect(busy.breaks).toEqual(["UNREACHABLE"]);
+    // What it held when it froze is fenced by now.
+    a.signal("SIGCONT");
+    await busy.more(300);
+    expect(await busy.stop()).toBeUndefined();
+    expectExactlyOnce(await written(topic), [busy]);
   },
   SLOW_MS,
 );

@@ -1,6 +1,9 @@
 /** The Topic changes under its streams: they end with a typed error, go on where told, or get more partitions. */
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { Kafka, logLevel } from "kafkajs";
+import type { SessionOptions } from "../../client/client.ts";
+import { startStore } from "../../local/embedded-store.ts";
 import type { Start } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
@@ -11,13 +14,21 @@ const LOSS_GONE = 3;
 const RECOVERY_EARLIEST = 2;
 const RECOVERY_LATEST = 3;
 
+const sessions = [
+  undefined,
+  { name: "one" },
+  { name: "many", mode: "shared" },
+] as const satisfies readonly (SessionOptions | undefined)[];
+
 let bed: Bed;
 let server: StoryServer;
 let admin: ReturnType<Kafka["admin"]>;
 
 beforeAll(async () => {
   bed = await Bed.open();
-  server = await bed.server([]);
+  const store = await startStore({ directory: join(bed.folder, "store") });
+  bed.onClose(() => store.stop());
+  server = await bed.server([], "--session-store", store.url);
   admin = new Kafka({ brokers: [...bed.brokers], logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
 }, SLOW_MS);
@@ -81,11 +92,18 @@ test(
     const topic = await bed.topic("recreated", { partitions: 2 });
     await server.knows("recreated");
     const subscriber = bed.subscriber([server.address], { topic: "recreated", start: EARLIEST });
+    const live = sessions.map((session) =>
+      bed.subscriber([server.address], {
+        ...{ topic: "recreated", start: EARLIEST, recovery: RECOVERY_EARLIEST },
+        ...(session && { session }),
+      }),
+    );
     await bed.append(topic, 0, 50);
-    await subscriber.has(50);
+    for (const one of [subscriber, ...live]) await one.has(50);
     const { token } = subscriber;
     await admin.deleteTopics({ topics: [topic.name] });
     expect((await subscriber.fails()).error).toBe("POSITION_LOST");
+    for (const one of live) await one.until(() => one.breaks.length > 0);
     const accept = { "throughline.dev/accept-loss": topic.id };
     let made = topic;
     while (made.id === topic.id) {
@@ -110,6 +128,13 @@ test(
     const notice = await restarted.told("restarted", 2);
     expect(notice.value).toMatchObject({ toOffset: 0n, loss: LOSS_GONE });
     await bed.expectWhole(made, restarted);
+    // What was live when it happened goes on by itself.
+    for (const one of live) {
+      expect(one.breaks[0]?.error.error).toBe("TOPIC_GONE");
+      expect((await one.told("restarted", 2)).value).toMatchObject({ loss: LOSS_GONE });
+      one.seen.splice(0, 50);
+    }
+    await bed.expectWhole(made, live);
   },
   SLOW_MS,
 );

@@ -79,7 +79,9 @@ export class Resender {
         resolve();
       });
       call.on("end", leave);
-      call.write({ kind: { $case: "open", value: { topic, publisher: name, instance: "" } } });
+      call.write({
+        kind: { $case: "open", value: { topic, publisher: name, instance: "", heartbeatMs: 0 } },
+      });
     });
   }
 
@@ -98,7 +100,7 @@ export class Resender {
 
   /** @returns the last number answered. */
   #answered(kind: Results): number {
-    if (kind.$case === "opened") return 0;
+    if (kind.$case === "opened" || kind.$case === "heartbeat") return 0;
     const first = Number(kind.value.firstNumber);
     if (kind.$case === "alreadyThere") return first + Number(kind.value.count) - 1;
     const { results } = kind.value;

@@ -34,7 +34,11 @@ export const protobufFileName = "throughline/v1/throughline.proto";
  * trailer "throughline-error-bin"; the names are listed at ErrorInfo.
  */
 
-/** What to do when events after the position are gone (retention, truncation, recreated topic). */
+/**
+ * What to do when events after the position are gone (retention, truncation, recreated topic). A stream
+ * counts in one topic: where that is recreated under it, a preset other than RECOVERY_FAIL ends it with
+ * TOPIC_GONE, which is retryable; opening again with its token goes on in the new topic, after Restarted.
+ */
 export const Recovery = {
   /** RECOVERY_UNSPECIFIED - Same as RECOVERY_FAIL. */
   RECOVERY_UNSPECIFIED: 0,
@@ -301,6 +305,11 @@ export interface PublishStreamOpen {
    * number, so that a client can tell its own events from those of another that took the name.
    */
   instance: string;
+  /**
+   * Longest time without a message down in milliseconds, 100 to 60000: when there is nothing else to say a
+   * heartbeat comes, also before opened. A server that is silent for much longer is lost. 0 means without.
+   */
+  heartbeatMs: number;
 }
 
 /**
@@ -322,7 +331,14 @@ export interface PublishStreamResponse {
     { $case: "opened"; value: PublishStreamOpened }
     | { $case: "results"; value: NumberedResults }
     | { $case: "alreadyThere"; value: AlreadyThere }
+    | //
+    /** Only where heartbeat_ms asked for it. */
+    { $case: "heartbeat"; value: PublishHeartbeat }
     | undefined;
+}
+
+/** The server is there, and has nothing else to say. */
+export interface PublishHeartbeat {
 }
 
 export interface PublishStreamOpened {
@@ -541,8 +557,8 @@ export interface OpenedSession {
   /** The start token was older than the stored position, in some partition: what follows was delivered before. */
   tokenIsOlder: boolean;
   /**
-   * How often the session was sought: when it has risen since the client's last stream, what follows may
-   * begin before what the client has.
+   * How often the session was sought, or began anew because its topic was recreated: when it has risen since
+   * the client's last stream, what follows may begin before what the client has.
    */
   seeks: bigint;
 }
@@ -1333,7 +1349,7 @@ export const PublishStreamRequest: MessageFns<PublishStreamRequest> = {
 };
 
 function createBasePublishStreamOpen(): PublishStreamOpen {
-  return { topic: "", publisher: "", instance: "" };
+  return { topic: "", publisher: "", instance: "", heartbeatMs: 0 };
 }
 
 export const PublishStreamOpen: MessageFns<PublishStreamOpen> = {
@@ -1346,6 +1362,9 @@ export const PublishStreamOpen: MessageFns<PublishStreamOpen> = {
     }
     if (message.instance !== "") {
       writer.uint32(26).string(message.instance);
+    }
+    if (message.heartbeatMs !== 0) {
+      writer.uint32(32).uint32(message.heartbeatMs);
     }
     return writer;
   },
@@ -1385,6 +1404,14 @@ export const PublishStreamOpen: MessageFns<PublishStreamOpen> = {
             }
 
             message.instance = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.heartbeatMs = reader.uint32();
             continue;
           }
         }
@@ -1476,6 +1503,9 @@ export const PublishStreamResponse: MessageFns<PublishStreamResponse> = {
       case "alreadyThere":
         AlreadyThere.encode(message.kind.value, writer.uint32(34).fork()).join();
         break;
+      case "heartbeat":
+        PublishHeartbeat.encode(message.kind.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1517,6 +1547,49 @@ export const PublishStreamResponse: MessageFns<PublishStreamResponse> = {
             message.kind = { $case: "alreadyThere", value: AlreadyThere.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.kind = { $case: "heartbeat", value: PublishHeartbeat.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePublishHeartbeat(): PublishHeartbeat {
+  return {};
+}
+
+export const PublishHeartbeat: MessageFns<PublishHeartbeat> = {
+  encode(_: PublishHeartbeat, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PublishHeartbeat {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePublishHeartbeat();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4416,7 +4489,7 @@ export const ThroughlineServiceService = {
   /**
    * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
    * reconnects and the loss of servers and brokers. The first message up is open, the first message down
-   * is opened. Then events go up, as many as the client likes without waiting (a server that has enough
+   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server that has enough
    * stops reading), and answers come down in the order of the events: a position, an error of that event
    * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
    *
@@ -4500,7 +4573,7 @@ export const ThroughlineServiceService = {
   },
   /**
    * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
-   * a second.
+   * a second. What makes a session SESSION_UNREADABLE is removed too.
    */
   forgetSession: {
     path: "/throughline.v1.ThroughlineService/ForgetSession" as const,
@@ -4524,7 +4597,7 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   /**
    * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
    * reconnects and the loss of servers and brokers. The first message up is open, the first message down
-   * is opened. Then events go up, as many as the client likes without waiting (a server that has enough
+   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server that has enough
    * stops reading), and answers come down in the order of the events: a position, an error of that event
    * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
    *
@@ -4559,7 +4632,7 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   seekSession: handleUnaryCall<SeekSessionRequest, SeekSessionResponse>;
   /**
    * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
-   * a second.
+   * a second. What makes a session SESSION_UNREADABLE is removed too.
    */
   forgetSession: handleUnaryCall<ForgetSessionRequest, ForgetSessionResponse>;
 }
@@ -4588,7 +4661,7 @@ export interface ThroughlineServiceClient extends Client {
   /**
    * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
    * reconnects and the loss of servers and brokers. The first message up is open, the first message down
-   * is opened. Then events go up, as many as the client likes without waiting (a server that has enough
+   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server that has enough
    * stops reading), and answers come down in the order of the events: a position, an error of that event
    * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
    *
@@ -4689,7 +4762,7 @@ export interface ThroughlineServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * ForgetSession removes a session's stored position. A stream that holds it ends with SUPERSEDED within
-   * a second.
+   * a second. What makes a session SESSION_UNREADABLE is removed too.
    */
   forgetSession(
     request: ForgetSessionRequest,
