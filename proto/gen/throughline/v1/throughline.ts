@@ -4489,9 +4489,10 @@ export const ThroughlineServiceService = {
   /**
    * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
    * reconnects and the loss of servers and brokers. The first message up is open, the first message down
-   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server that has enough
-   * stops reading), and answers come down in the order of the events: a position, an error of that event
-   * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
+   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
+   * that has enough stops reading), and answers come down in the order of the events: a position, an error
+   * of that event alone, or that it was there already. Closing the sending side ends the stream after the
+   * last answer.
    *
    * To go on after a break, open again, on any server: opened names the last number that is in the topic,
    * whatever became of the events that were not answered. Send those after it again, with their numbers.
@@ -4597,9 +4598,10 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   /**
    * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
    * reconnects and the loss of servers and brokers. The first message up is open, the first message down
-   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server that has enough
-   * stops reading), and answers come down in the order of the events: a position, an error of that event
-   * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
+   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
+   * that has enough stops reading), and answers come down in the order of the events: a position, an error
+   * of that event alone, or that it was there already. Closing the sending side ends the stream after the
+   * last answer.
    *
    * To go on after a break, open again, on any server: opened names the last number that is in the topic,
    * whatever became of the events that were not answered. Send those after it again, with their numbers.
@@ -4661,9 +4663,10 @@ export interface ThroughlineServiceClient extends Client {
   /**
    * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
    * reconnects and the loss of servers and brokers. The first message up is open, the first message down
-   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server that has enough
-   * stops reading), and answers come down in the order of the events: a position, an error of that event
-   * alone, or that it was there already. Closing the sending side ends the stream after the last answer.
+   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
+   * that has enough stops reading), and answers come down in the order of the events: a position, an error
+   * of that event alone, or that it was there already. Closing the sending side ends the stream after the
+   * last answer.
    *
    * To go on after a break, open again, on any server: opened names the last number that is in the topic,
    * whatever became of the events that were not answered. Send those after it again, with their numbers.
