@@ -10,8 +10,9 @@ import { type Figure, quantile } from "../figures.ts";
 import type { MoverOrder, MoverReport } from "../mover.ts";
 import type { Scale } from "./backlog.ts";
 
-const CLIENTS = 20;
-const MOVES = 10;
+/** Sessions that move at once, each with a connection of its own, and how often. */
+const FEW = { sessions: 5, moves: 40 };
+const MANY = { sessions: 20, moves: 10 };
 const HERD = 1000;
 const IDLE_PER_SECOND = 200;
 const BUSY_PER_SECOND = 10_000;
@@ -31,15 +32,25 @@ export async function handoff(bed: Bed, { share }: Scale): Promise<Figure[]> {
     await pause(2000);
     const idleMib = idle.rssBytes() / MIB;
     await idle.stop();
-    const moved = (load: number, end: NodeJS.Signals) => moves(bed, store, topic, load, end);
+    const moved = (load: number, end: NodeJS.Signals, clients = FEW) =>
+      moves(bed, store, topic, load, end, clients);
     const planned = await moved(IDLE_PER_SECOND, "SIGTERM");
     const busy = await moved(BUSY_PER_SECOND, "SIGTERM");
-    const crashed = await moved(IDLE_PER_SECOND, "SIGKILL");
+    const many = await moved(IDLE_PER_SECOND, "SIGTERM", MANY);
+    const crashed = await moved(IDLE_PER_SECOND, "SIGKILL", MANY);
     const herd = await herdOfOneServer(bed, store, topic);
     const steps = await storeSteps(store, Math.round(STEPS * share));
     return [
-      ...takeover("planned takeover, from Moving to the first event", planned.plannedMs),
+      ...takeover(
+        `planned takeover of ${FEW.sessions} sessions at once, from Moving to the first event`,
+        planned.plannedMs,
+      ),
       ...takeover("the same at 10,000 events/s", busy.plannedMs),
+      {
+        what: `planned takeover of ${MANY.sessions} sessions at once, p50 of ${many.plannedMs.length}`,
+        unit: "ms",
+        ours: [quantile(many.plannedMs, 0.5)],
+      },
       {
         what: `crash takeover, from the reconnect to the first event, p99 of ${crashed.crashMs.length}`,
         unit: "ms",
@@ -86,6 +97,7 @@ async function moves(
   topic: TopicInfo,
   perSecond: number,
   end: NodeJS.Signals,
+  { sessions, moves: times }: typeof FEW,
 ): Promise<MoverReport> {
   const flags = ["--session-store", store.url];
   const load = new Pace(bed, topic, perSecond);
@@ -95,15 +107,15 @@ async function moves(
   await standing.at(there);
   const order = { addresses: [here.address, there.address], topic: "handoff" };
   const reported = ordered<MoverOrder, MoverReport>("mover.ts", {
-    ...{ ...order, sessions: CLIENTS, moves: MOVES },
+    ...{ ...order, sessions, moves: times },
   });
-  for (let round = 0; round < MOVES; round++) {
-    await serves(here, CLIENTS + 1);
+  for (let round = 0; round < times; round++) {
+    await serves(here, sessions + 1);
     standing.leave(here);
     const { address } = here;
     process.kill(here.pid, end);
-    await serves(there, round < MOVES - 1 ? CLIENTS + 1 : 1);
-    if (round < MOVES - 1) {
+    await serves(there, round < times - 1 ? sessions + 1 : 1);
+    if (round < times - 1) {
       await gone(here);
       const again = await bed.server([...flags, "--listen", address]);
       await standing.at(again);
@@ -117,15 +129,17 @@ async function moves(
   return report;
 }
 
-/** A client on each server, as where a client moves to there are others: the server knows the topic. */
+/** A client on each server, as where a client moves to there are others: it knows topic and metrics. */
 class Standing {
   readonly #clients = new Map<string, { client: ThroughlineClient; abort: AbortController }>();
 
-  async at({ address }: BenchServer): Promise<void> {
+  async at(server: BenchServer): Promise<void> {
+    const { address } = server;
     const client = new ThroughlineClient([address]);
     const abort = new AbortController();
     const { signal } = abort;
     this.#clients.set(address, { client, abort });
+    await server.metric("throughline_streams");
     let events = 0;
     await new Promise<void>((resolve) => {
       void (async () => {
