@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type ClientSpec, groupsOf, PROCESSES } from "./clients/roster.ts";
 import { type History, readHistory } from "./history.ts";
-import type { Crash, Deed, Incarnation, Sample, World } from "./judge/world.ts";
+import type { Crash, Deed, Incarnation, Sample, Shown, World } from "./judge/world.ts";
 
 const CLIENTS: readonly ClientSpec[] = PROCESSES.flat();
 
@@ -22,6 +22,7 @@ export function worldOf(
     readonly deeds: readonly Deed[];
     readonly samples: readonly Sample[];
     readonly crashes: readonly Crash[];
+    readonly shown: readonly Shown[];
     readonly rssCapBytes: number;
   },
 ): World {

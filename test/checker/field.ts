@@ -19,14 +19,17 @@ import { type Answered, type Order, PROCESSES, TOPICS, type Told } from "./clien
 import { nowMs } from "./history.ts";
 import type { Crash } from "./judge/world.ts";
 
-const DEPLOYMENT = "check";
-const NAMESPACE = "shop";
+export const DEPLOYMENT = "check";
+export const NAMESPACE = "shop";
 const NODES = 3;
 const SERVERS = 3;
 /** Small tails, so that seconds of absence need a catch-up. */
 const FLAGS = [
   ...["--tail-partition-bytes", "64Ki", "--fetch-bytes", "64Ki", "--drain-ms", "4000"],
   ...["--shared-stall-ms", "200", "--alone-stall-ms", "1000"],
+  // A server that froze for longer than a move takes, and for less than the lapse, is a member that lost.
+  ...["--member-lapse-ms", "4000", "--member-return-ms", "1000", "--member-revoke-ms", "500"],
+  ...["--mirror-ms", "1000"],
 ];
 
 /** One server and what stands before it. */

@@ -22,6 +22,8 @@ export type What =
       readonly admission?: Admission | undefined;
       readonly recovery: number;
       readonly session?: string;
+      /** Absent: exclusive. */
+      readonly mode?: "shared";
       readonly instance?: string;
       readonly attempt?: number;
       readonly acks?: "explicit" | "credits";
@@ -54,6 +56,8 @@ export type What =
       readonly kind: "notice";
       readonly notice: string;
       readonly token?: string;
+      /** Assigned, Revoked. */
+      readonly partitions?: readonly number[];
       readonly partition?: number;
       readonly from?: number;
       readonly to?: number;

@@ -24,6 +24,9 @@ const REOPEN_MS = 150;
 const SUPERSEDED_MS = 2500;
 const KEPT_TOKENS = 400;
 const EXCLUSIVE = 1;
+const SHARED = 2;
+/** How long a server may take to save what a member leaves with. */
+const LEAVE_MS = 1000;
 
 type Kind = NonNullable<SubscribeResponse["kind"]>;
 type Call = ReturnType<ThroughlineServiceClient["subscribe"]>;
@@ -106,13 +109,14 @@ export class RawClient {
         Math.random() < 0.5 ? newest : tokens[Math.floor(Math.random() * tokens.length)];
       return token ? { token } : undefined;
     }
-    const byName = this.spec.session !== undefined && !this.#storeIsDown;
+    const { session, shared } = this.spec;
+    const byName = shared || (session !== undefined && !this.#storeIsDown);
     return newest === undefined || byName ? "earliest" : { token: newest };
   }
 
   /** @returns the name of the error. */
   #stream(start: { token: string } | "earliest"): Promise<string> {
-    const { topic, admission, recovery, session, acks, slowMs, holdMs } = this.spec;
+    const { topic, admission, recovery, session, shared, acks, slowMs, holdMs } = this.spec;
     const server = this.#addresses[this.#turn++ % this.#addresses.length] as string;
     const call = this.#stub(server).subscribe();
     const attempt = ++this.attempt;
@@ -121,6 +125,7 @@ export class RawClient {
     this.#writer.write({
       ...{ kind: "open", topic, server, start, admission, recovery },
       ...(named || {}),
+      ...(shared && { mode: "shared" as const }),
     });
     return new Promise((resolve) => {
       let ours = false;
@@ -130,7 +135,15 @@ export class RawClient {
         call.cancel();
       };
       let silence = setTimeout(leave, SILENCE_MS);
-      const held = holdMs === undefined ? undefined : setTimeout(leave, holdMs);
+      let held: NodeJS.Timeout | undefined;
+      const leaveInOrder = (): void => {
+        // What comes now is not taken.
+        ours = true;
+        this.#writer.write({ kind: "leave" });
+        call.write({ kind: { $case: "leave", value: {} } });
+        held = setTimeout(leave, LEAVE_MS);
+      };
+      if (holdMs !== undefined) held = setTimeout(shared ? leaveInOrder : leave, holdMs);
       this.#stopping.signal.addEventListener("abort", leave, { once: true });
       const end = (error: string, message: string, token: Buffer): void => {
         if (over) return;
@@ -162,7 +175,8 @@ export class RawClient {
         filter: filterOf(admission),
         session: named
           ? {
-              ...{ name: named.session, mode: EXCLUSIVE, instance, strict: false },
+              ...{ name: named.session, instance, strict: false },
+              mode: shared ? SHARED : EXCLUSIVE,
               ...{ attempt: BigInt(attempt), acks: acks === "credits" ? 2 : 1 },
             }
           : undefined,
@@ -274,6 +288,11 @@ export function lineOf(kind: Kind) {
     case "moving":
     case "repositioned":
       return { kind: "notice", notice: kind.$case, token: text(kind.value.token) } as const;
+    case "assigned":
+    case "revoked": {
+      const { partitions } = kind.value;
+      return { kind: "notice", notice: kind.$case, partitions } as const;
+    }
     default:
       return { kind: "notice", notice: kind.$case } as const;
   }

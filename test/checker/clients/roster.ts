@@ -23,6 +23,8 @@ export interface SubscriberSpec {
   readonly recovery: 1 | 2;
   readonly admission?: Admission;
   readonly session?: string;
+  /** A member of a shared session; without it the session is exclusive. */
+  readonly shared?: true;
   readonly acks?: "explicit" | "credits";
   /** Waits so long before it returns credit, and has little. */
   readonly slowMs?: number;
@@ -30,7 +32,7 @@ export interface SubscriberSpec {
   readonly tokenOf?: string;
   /** Comes late for that client of its process. */
   readonly lateFor?: string;
-  /** Comes and goes. */
+  /** Comes and goes. A member leaves in order. */
   readonly holdMs?: number;
   readonly awayMs?: number;
 }
@@ -56,9 +58,17 @@ function raw(
   return { kind: "raw", name, topic, recovery: 1, ...more };
 }
 
-function library(name: string, topic: string, session?: string): SubscriberSpec {
-  const base = { kind: "library", name, topic, recovery: 2 } as const;
-  return session === undefined ? base : { ...base, session };
+function library(
+  name: string,
+  topic: string,
+  named: Pick<SubscriberSpec, "session" | "shared"> = {},
+): SubscriberSpec {
+  return { kind: "library", name, topic, recovery: 2, ...named };
+}
+
+function member(name: string, topic: string, session: string, holdMs?: number): SubscriberSpec {
+  const base = raw(name, topic, { session, shared: true, acks: "explicit" });
+  return holdMs === undefined ? base : { ...base, holdMs, awayMs: holdMs };
 }
 
 function publisher(kind: PublisherSpec["kind"], name: string, topic: string): PublisherSpec {
@@ -75,6 +85,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("filtered-1", "orders", { admission: EVEN }),
     raw("filtered-2", "growing", { admission: KEYS }),
     raw("slow-1", "orders", { slowMs: 200 }),
+    member("member-1", "orders", "split"),
   ],
   [
     raw("session-1", "orders", { session: "one", acks: "explicit" }),
@@ -85,15 +96,19 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
       ...{ kind: "latecomer", name: "late", topic: "growing", recovery: 1, awayMs: 2000 },
       ...{ session: "three", lateFor: "session-3" },
     },
-    library("library-1", "orders", "library"),
+    library("library-1", "orders", { session: "library" }),
     library("library-2", "audit"),
+    member("member-2", "orders", "split"),
+    member("member-4", "growing", "grown"),
     raw("slow-2", "short", { slowMs: 300, session: "slow", acks: "explicit", recovery: 2 }),
   ],
   [
     raw("token-5", "phoenix"),
     raw("token-6", "phoenix", { recovery: 2 }),
     raw("filtered-3", "short", { admission: EVEN, recovery: 2 }),
-    library("library-3", "short", "library"),
+    library("library-3", "short", { session: "library" }),
+    library("member-3", "orders", { session: "split", shared: true }),
+    member("member-5", "growing", "grown"),
     raw("pair-a", "orders"),
     raw("pair-b", "orders", { tokenOf: "pair-a", holdMs: 1500, awayMs: 500 }),
     raw("pair-c", "short", { tokenOf: "token-8", holdMs: 2000, awayMs: 500 }),
@@ -104,6 +119,8 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("rival-1", "orders", { session: "one", acks: "explicit", holdMs: 3000, awayMs: 4000 }),
     raw("rival-2", "audit", { session: "two", acks: "credits", holdMs: 2000, awayMs: 5000 }),
     raw("slow-3", "audit", { slowMs: 250, recovery: 2 }),
+    member("member-6", "orders", "split", 4000),
+    member("member-7", "growing", "grown", 3000),
     raw("token-7", "growing", { recovery: 2 }),
   ],
   [
@@ -115,6 +132,14 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     publisher("publisher", "plain-2", "phoenix"),
     publisher("publisher", "plain-3", "orders"),
   ],
+];
+
+/** Exclusive sessions whose positions are watched as Kafka shows them. */
+export const MIRRORED: readonly { readonly topic: string; readonly session: string }[] = [
+  { topic: "orders", session: "one" },
+  { topic: "orders", session: "library" },
+  { topic: "audit", session: "two" },
+  { topic: "growing", session: "three" },
 ];
 
 /** Clients whose histories are judged together: those of one session. */

@@ -59,8 +59,8 @@ function withoutFirst({ offsets, events }: Of<"batch">): Partial<Of<"batch">> {
   return { offsets: offsets.slice(1), events: events.slice(1) };
 }
 
-function named(run: Mutable): PartitionLog {
-  return run.world.topics.get(ORDERS)?.partitions[0] as PartitionLog;
+function named(run: Mutable, partition = 0): PartitionLog {
+  return run.world.topics.get(ORDERS)?.partitions[partition] as PartitionLog;
 }
 
 const MUTATIONS: Record<Class, (run: Mutable) => void> = {
@@ -151,6 +151,43 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
     }
     run.world = { ...run.world, deeds: [] };
   },
+  "two-members": (run) => {
+    // The first goes on with the partition as if it had not been revoked.
+    const lines = linesOf(run, "member-a");
+    const notices = lines.flatMap((line, i) => (line.kind === "notice" ? [i] : []));
+    const [, revoked = 0, again = 0] = notices;
+    const theirs = linesOf(run, "member-b").filter(
+      (line) => line.kind === "batch" && line.partition === 1,
+    ) as Of<"batch">[];
+    const before = lines.slice(0, revoked);
+    const silent = (line: Line): Line => ("token" in line ? { ...line, token: "" } : line);
+    const after = [
+      ...lines.slice(revoked + 1, again),
+      ...theirs.map((line) => ({ ...line, marked: true })),
+    ].map(silent);
+    after.sort((x, y) => x.at - y.at);
+    const rest = lines.slice(again + 1);
+    lines.splice(0, lines.length, ...before, ...after, ...rest);
+    run.world = { ...run.world, deeds: [] };
+  },
+  unassigned: (run) => change(run, "member-b", "notice", 1, () => []),
+  orphaned: (run) => {
+    // Nobody comes for what the second one left, for long.
+    const later = 9000;
+    const lines = linesOf(run, "member-a");
+    const again = lines.findLastIndex(({ kind }) => kind === "notice");
+    const away = lines[again] as Line;
+    const beats = Array.from({ length: 9 }, (_, i): Line => {
+      const heard = { lag: 0, waits: 0, saved: "", token: "" };
+      return { at: away.at + i * 1000, kind: "heartbeat", ...heard };
+    });
+    for (let i = again; i < lines.length; i++) {
+      const line = lines[i] as Line;
+      lines[i] = { ...line, at: line.at + later };
+    }
+    lines.splice(again, 0, ...beats);
+    run.world = { ...run.world, deeds: [] };
+  },
   "late-wins": (run) => {
     // What a opens the second time is a lower attempt than the first.
     patch(run, "session-a", "open", 0, () => ({ attempt: 2 }));
@@ -178,6 +215,7 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
     patch(run, "token", "batch", 0, (line) => ({ token: shifted(line.token, -1) })),
   "stored-backward": (run) =>
     patch(run, "session-b", "heartbeat", -1, () => ({ saved: token("orders", ORDERS, [0, 0]) })),
+  mirror: (run) => shows(run, END_MS - 5000, { afterMs: 4500, by: -1 }),
   rss: (run) => {
     run.world = { ...run.world, rssCapBytes: 64 << 20 };
   },
@@ -215,6 +253,79 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
   internal: (run) => patch(run, "lost", "end", -1, () => ({ error: "INTERNAL", message: "a bug" })),
 };
 
+/** What Kafka shows of a session, each so long after one heartbeat and so far from what that said is saved. */
+function shows(
+  run: Mutable,
+  beatMs: number,
+  ...all: readonly { afterMs: number; by: number }[]
+): void {
+  const beat = linesOf(run, "session-a").findLast(
+    (line) => line.kind === "heartbeat" && line.at < beatMs,
+  ) as Of<"heartbeat">;
+  const saved = positionsOf(beat.saved)?.next as number[];
+  const shown = all.map(({ afterMs, by }) => ({
+    ...{ topic: "orders", session: "worker", atMs: beat.at + afterMs },
+    next: saved.map((at) => at + by),
+  }));
+  run.world = { ...run.world, deeds: [], shown };
+}
+
+/** Classes that have more than one way to come about, and the other ways. */
+const OTHERWISE: Record<string, [Class, (run: Mutable) => void]> = {
+  "an event that no member of a shared session had": [
+    "gap",
+    (run) => {
+      const lines = linesOf(run, "member-b");
+      const first = lines.findIndex(({ kind }) => kind === "batch");
+      const batch = lines[first] as Of<"batch">;
+      lines[first] = { ...batch, ...withoutFirst(batch) };
+    },
+  ],
+  "an event that two members had, without the mark": [
+    "repeat",
+    (run) => {
+      const had = linesOf(run, "member-a").flatMap((line) =>
+        line.kind === "batch" && line.partition === 1 && line.at < 3100 ? [line] : [],
+      );
+      patch(run, "member-b", "batch", 0, ({ offsets, events }) => ({
+        offsets: [...had.flatMap((line) => line.offsets), ...offsets],
+        events: [...had.flatMap((line) => line.events), ...events],
+      }));
+    },
+  ],
+  "a position that no member acknowledged is saved": [
+    "gap",
+    (run) => {
+      const far = [0, 1].map((p) => named(run, p).offsets.at(-1) as number);
+      patch(run, "member-b", "heartbeat", -1, () => ({ saved: token("orders", ORDERS, far) }));
+    },
+  ],
+  "a position of a shared session goes back": [
+    "stored-backward",
+    (run) => {
+      patch(run, "member-a", "heartbeat", -1, () => ({ saved: token("orders", ORDERS, [0, 0]) }));
+      run.world = { ...run.world, deeds: [] };
+    },
+  ],
+  "group offsets are ahead": [
+    "mirror",
+    (run) => shows(run, END_MS - 5000, { afterMs: 1, by: 9_999 }),
+  ],
+  "group offsets move back": [
+    "mirror",
+    (run) => shows(run, END_MS, { afterMs: 1, by: 0 }, { afterMs: 5, by: -2 }),
+  ],
+  "the last events reach no member": [
+    "undelivered",
+    (run) => {
+      const lines = linesOf(run, "member-a");
+      const last = lines.findLastIndex(({ kind }) => kind === "batch");
+      const rest = lines.splice(last).slice(1);
+      lines.push(...rest.filter(({ kind }) => kind !== "heartbeat"));
+    },
+  ],
+};
+
 /** A heartbeat that says nothing new, so that nobody is silent. */
 function withBeats(lines: readonly Line[]): Line[] {
   const all: Line[] = [];
@@ -240,4 +351,11 @@ test.each(Object.keys(CLASSES) as Class[])("the judge finds exactly: %s", (name)
   const run = cleanRun();
   MUTATIONS[name](run);
   expect(verdictOf(run).classes).toEqual([name]);
+});
+
+test.each(Object.keys(OTHERWISE))("the judge finds: %s", (name) => {
+  const run = cleanRun();
+  const [wanted, mutate] = OTHERWISE[name] as (typeof OTHERWISE)[string];
+  mutate(run);
+  expect(verdictOf(run).classes).toEqual([wanted]);
 });

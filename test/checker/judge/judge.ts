@@ -8,6 +8,8 @@ import type { Anomaly, Class } from "./anomaly.ts";
 import * as delivery from "./delivery.ts";
 import { crash, lag, rss, stuck, undelivered } from "./liveness.ts";
 import { brokenToken, falseAlarm, silentLoss, silentRecreation } from "./loss.ts";
+import * as members from "./members.ts";
+import { mirror } from "./mirror.ts";
 import { duplicate, internal, lost, placesOf } from "./publishing.ts";
 import {
   lateWins,
@@ -17,7 +19,7 @@ import {
   storedBackward,
   twoStreams,
 } from "./sessions.ts";
-import { type Stream, streamsOf } from "./streams.ts";
+import { isMember, type Stream, streamsOf } from "./streams.ts";
 import { heartbeatAhead, tokenInside } from "./tokens.ts";
 import type { World } from "./world.ts";
 
@@ -90,6 +92,7 @@ const OF_STREAM = [
   tokenInside,
   heartbeatAhead,
   lag,
+  members.unassigned,
 ];
 
 function ofStream(stream: Stream, world: World): Anomaly[] {
@@ -107,9 +110,20 @@ const OF_SESSION = [
   movedBySuperseded,
   passedUnacknowledged,
   storedBackward,
+  mirror,
+];
+
+const OF_SHARED = [
+  members.gapOfAll,
+  members.repeatOfAll,
+  members.twoMembers,
+  members.orphaned,
+  members.savedUnacknowledged,
+  members.savedBackward,
 ];
 
 function ofSession(streams: readonly Stream[], world: World): Anomaly[] {
   const inOrder = streams.toSorted((a, b) => a.open.at - b.open.at);
-  return OF_SESSION.flatMap((find) => find(inOrder, world));
+  const all = inOrder.some(isMember) ? OF_SHARED : OF_SESSION;
+  return all.flatMap((find) => find(inOrder, world));
 }

@@ -3,10 +3,10 @@ import type { History, Line } from "../history.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { passedOver } from "./compare.ts";
 import { positionAtEnd } from "./loss.ts";
-import type { Stream } from "./streams.ts";
+import { isMember, type Stream } from "./streams.ts";
 import { calmIn, type World } from "./world.ts";
 
-const SILENCE_MS = 5000;
+export const SILENCE_MS = 5000;
 const HEALED_MS = 30_000;
 const LATE_MS = 1000;
 
@@ -50,9 +50,10 @@ export function lag(stream: Stream, world: World): Anomaly[] {
   const found: Anomaly[] = [];
   for (const calm of calmIn(world, stream.open.at, stream.lastMs)) {
     const from = calm.fromMs + HEALED_MS;
-    for (const { content, line } of stream.runs.flatMap(({ deliveries }) => deliveries)) {
+    for (const { content, line, marked } of stream.runs.flatMap(({ deliveries }) => deliveries)) {
       const sent = world.sentMs.get(content) ?? Number.POSITIVE_INFINITY;
-      if (sent < from || line.at > calm.toMs || line.at - sent <= LATE_MS) continue;
+      // What is marked came before, or would have: its first member has gone.
+      if (marked || sent < from || line.at > calm.toMs || line.at - sent <= LATE_MS) continue;
       const what = `${content} came ${Math.round(line.at - sent)} ms after it was sent, ${Math.round((sent - calm.fromMs) / 1000)} s after the last deed`;
       found.push({ class: "lag", client: stream.client, atMs: line.at, what, lines: [line] });
     }
@@ -64,7 +65,8 @@ export function lag(stream: Stream, world: World): Anomaly[] {
 export function undelivered(history: History, streams: readonly Stream[], world: World): Anomaly[] {
   const end = history.lines.at(-1);
   const stream = streams.at(-1);
-  if (end?.kind !== "finished" || !stream) return [];
+  // Of a shared session: members.ts.
+  if (end?.kind !== "finished" || !stream || isMember(stream)) return [];
   const { start } = stream;
   if (!start) {
     const what = "its last stream was never opened";

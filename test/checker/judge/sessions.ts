@@ -1,9 +1,8 @@
 /**
- * P3, P5 of one session over all its clients (pure). Streams are taken in the order of their generations.
+ * P3, P5 of one exclusive session over all its clients (pure). Streams are taken in the order of their generations.
  * A stream that was opened while the store was down owns nothing and is told no generation; where one is
  * near, and where the store was emptied, nothing is concluded from what is stored.
- *
- * Shared sessions, two members on one partition: judged here too once they are served.
+ * Neighbour: members.ts, of shared sessions.
  */
 import type { Line } from "../history.ts";
 import { admits } from "./admission.ts";
@@ -13,9 +12,9 @@ import type { Stream } from "./streams.ts";
 import { calmIn, struck, type World } from "./world.ts";
 
 /** The bound of P5, and what a line may take from the server to the history of a busy process. */
-const BOUND_MS = 1000;
-const MARGIN_MS = 500;
-const LOST_STORE = /^store-emptied$/;
+export const BOUND_MS = 1000;
+export const MARGIN_MS = 500;
+export const LOST_STORE = /^store-emptied$/;
 
 interface Pair {
   readonly before: Stream;
@@ -77,7 +76,7 @@ export function lateWins(streams: readonly Stream[], world: World): Anomaly[] {
   });
 }
 
-function isCalm(world: World, fromMs: number, toMs: number): boolean {
+export function isCalm(world: World, fromMs: number, toMs: number): boolean {
   const [calm] = calmIn(world, fromMs, toMs);
   return calm !== undefined && calm.toMs - calm.fromMs === toMs - fromMs;
 }

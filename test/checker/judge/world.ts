@@ -65,6 +65,15 @@ export interface Sample {
   readonly rssBytes: number;
 }
 
+/** What Kafka shows of a session as group offsets. */
+export interface Shown {
+  readonly atMs: number;
+  readonly topic: string;
+  readonly session: string;
+  /** By partition; below 0 where nothing is committed. */
+  readonly next: readonly number[];
+}
+
 /** A server that ended by itself. */
 export interface Crash {
   readonly atMs: number;
@@ -82,6 +91,7 @@ export interface World {
   readonly acknowledged: ReadonlySet<string>;
   readonly samples: readonly Sample[];
   readonly crashes: readonly Crash[];
+  readonly shown: readonly Shown[];
   readonly rssCapBytes: number;
 }
 
