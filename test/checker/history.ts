@@ -24,6 +24,7 @@ export type What =
       readonly session?: string;
       /** Absent: exclusive. */
       readonly mode?: "shared";
+      readonly strict?: true;
       readonly instance?: string;
       readonly attempt?: number;
       readonly acks?: "explicit" | "credits";
@@ -78,6 +79,14 @@ export type What =
     }
   /** It stays away on purpose until it opens again. */
   | { readonly kind: "away" }
+  /** What is asked of a session without a stream, and the answer: where it stands then. */
+  | { readonly kind: "moves"; readonly move: "seek" | "forget" }
+  | {
+      readonly kind: "moved";
+      readonly move: "seek" | "forget";
+      readonly token: string;
+      readonly error?: string;
+    }
   /** The run is over; the stream was at the end of the log, or should have been. */
   | { readonly kind: "finished" }
   | {

@@ -102,7 +102,7 @@ export class RawClient {
     }
   }
 
-  #startOf(tokens: readonly string[]): { token: string } | "earliest" | undefined {
+  #startOf(tokens: readonly string[]): { token: string } | "earliest" | "latest" | undefined {
     const newest = tokens.at(-1);
     if (this.spec.tokenOf !== undefined) {
       const token =
@@ -111,12 +111,22 @@ export class RawClient {
     }
     const { session, shared } = this.spec;
     const byName = shared || (session !== undefined && !this.#storeIsDown);
-    return newest === undefined || byName ? "earliest" : { token: newest };
+    return newest === undefined || byName ? (this.spec.start ?? "earliest") : { token: newest };
   }
 
   /** @returns the name of the error. */
-  #stream(start: { token: string } | "earliest"): Promise<string> {
-    const { topic, admission, recovery, session, shared, acks, slowMs, holdMs } = this.spec;
+  #stream(start: { token: string } | "earliest" | "latest"): Promise<string> {
+    const {
+      topic,
+      admission,
+      recovery,
+      session,
+      shared,
+      strict = false,
+      acks,
+      slowMs,
+      holdMs,
+    } = this.spec;
     const server = this.#addresses[this.#turn++ % this.#addresses.length] as string;
     const call = this.#stub(server).subscribe();
     const attempt = ++this.attempt;
@@ -126,6 +136,7 @@ export class RawClient {
       ...{ kind: "open", topic, server, start, admission, recovery },
       ...(named || {}),
       ...(shared && { mode: "shared" as const }),
+      ...(strict && { strict }),
     });
     return new Promise((resolve) => {
       let ours = false;
@@ -175,7 +186,7 @@ export class RawClient {
         filter: filterOf(admission),
         session: named
           ? {
-              ...{ name: named.session, instance, strict: false },
+              ...{ name: named.session, instance, strict },
               mode: shared ? SHARED : EXCLUSIVE,
               ...{ attempt: BigInt(attempt), acks: acks === "credits" ? 2 : 1 },
             }
@@ -298,8 +309,8 @@ export function lineOf(kind: Kind) {
   }
 }
 
-export function startAt(start: { token: string } | "earliest"): SubscribeOpen["start"] {
-  if (start === "earliest") return { at: { $case: "earliest", value: {} } };
+export function startAt(start: { token: string } | "earliest" | "latest"): SubscribeOpen["start"] {
+  if (typeof start !== "object") return { at: { $case: start, value: {} } };
   const token = Buffer.from(start.token, "base64");
   return { at: { $case: "token", value: { token, after: [] } } };
 }

@@ -16,7 +16,7 @@ export const TOPICS: readonly TopicSpec[] = [
 ];
 
 export interface SubscriberSpec {
-  readonly kind: "raw" | "library" | "prober" | "latecomer";
+  readonly kind: "raw" | "library" | "prober" | "latecomer" | "mover";
   readonly name: string;
   readonly topic: string;
   /** 1 fail, 2 earliest. */
@@ -26,6 +26,10 @@ export interface SubscriberSpec {
   /** A member of a shared session; without it the session is exclusive. */
   readonly shared?: true;
   readonly acks?: "explicit" | "credits";
+  /** Ends rather than go on unverified. */
+  readonly strict?: true;
+  /** Where a new session begins; earliest unless said. */
+  readonly start?: "latest";
   /** Waits so long before it returns credit, and has little. */
   readonly slowMs?: number;
   /** Comes and goes: opens with the current or an old token of that client of its process. */
@@ -98,6 +102,8 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     },
     library("library-1", "orders", { session: "library" }),
     library("library-2", "audit"),
+    raw("strict-1", "orders", { session: "strict", strict: true, acks: "explicit" }),
+    raw("sought-1", "orders", { session: "sought", start: "latest", acks: "explicit" }),
     member("member-2", "orders", "split"),
     member("member-4", "growing", "grown"),
     raw("slow-2", "short", { slowMs: 300, session: "slow", acks: "explicit", recovery: 2 }),
@@ -113,6 +119,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("pair-b", "orders", { tokenOf: "pair-a", holdMs: 1500, awayMs: 500 }),
     raw("pair-c", "short", { tokenOf: "token-8", holdMs: 2000, awayMs: 500 }),
     raw("token-8", "short", { recovery: 2 }),
+    { kind: "mover", name: "mover", topic: "orders", recovery: 1, session: "sought", awayMs: 5000 },
     { kind: "prober", name: "prober", topic: "orders", recovery: 1, awayMs: 1000 },
   ],
   [
@@ -133,6 +140,10 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     publisher("publisher", "plain-3", "orders"),
   ],
 ];
+
+export function processName(index: number): string {
+  return `process ${index + 1}`;
+}
 
 /** Exclusive sessions whose positions are watched as Kafka shows them. */
 export const MIRRORED: readonly { readonly topic: string; readonly session: string }[] = [

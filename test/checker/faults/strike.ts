@@ -1,6 +1,7 @@
 /** Does each fault to the field, and resolves when everything that it took is up again. */
 import { type Admin, Kafka, logLevel, type Producer } from "kafkajs";
 import { pause } from "../clients/pace.ts";
+import { processName } from "../clients/roster.ts";
 import type { Field } from "../field.ts";
 import { nowMs } from "../history.ts";
 import type { Deed } from "../judge/world.ts";
@@ -116,7 +117,7 @@ export class Striker {
     await this.#field.killProcess(index);
     await pause(holdMs / 3);
     this.#field.startProcess(index);
-    return `process ${index + 1}`;
+    return processName(index);
   }
 
   async #clientFreeze(pick: number, holdMs: number): Promise<string> {
@@ -125,7 +126,7 @@ export class Striker {
     child?.kill("SIGSTOP");
     await pause(holdMs);
     child?.kill("SIGCONT");
-    return `process ${index + 1}`;
+    return processName(index);
   }
 
   async #storeRestart(data: "kept" | "lost", holdMs: number): Promise<string> {

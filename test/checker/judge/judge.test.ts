@@ -219,28 +219,31 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
   rss: (run) => {
     run.world = { ...run.world, rssCapBytes: 64 << 20 };
   },
-  lag: (run) => {
-    // The calm began long ago.
-    const later = 60_000;
-    const { world } = run;
-    const lines = linesOf(run, "library");
-    const batch = lines.findLastIndex(({ kind }) => kind === "batch");
-    const { events } = lines[batch] as Of<"batch">;
-    const sentMs = new Map(world.sentMs);
-    const [late = ""] = events;
-    sentMs.set(late, END_MS + later);
-    for (let i = batch; i < lines.length; i++) {
-      lines[i] = { ...(lines[i] as Line), at: END_MS + later + 5000 };
-    }
-    for (const event of events.slice(1)) sentMs.set(event, END_MS + later + 4900);
-    const beats = Array.from({ length: 30 }, (_, i): Line => {
-      const { token: at } = lines[batch] as Of<"batch">;
-      const heard = { lag: 0, waits: 0, saved: "", token: at };
-      return { at: END_MS - 3000 + i * 2500, kind: "heartbeat", ...heard };
-    });
-    lines.splice(batch, 0, ...beats);
-    run.world = { ...world, sentMs };
+  unheeded: (run) => sought(run, "seek", 4000),
+  unverified: (run) => {
+    patch(run, "session-b", "open", 0, () => ({ strict: true }));
+    const lines = linesOf(run, "session-b");
+    const at = (lines.at(-1) as Line).at;
+    lines.splice(-1, 0, { at, kind: "notice", notice: "unverified" });
   },
+  harm: (run) => {
+    const at = comesLate(run);
+    const deed = {
+      fault: "client-freeze",
+      target: "process 3",
+      fromMs: at - 3000,
+      toMs: at - 1000,
+    };
+    run.world = {
+      ...run.world,
+      deeds: [deed],
+      processes: new Map([
+        ["library", "process 1"],
+        ["named", "process 2"],
+      ]),
+    };
+  },
+  lag: (run) => void comesLate(run),
   duplicate: (run) => {
     const log = named(run);
     const content = log.contents[2] as string;
@@ -252,6 +255,37 @@ const MUTATIONS: Record<Class, (run: Mutable) => void> = {
   },
   internal: (run) => patch(run, "lost", "end", -1, () => ({ error: "INTERNAL", message: "a bug" })),
 };
+
+/** An event, long after the last deed. @returns when it was sent */
+function comesLate(run: Mutable): number {
+  const later = 60_000;
+  const { world } = run;
+  const lines = linesOf(run, "library");
+  const batch = lines.findLastIndex(({ kind }) => kind === "batch");
+  const { events } = lines[batch] as Of<"batch">;
+  const sentMs = new Map(world.sentMs);
+  const [late = ""] = events;
+  sentMs.set(late, END_MS + later);
+  for (let i = batch; i < lines.length; i++) {
+    lines[i] = { ...(lines[i] as Line), at: END_MS + later + 5000 };
+  }
+  for (const event of events.slice(1)) sentMs.set(event, END_MS + later + 4900);
+  const beats = Array.from({ length: 30 }, (_, i): Line => {
+    const { token: at } = lines[batch] as Of<"batch">;
+    const heard = { lag: 0, waits: 0, saved: "", token: at };
+    return { at: END_MS - 3000 + i * 2500, kind: "heartbeat", ...heard };
+  });
+  lines.splice(batch, 0, ...beats);
+  run.world = { ...world, sentMs };
+  return END_MS + later;
+}
+
+/** The session is moved at that time, and nobody takes notice. */
+function sought(run: Mutable, kind: "seek" | "forget", fromMs: number): void {
+  const to = kind === "seek" ? token("orders", ORDERS, [5, 5]) : "";
+  const move = { topic: "orders", session: "worker", fromMs, toMs: fromMs + 10, isDone: true };
+  run.world = { ...run.world, deeds: [], moves: [{ kind, ...move, token: to }] };
+}
 
 /** What Kafka shows of a session, each so long after one heartbeat and so far from what that said is saved. */
 function shows(
@@ -307,6 +341,11 @@ const OTHERWISE: Record<string, [Class, (run: Mutable) => void]> = {
       run.world = { ...run.world, deeds: [] };
     },
   ],
+  "who opens a forgotten session finds a position": [
+    "unheeded",
+    (run) => sought(run, "forget", 3050),
+  ],
+  "who has a forgotten session keeps it": ["unheeded", (run) => sought(run, "forget", 4000)],
   "group offsets are ahead": [
     "mirror",
     (run) => shows(run, END_MS - 5000, { afterMs: 1, by: 9_999 }),

@@ -6,10 +6,11 @@
 import type { History } from "../history.ts";
 import type { Anomaly, Class } from "./anomaly.ts";
 import * as delivery from "./delivery.ts";
-import { crash, lag, rss, stuck, undelivered } from "./liveness.ts";
+import { crash, harm, lag, rss, stuck, undelivered } from "./liveness.ts";
 import { brokenToken, falseAlarm, silentLoss, silentRecreation } from "./loss.ts";
 import * as members from "./members.ts";
 import { mirror } from "./mirror.ts";
+import { unheeded } from "./moves.ts";
 import { duplicate, internal, lost, placesOf } from "./publishing.ts";
 import {
   lateWins,
@@ -18,6 +19,7 @@ import {
   repeatAcross,
   storedBackward,
   twoStreams,
+  unverified,
 } from "./sessions.ts";
 import { isMember, type Stream, streamsOf } from "./streams.ts";
 import { heartbeatAhead, tokenInside } from "./tokens.ts";
@@ -93,6 +95,8 @@ const OF_STREAM = [
   heartbeatAhead,
   lag,
   members.unassigned,
+  unverified,
+  harm,
 ];
 
 function ofStream(stream: Stream, world: World): Anomaly[] {
@@ -111,6 +115,7 @@ const OF_SESSION = [
   passedUnacknowledged,
   storedBackward,
   mirror,
+  unheeded,
 ];
 
 const OF_SHARED = [

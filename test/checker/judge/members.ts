@@ -8,9 +8,9 @@ import { ackedOf } from "./acks.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { SILENCE_MS } from "./liveness.ts";
 import { nextIn, positionsOf } from "./positions.ts";
-import { BOUND_MS, isCalm, LOST_STORE, MARGIN_MS } from "./sessions.ts";
+import { BOUND_MS, isCalm, MARGIN_MS } from "./sessions.ts";
 import { type Delivery, isMember, type Run, type Stream } from "./streams.ts";
-import { calmIn, type PartitionLog, struck, type World } from "./world.ts";
+import { calmIn, LOST_STORE, type PartitionLog, struck, type World } from "./world.ts";
 
 /** A store that lost the session has it again from its members, who all have come back within this. */
 const RESTORED_MS = 10_000;

@@ -5,9 +5,9 @@
 import { ackedOf } from "./acks.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { nextIn, positionsOf } from "./positions.ts";
-import { isCalm, LOST_STORE } from "./sessions.ts";
+import { isCalm } from "./sessions.ts";
 import type { Stream } from "./streams.ts";
-import { type Shown, struck, type World } from "./world.ts";
+import { LOST_STORE, type Shown, struck, type World } from "./world.ts";
 
 /** A beat of the mirror, a beat of the watch, and what a commit takes on a busy machine. */
 const CAUGHT_UP_MS = 4000;

@@ -9,12 +9,11 @@ import { admits } from "./admission.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { nextIn, positionsOf } from "./positions.ts";
 import type { Stream } from "./streams.ts";
-import { calmIn, struck, type World } from "./world.ts";
+import { calmIn, LOST_STORE, type Move, movesOf, struck, type World } from "./world.ts";
 
 /** The bound of P5, and what a line may take from the server to the history of a busy process. */
 export const BOUND_MS = 1000;
 export const MARGIN_MS = 500;
-export const LOST_STORE = /^store-emptied$/;
 
 interface Pair {
   readonly before: Stream;
@@ -35,11 +34,33 @@ function isPlain({ before, after }: Pair, streams: readonly Stream[], world: Wor
   const to = after.opened?.at ?? from;
   return (
     !struck(world, LOST_STORE, from, to) &&
+    !isMovedIn(world, streams, from, to) &&
     !streams.some(
       ({ open, opened, lastMs }) =>
         (opened === undefined || opened.generation === 0) && open.at < to && lastMs > from,
     )
   );
+}
+
+/** The session may have been sought or forgotten, other than by this call. */
+export function isMovedIn(
+  world: World,
+  streams: readonly Stream[],
+  fromMs: number,
+  toMs: number,
+  but?: Move,
+): boolean {
+  return movesOf(world, streams).some(
+    (move) => move !== but && move.fromMs <= toMs && move.toMs >= fromMs,
+  );
+}
+
+/** A strict stream ends instead. */
+export function unverified({ client, open, lines }: Stream): Anomaly[] {
+  const told = lines.find((line) => line.kind === "notice" && line.notice === "unverified");
+  if (!open.strict || !told) return [];
+  const what = "was told that it is unverified, and opened as strict";
+  return [{ class: "unverified", client, atMs: told.at, what, lines: [open, told] }];
 }
 
 export function twoStreams(streams: readonly Stream[], world: World): Anomaly[] {
@@ -98,7 +119,8 @@ export function repeatAcross(streams: readonly Stream[], world: World): Anomaly[
         opened !== undefined &&
         opened.generation > 0 &&
         open.at < after.open.at &&
-        !struck(world, LOST_STORE, open.at, after.open.at),
+        !struck(world, LOST_STORE, open.at, after.open.at) &&
+        !isMovedIn(world, streams, open.at, after.lastMs),
     );
     const had = new Set<string>();
     for (const stream of earlier) {

@@ -42,6 +42,9 @@ export class PartitionLog {
   }
 }
 
+/** The store forgets, and is told again by whoever has a session. */
+export const LOST_STORE = /^store-emptied$/;
+
 export interface Incarnation {
   readonly topic: string;
   readonly id: string;
@@ -74,6 +77,19 @@ export interface Shown {
   readonly next: readonly number[];
 }
 
+/** SeekSession or ForgetSession. */
+export interface Move {
+  readonly kind: "seek" | "forget";
+  readonly topic: string;
+  readonly session: string;
+  readonly fromMs: number;
+  /** Of the answer; when there was none, for ever. */
+  readonly toMs: number;
+  readonly isDone: boolean;
+  /** Where the session stands then; empty when it was forgotten. */
+  readonly token: string;
+}
+
 /** A server that ended by itself. */
 export interface Crash {
   readonly atMs: number;
@@ -92,6 +108,9 @@ export interface World {
   readonly samples: readonly Sample[];
   readonly crashes: readonly Crash[];
   readonly shown: readonly Shown[];
+  readonly moves: readonly Move[];
+  /** Which process each client is in, as deeds name it. */
+  readonly processes: ReadonlyMap<string, string>;
   readonly rssCapBytes: number;
 }
 
@@ -112,6 +131,17 @@ export function calmIn(
   }
   if (from < toMs) calm.push({ fromMs: from, toMs });
   return calm;
+}
+
+/** What was asked of the session of these streams. */
+export function movesOf({ moves }: World, streams: readonly { open: Named }[]): readonly Move[] {
+  const { topic, session } = streams[0]?.open ?? {};
+  return moves.filter((move) => move.topic === topic && move.session === session);
+}
+
+interface Named {
+  readonly topic: string;
+  readonly session?: string;
 }
 
 /** Something of this kind was under way, or ended shortly before. */
