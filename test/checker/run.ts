@@ -85,11 +85,12 @@ async function lane(planned: readonly Planned[]): Promise<void> {
     await pause(one.restMs);
   }
 }
-for (const { quick, slow, calmMs } of schedule) {
+for (const { quick, slow, calmMs, toClients } of schedule) {
   if (left() <= 0) break;
   await Promise.all([lane(quick), lane(slow)]);
   say(`calm for ${calmMs / 1000} s; ${witness.events} events`);
   await pause(Math.min(calmMs, Math.max(left(), 0)));
+  await lane(toClients);
 }
 const publishedMs = nowMs();
 say("healed; publishers stop, everybody reads to the end");
