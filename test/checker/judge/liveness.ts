@@ -54,6 +54,7 @@ export function lag(stream: Stream, world: World): Anomaly[] {
   const found: Anomaly[] = [];
   for (const calm of calmIn(world, stream.open.at, stream.lastMs)) {
     const from = calm.fromMs + HEALED_MS;
+    if (calm.toMs < from) continue;
     for (const { run, content, line } of deliveriesOf(stream)) {
       const sent = world.sentMs.get(content) ?? Number.POSITIVE_INFINITY;
       if (sent < Math.max(from, run.fromMs) || line.at > calm.toMs || line.at - sent <= LATE_MS)
@@ -85,6 +86,7 @@ export function harm(stream: Stream, world: World): Anomaly[] {
   const found: Anomaly[] = [];
   for (const calm of calmIn({ ...world, deeds: others }, open.at, stream.lastMs)) {
     const from = calm.fromMs + HEALED_MS;
+    if (calm.toMs < from) continue;
     for (const { content, line } of deliveriesOf(stream)) {
       const sent = world.sentMs.get(content) ?? Number.POSITIVE_INFINITY;
       if (sent < from || line.at > calm.toMs || line.at - sent <= LATE_MS) continue;

@@ -16,14 +16,14 @@ const LATE_MS = 5000;
 const RESTORED_MS = 10_000;
 
 export function mirror(streams: readonly Stream[], world: World): Anomaly[] {
-  const [first] = streams;
-  if (!first?.start) return [];
-  const { topic, session } = first.open;
+  const opened = streams.filter(({ start }) => start !== undefined);
+  const { topic, session } = opened[0]?.open ?? {};
   const shown = world.shown.filter((one) => one.topic === topic && one.session === session);
+  if (shown.length === 0) return [];
   return [
-    ...ahead(streams, shown, world),
-    ...back(streams, shown, world),
-    ...behind(streams, shown, world),
+    ...ahead(opened, shown, world),
+    ...back(opened, shown, world),
+    ...behind(opened, shown, world),
   ];
 }
 
