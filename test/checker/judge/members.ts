@@ -117,7 +117,7 @@ export function repeatOfAll(streams: readonly Stream[], world: World): Anomaly[]
         // What one client wrote down came in this order; two need the bound of P5 between them.
         const boundMs = before.stream.client === stream.client ? 0 : BOUND_MS + MARGIN_MS;
         if (repeated || before.run === run || before.line.at > run.fromMs - boundMs) continue;
-        if (struck(world, LOST_STORE, before.line.at, line.at)) continue;
+        if (struck(world, LOST_STORE, before.line.at - RESTORED_MS, line.at)) continue;
         repeated = {
           ...{ class: "repeat", client: stream.client, atMs: line.at },
           what: `partition ${partition} offset ${offset} was delivered to ${before.stream.client} before, and is not marked`,
