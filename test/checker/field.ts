@@ -28,8 +28,8 @@ const SERVERS = 3;
 const FLAGS = [
   ...["--tail-partition-bytes", "64Ki", "--fetch-bytes", "64Ki", "--drain-ms", "4000"],
   ...["--shared-stall-ms", "200", "--alone-stall-ms", "1000"],
-  // A server that froze for longer than a move takes, and for less than the lapse, is a member that lost.
-  ...["--member-lapse-ms", "4000", "--member-return-ms", "1000", "--member-revoke-ms", "500"],
+  // Who is cut off from the store for longer than a move takes has lost partitions, and has not lapsed.
+  ...["--member-lapse-ms", "5000", "--member-return-ms", "1000", "--member-revoke-ms", "500"],
   ...["--mirror-ms", "1000"],
 ];
 
