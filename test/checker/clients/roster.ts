@@ -76,7 +76,7 @@ function member(name: string, topic: string, session: string, holdMs?: number): 
 }
 
 function publisher(kind: PublisherSpec["kind"], name: string, topic: string): PublisherSpec {
-  return { kind, name, topic, batch: kind === "named" ? 10 : 25, everyMs: 90 };
+  return { kind, name, topic, batch: kind === "named" ? 10 : 35, everyMs: 90 };
 }
 
 /** One process each. */
