@@ -13,6 +13,9 @@ import type { Crash, Deed, Incarnation, Move, Sample, Shown, World } from "./jud
 /** Answers that say that nothing has changed. */
 const NOTHING_DONE = new Set(["SESSION_NOT_FOUND"]);
 
+/** A call whose answer was lost has been done by then, or is not done any more. */
+const UNKNOWN_MS = 10_000;
+
 const CLIENTS: readonly ClientSpec[] = PROCESSES.flat();
 
 function historyOf(folder: string, name: string): History {
@@ -60,7 +63,7 @@ function movesIn(folder: string, { name, topic, session = "" }: SubscriberSpec):
     const known = answer?.kind === "moved" ? answer : undefined;
     if (known?.error !== undefined && NOTHING_DONE.has(known.error)) return [];
     const isDone = known !== undefined && known.error === undefined;
-    const toMs = isDone ? known.at : Number.POSITIVE_INFINITY;
+    const toMs = isDone ? known.at : line.at + UNKNOWN_MS;
     const of = { kind: line.move, topic, session, fromMs: line.at, toMs };
     return [{ ...of, isDone, token: known?.token ?? "" }];
   });

@@ -83,7 +83,7 @@ export interface Move {
   readonly topic: string;
   readonly session: string;
   readonly fromMs: number;
-  /** Of the answer; when there was none, for ever. */
+  /** Of the answer; when there was none, when it is done at the latest. */
   readonly toMs: number;
   readonly isDone: boolean;
   /** Where the session stands then; empty when it was forgotten. */
