@@ -122,8 +122,10 @@ export async function* subscribe(
   const start = (): Start => {
     if (!session) return token ? from(token) : given;
     if (storeIsDown && mayDetach()) return from(session.savedToken);
-    // The stored position it is, also where the first start was a token: that has moved the session.
-    return token ? { at: { $case: "latest", value: {} } } : given;
+    // The stored position it is, also where the first start was a token: that has moved the session. Where
+    // the store has lost it, the session begins anew as it first did.
+    const isMoved = token !== undefined && given.at?.$case === "token";
+    return isMoved ? { at: { $case: "latest", value: {} } } : given;
   };
   while (!options.signal?.aborted) {
     const { address, stub } = servers.current();

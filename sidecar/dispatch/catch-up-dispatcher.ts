@@ -3,7 +3,7 @@
  * serves every client it passes. It ends when its last member has merged or left.
  *
  * Invariants:
- * - C1 Its tail is one run without a hole from where it started to `tail.next`.
+ * - C1 Its tail is one run without a hole from where it started to `tail.next`: one read at a time.
  * - C2 It reads on only when its window has room; the oldest segment goes only when no member needs it,
  *   so a member is never skipped: it is served, or it leaves with its position (P2).
  * - C3 A member that takes nothing, or that needs the oldest segment when others have passed it, leaves:
@@ -173,9 +173,10 @@ export class CatchUpDispatcher implements Sweep {
     const bytes = this.tail.bytes - before;
     this.#host.catchUpBytes(bytes);
     this.#progress.note(bytes, this.#host.clock.now());
-    this.#events.advanced(this);
+    // Before anybody hears of it: who does pokes, and what is read twice at once comes twice (C1).
     if (encoded.segments.length === 0) this.#pause();
-    else this.poke();
+    this.#events.advanced(this);
+    this.poke();
   }
 
   async #fetch(from: Position): Promise<FetchOutcome> {

@@ -1,8 +1,20 @@
 /** What a run leaves for the judge: the world as it was, and every client's history from its file. */
 import { join } from "node:path";
-import { type ClientSpec, groupsOf, PROCESSES } from "./clients/roster.ts";
+import {
+  type ClientSpec,
+  groupsOf,
+  PROCESSES,
+  processName,
+  type SubscriberSpec,
+} from "./clients/roster.ts";
 import { type History, readHistory } from "./history.ts";
-import type { Crash, Deed, Incarnation, Sample, World } from "./judge/world.ts";
+import type { Crash, Deed, Incarnation, Move, Sample, Shown, World } from "./judge/world.ts";
+
+/** Answers that say that nothing has changed. */
+const NOTHING_DONE = new Set(["SESSION_NOT_FOUND"]);
+
+/** A call whose answer was lost has been done by then, or is not done any more. */
+const UNKNOWN_MS = 10_000;
 
 const CLIENTS: readonly ClientSpec[] = PROCESSES.flat();
 
@@ -22,6 +34,7 @@ export function worldOf(
     readonly deeds: readonly Deed[];
     readonly samples: readonly Sample[];
     readonly crashes: readonly Crash[];
+    readonly shown: readonly Shown[];
     readonly rssCapBytes: number;
   },
 ): World {
@@ -35,7 +48,25 @@ export function worldOf(
       if (line.kind === "acknowledged") acknowledged.add(line.event);
     }
   }
-  return { ...seen, sentMs, acknowledged };
+  const moves = CLIENTS.flatMap((spec) => (spec.kind === "mover" ? movesIn(folder, spec) : []));
+  const processes = new Map(
+    PROCESSES.flatMap((clients, index) => clients.map(({ name }) => [name, processName(index)])),
+  );
+  return { ...seen, sentMs, acknowledged, moves, processes };
+}
+
+function movesIn(folder: string, { name, topic, session = "" }: SubscriberSpec): Move[] {
+  const { lines } = historyOf(folder, name);
+  return lines.flatMap((line, i): Move[] => {
+    if (line.kind !== "moves") return [];
+    const answer = lines[i + 1];
+    const known = answer?.kind === "moved" ? answer : undefined;
+    if (known?.error !== undefined && NOTHING_DONE.has(known.error)) return [];
+    const isDone = known !== undefined && known.error === undefined;
+    const toMs = isDone ? known.at : line.at + UNKNOWN_MS;
+    const of = { kind: line.move, topic, session, fromMs: line.at, toMs };
+    return [{ ...of, isDone, token: known?.token ?? "" }];
+  });
 }
 
 /** What clients did by themselves; see kinds.ts. */

@@ -16,17 +16,21 @@ import { FaultProxy } from "../faults/fault-proxy.ts";
 import type { Launch } from "../shipped.ts";
 import { StoryServer } from "../story/story-server.ts";
 import { type Answered, type Order, PROCESSES, TOPICS, type Told } from "./clients/roster.ts";
+import { Trap } from "./faults/trap.ts";
 import { nowMs } from "./history.ts";
 import type { Crash } from "./judge/world.ts";
 
-const DEPLOYMENT = "check";
-const NAMESPACE = "shop";
+export const DEPLOYMENT = "check";
+export const NAMESPACE = "shop";
 const NODES = 3;
 const SERVERS = 3;
 /** Small tails, so that seconds of absence need a catch-up. */
 const FLAGS = [
   ...["--tail-partition-bytes", "64Ki", "--fetch-bytes", "64Ki", "--drain-ms", "4000"],
   ...["--shared-stall-ms", "200", "--alone-stall-ms", "1000"],
+  // Who is cut off from the store for longer than a move takes has lost partitions, and has not lapsed.
+  ...["--member-lapse-ms", "5000", "--member-return-ms", "1000", "--member-revoke-ms", "500"],
+  ...["--mirror-ms", "1000"],
 ];
 
 /** One server and what stands before it. */
@@ -50,6 +54,8 @@ export class Field {
   readonly store: EmbeddedStore;
   readonly log: Log;
   readonly seats: Seat[] = [];
+  /** Of the legs that clients and servers dial. */
+  readonly traps = { client: new Trap(), store: new Trap() };
   readonly topics = new Map<string, TopicInfo>();
   readonly children: (ChildProcess | undefined)[] = [];
   readonly crashes: Crash[] = [];
@@ -99,8 +105,11 @@ export class Field {
 
   async startServers(): Promise<void> {
     for (let i = 0; i < SERVERS; i++) {
-      const clients = await FaultProxy.listen();
-      const store = await FaultProxy.listen({ target: this.store.port });
+      const clients = await FaultProxy.listen(this.traps.client.options);
+      const store = await FaultProxy.listen({
+        target: this.store.port,
+        ...this.traps.store.options,
+      });
       const name = `server-${i + 1}`;
       const server = this.#spawn(name, store, "127.0.0.1:0");
       await server.ready();
@@ -119,6 +128,11 @@ export class Field {
       this.#watch(seat);
       for (const { name: topic } of TOPICS) await server.knows(topic);
     }
+  }
+
+  /** One of them. */
+  seat(pick: number): Seat {
+    return this.seats[pick % this.seats.length] as Seat;
   }
 
   /** Starts the server of a seat again, at the same port. One restart at a time. */

@@ -22,6 +22,9 @@ export type What =
       readonly admission?: Admission | undefined;
       readonly recovery: number;
       readonly session?: string;
+      /** Absent: exclusive. */
+      readonly mode?: "shared";
+      readonly strict?: true;
       readonly instance?: string;
       readonly attempt?: number;
       readonly acks?: "explicit" | "credits";
@@ -54,6 +57,8 @@ export type What =
       readonly kind: "notice";
       readonly notice: string;
       readonly token?: string;
+      /** Assigned, Revoked. */
+      readonly partitions?: readonly number[];
       readonly partition?: number;
       readonly from?: number;
       readonly to?: number;
@@ -74,6 +79,14 @@ export type What =
     }
   /** It stays away on purpose until it opens again. */
   | { readonly kind: "away" }
+  /** What is asked of a session without a stream, and the answer: where it stands then. */
+  | { readonly kind: "moves"; readonly move: "seek" | "forget" }
+  | {
+      readonly kind: "moved";
+      readonly move: "seek" | "forget";
+      readonly token: string;
+      readonly error?: string;
+    }
   /** The run is over; the stream was at the end of the log, or should have been. */
   | { readonly kind: "finished" }
   | {

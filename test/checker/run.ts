@@ -20,6 +20,7 @@ import { missing } from "./faults/kinds.ts";
 import { type Planned, scheduleOf } from "./faults/schedule.ts";
 import { Striker } from "./faults/strike.ts";
 import { Field } from "./field.ts";
+import { GroupWatch } from "./group-watch.ts";
 import { nowMs } from "./history.ts";
 import { judge } from "./judge/judge.ts";
 import type { Sample } from "./judge/world.ts";
@@ -53,13 +54,14 @@ function say(line: string): void {
 say(`seed ${seed}, ${flags.minutes} minutes, everything in ${folder}`);
 const field = await Field.open(folder, launchOf(flags.broken), say);
 const witness = new Witness(field.kafka.brokers, field.log);
+const groups = new GroupWatch(field);
 const striker = new Striker(field, witness);
 const samples: Sample[] = [];
 const sampling = setInterval(() => {
   const atMs = nowMs();
   for (const sample of field.rss()) samples.push({ atMs, ...sample });
 }, 1000);
-await striker.open();
+await Promise.all([striker.open(), groups.open()]);
 for (const { name, partitions } of TOPICS) {
   await witness.follow(name, await field.apply(name, partitions));
 }
@@ -83,11 +85,12 @@ async function lane(planned: readonly Planned[]): Promise<void> {
     await pause(one.restMs);
   }
 }
-for (const { quick, slow, calmMs } of schedule) {
+for (const { quick, slow, calmMs, toClients } of schedule) {
   if (left() <= 0) break;
   await Promise.all([lane(quick), lane(slow)]);
   say(`calm for ${calmMs / 1000} s; ${witness.events} events`);
   await pause(Math.min(calmMs, Math.max(left(), 0)));
+  await lane(toClients);
 }
 const publishedMs = nowMs();
 say("healed; publishers stop, everybody reads to the end");
@@ -96,7 +99,7 @@ for (const topic of field.topics.values()) await witness.holds(topic);
 await pause(SETTLE_MS);
 await field.tell({ tell: "finish" });
 clearInterval(sampling);
-await striker.close();
+await Promise.all([striker.close(), groups.close()]);
 await witness.close();
 await field.close();
 
@@ -107,6 +110,7 @@ const world = worldOf(histories, {
     topics: witness.topics,
     deeds: striker.deeds,
     crashes: field.crashes,
+    shown: groups.shown,
     samples,
     rssCapBytes: flags.broken === undefined ? RSS_CAP_BYTES : Number.POSITIVE_INFINITY,
   },

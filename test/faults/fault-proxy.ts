@@ -30,6 +30,8 @@ export interface FaultProxyOptions {
   readonly target?: number;
   /** Sees what a client sends before it passes: to find the connections that a test means. */
   readonly onUp?: (connection: ProxiedConnection, bytes: Buffer) => void;
+  /** The same of what the server sends. */
+  readonly onDown?: (connection: ProxiedConnection, bytes: Buffer) => void;
 }
 
 export class FaultProxy {
@@ -48,7 +50,7 @@ export class FaultProxy {
     server.on("connection", (client) => {
       this.accepted++;
       if (this.target === undefined) return client.resetAndDestroy();
-      const connection = new ProxiedConnection(client, this.target, options.onUp, () =>
+      const connection = new ProxiedConnection(client, this.target, options, () =>
         this.connections.delete(connection),
       );
       this.connections.add(connection);
@@ -103,12 +105,17 @@ export class ProxiedConnection {
   #over = false;
   readonly #gone: () => void;
 
-  constructor(client: Socket, target: number, onUp: FaultProxyOptions["onUp"], gone: () => void) {
+  constructor(
+    client: Socket,
+    target: number,
+    { onUp, onDown }: FaultProxyOptions,
+    gone: () => void,
+  ) {
     this.#client = client;
     this.#server = connect({ port: target, host: "127.0.0.1", allowHalfOpen: true });
     this.#gone = gone;
     this.#up = new Lane(client, this.#server, (bytes) => onUp?.(this, bytes));
-    this.#down = new Lane(this.#server, client, () => {});
+    this.#down = new Lane(this.#server, client, (bytes) => onDown?.(this, bytes));
     for (const socket of [client, this.#server]) {
       socket.setNoDelay(true);
       // A peer that died with a reset makes the other side hear one too.

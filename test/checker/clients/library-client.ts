@@ -67,14 +67,15 @@ export class LibraryClient {
   }
 
   #open(spec: SubscriberSpec, token: string | undefined) {
-    const { topic, recovery, session } = spec;
+    const { topic, recovery, session, shared } = spec;
     let isFirst = true;
     const start = token === undefined ? ("earliest" as const) : { token };
-    const named = session === undefined ? {} : { session };
+    const mode = shared && ("shared" as const);
+    const named = session === undefined ? {} : { session, ...(mode && { mode }) };
     this.#writer.write({ kind: "open", topic, server: "any", start, recovery, ...named });
     return this.#client.subscribe({
       ...{ topic, recovery, signal: this.#stopping.signal },
-      ...(session !== undefined && { session: { name: session } }),
+      ...(session !== undefined && { session: { name: session, ...(mode && { mode }) } }),
       start:
         token === undefined
           ? { $case: "earliest", value: {} }

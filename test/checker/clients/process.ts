@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { HistoryWriter, readHistory } from "../history.ts";
 import { Latecomer } from "./latecomer.ts";
 import { LibraryClient } from "./library-client.ts";
+import { Mover } from "./mover.ts";
 import { Prober } from "./prober.ts";
 import { Publisher } from "./publishers.ts";
 import { RawClient } from "./raw-client.ts";
@@ -39,6 +40,9 @@ function begin(spec: ClientSpec): void {
       others.push(new Prober(spec, addresses, writer, tokens));
       return;
     }
+    case "mover":
+      others.push(new Mover(spec, addresses, writer));
+      return;
     case "latecomer":
       others.push(new Latecomer(spec, addresses, writer, () => raws.get(spec.lateFor ?? "")));
       return;

@@ -24,6 +24,9 @@ const REOPEN_MS = 150;
 const SUPERSEDED_MS = 2500;
 const KEPT_TOKENS = 400;
 const EXCLUSIVE = 1;
+const SHARED = 2;
+/** How long a server may take to save what a member leaves with. */
+const LEAVE_MS = 1000;
 
 type Kind = NonNullable<SubscribeResponse["kind"]>;
 type Call = ReturnType<ThroughlineServiceClient["subscribe"]>;
@@ -99,20 +102,31 @@ export class RawClient {
     }
   }
 
-  #startOf(tokens: readonly string[]): { token: string } | "earliest" | undefined {
+  #startOf(tokens: readonly string[]): { token: string } | "earliest" | "latest" | undefined {
     const newest = tokens.at(-1);
     if (this.spec.tokenOf !== undefined) {
       const token =
         Math.random() < 0.5 ? newest : tokens[Math.floor(Math.random() * tokens.length)];
       return token ? { token } : undefined;
     }
-    const byName = this.spec.session !== undefined && !this.#storeIsDown;
-    return newest === undefined || byName ? "earliest" : { token: newest };
+    const { session, shared } = this.spec;
+    const byName = shared || (session !== undefined && !this.#storeIsDown);
+    return newest === undefined || byName ? (this.spec.start ?? "earliest") : { token: newest };
   }
 
   /** @returns the name of the error. */
-  #stream(start: { token: string } | "earliest"): Promise<string> {
-    const { topic, admission, recovery, session, acks, slowMs, holdMs } = this.spec;
+  #stream(start: { token: string } | "earliest" | "latest"): Promise<string> {
+    const {
+      topic,
+      admission,
+      recovery,
+      session,
+      shared,
+      strict = false,
+      acks,
+      slowMs,
+      holdMs,
+    } = this.spec;
     const server = this.#addresses[this.#turn++ % this.#addresses.length] as string;
     const call = this.#stub(server).subscribe();
     const attempt = ++this.attempt;
@@ -121,6 +135,8 @@ export class RawClient {
     this.#writer.write({
       ...{ kind: "open", topic, server, start, admission, recovery },
       ...(named || {}),
+      ...(shared && { mode: "shared" as const }),
+      ...(strict && { strict }),
     });
     return new Promise((resolve) => {
       let ours = false;
@@ -130,7 +146,15 @@ export class RawClient {
         call.cancel();
       };
       let silence = setTimeout(leave, SILENCE_MS);
-      const held = holdMs === undefined ? undefined : setTimeout(leave, holdMs);
+      let held: NodeJS.Timeout | undefined;
+      const leaveInOrder = (): void => {
+        // What comes now is not taken.
+        ours = true;
+        this.#writer.write({ kind: "leave" });
+        call.write({ kind: { $case: "leave", value: {} } });
+        held = setTimeout(leave, LEAVE_MS);
+      };
+      if (holdMs !== undefined) held = setTimeout(shared ? leaveInOrder : leave, holdMs);
       this.#stopping.signal.addEventListener("abort", leave, { once: true });
       const end = (error: string, message: string, token: Buffer): void => {
         if (over) return;
@@ -162,7 +186,8 @@ export class RawClient {
         filter: filterOf(admission),
         session: named
           ? {
-              ...{ name: named.session, mode: EXCLUSIVE, instance, strict: false },
+              ...{ name: named.session, instance, strict },
+              mode: shared ? SHARED : EXCLUSIVE,
               ...{ attempt: BigInt(attempt), acks: acks === "credits" ? 2 : 1 },
             }
           : undefined,
@@ -274,13 +299,18 @@ export function lineOf(kind: Kind) {
     case "moving":
     case "repositioned":
       return { kind: "notice", notice: kind.$case, token: text(kind.value.token) } as const;
+    case "assigned":
+    case "revoked": {
+      const { partitions } = kind.value;
+      return { kind: "notice", notice: kind.$case, partitions } as const;
+    }
     default:
       return { kind: "notice", notice: kind.$case } as const;
   }
 }
 
-export function startAt(start: { token: string } | "earliest"): SubscribeOpen["start"] {
-  if (start === "earliest") return { at: { $case: "earliest", value: {} } };
+export function startAt(start: { token: string } | "earliest" | "latest"): SubscribeOpen["start"] {
+  if (typeof start !== "object") return { at: { $case: start, value: {} } };
   const token = Buffer.from(start.token, "base64");
   return { at: { $case: "token", value: { token, after: [] } } };
 }

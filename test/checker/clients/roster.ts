@@ -16,21 +16,27 @@ export const TOPICS: readonly TopicSpec[] = [
 ];
 
 export interface SubscriberSpec {
-  readonly kind: "raw" | "library" | "prober" | "latecomer";
+  readonly kind: "raw" | "library" | "prober" | "latecomer" | "mover";
   readonly name: string;
   readonly topic: string;
   /** 1 fail, 2 earliest. */
   readonly recovery: 1 | 2;
   readonly admission?: Admission;
   readonly session?: string;
+  /** A member of a shared session; without it the session is exclusive. */
+  readonly shared?: true;
   readonly acks?: "explicit" | "credits";
+  /** Ends rather than go on unverified. */
+  readonly strict?: true;
+  /** Where a new session begins; earliest unless said. */
+  readonly start?: "latest";
   /** Waits so long before it returns credit, and has little. */
   readonly slowMs?: number;
   /** Comes and goes: opens with the current or an old token of that client of its process. */
   readonly tokenOf?: string;
   /** Comes late for that client of its process. */
   readonly lateFor?: string;
-  /** Comes and goes. */
+  /** Comes and goes. A member leaves in order. */
   readonly holdMs?: number;
   readonly awayMs?: number;
 }
@@ -56,13 +62,21 @@ function raw(
   return { kind: "raw", name, topic, recovery: 1, ...more };
 }
 
-function library(name: string, topic: string, session?: string): SubscriberSpec {
-  const base = { kind: "library", name, topic, recovery: 2 } as const;
-  return session === undefined ? base : { ...base, session };
+function library(
+  name: string,
+  topic: string,
+  named: Pick<SubscriberSpec, "session" | "shared"> = {},
+): SubscriberSpec {
+  return { kind: "library", name, topic, recovery: 2, ...named };
+}
+
+function member(name: string, topic: string, session: string, holdMs?: number): SubscriberSpec {
+  const base = raw(name, topic, { session, shared: true, acks: "explicit" });
+  return holdMs === undefined ? base : { ...base, holdMs, awayMs: holdMs };
 }
 
 function publisher(kind: PublisherSpec["kind"], name: string, topic: string): PublisherSpec {
-  return { kind, name, topic, batch: kind === "named" ? 10 : 25, everyMs: 90 };
+  return { kind, name, topic, batch: kind === "named" ? 10 : 35, everyMs: 90 };
 }
 
 /** One process each. */
@@ -75,6 +89,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("filtered-1", "orders", { admission: EVEN }),
     raw("filtered-2", "growing", { admission: KEYS }),
     raw("slow-1", "orders", { slowMs: 200 }),
+    member("member-1", "orders", "split"),
   ],
   [
     raw("session-1", "orders", { session: "one", acks: "explicit" }),
@@ -85,25 +100,34 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
       ...{ kind: "latecomer", name: "late", topic: "growing", recovery: 1, awayMs: 2000 },
       ...{ session: "three", lateFor: "session-3" },
     },
-    library("library-1", "orders", "library"),
+    library("library-1", "orders", { session: "library" }),
     library("library-2", "audit"),
+    raw("strict-1", "orders", { session: "strict", strict: true, acks: "explicit" }),
+    raw("sought-1", "orders", { session: "sought", start: "latest", acks: "explicit" }),
+    member("member-2", "orders", "split"),
+    member("member-4", "growing", "grown"),
     raw("slow-2", "short", { slowMs: 300, session: "slow", acks: "explicit", recovery: 2 }),
   ],
   [
     raw("token-5", "phoenix"),
     raw("token-6", "phoenix", { recovery: 2 }),
     raw("filtered-3", "short", { admission: EVEN, recovery: 2 }),
-    library("library-3", "short", "library"),
+    library("library-3", "short", { session: "library" }),
+    library("member-3", "orders", { session: "split", shared: true }),
+    member("member-5", "growing", "grown"),
     raw("pair-a", "orders"),
     raw("pair-b", "orders", { tokenOf: "pair-a", holdMs: 1500, awayMs: 500 }),
     raw("pair-c", "short", { tokenOf: "token-8", holdMs: 2000, awayMs: 500 }),
     raw("token-8", "short", { recovery: 2 }),
+    { kind: "mover", name: "mover", topic: "orders", recovery: 1, session: "sought", awayMs: 5000 },
     { kind: "prober", name: "prober", topic: "orders", recovery: 1, awayMs: 1000 },
   ],
   [
     raw("rival-1", "orders", { session: "one", acks: "explicit", holdMs: 3000, awayMs: 4000 }),
     raw("rival-2", "audit", { session: "two", acks: "credits", holdMs: 2000, awayMs: 5000 }),
     raw("slow-3", "audit", { slowMs: 250, recovery: 2 }),
+    member("member-6", "orders", "split", 1500),
+    member("member-7", "growing", "grown", 1300),
     raw("token-7", "growing", { recovery: 2 }),
   ],
   [
@@ -115,6 +139,18 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     publisher("publisher", "plain-2", "phoenix"),
     publisher("publisher", "plain-3", "orders"),
   ],
+];
+
+export function processName(index: number): string {
+  return `process ${index + 1}`;
+}
+
+/** Exclusive sessions whose positions are watched as Kafka shows them. */
+export const MIRRORED: readonly { readonly topic: string; readonly session: string }[] = [
+  { topic: "orders", session: "one" },
+  { topic: "orders", session: "library" },
+  { topic: "audit", session: "two" },
+  { topic: "growing", session: "three" },
 ];
 
 /** Clients whose histories are judged together: those of one session. */

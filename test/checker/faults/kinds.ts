@@ -6,6 +6,20 @@ export const CUTS = ["cut", "reset", "half-open", "delayed"] as const;
 export type Leg = (typeof LEGS)[number];
 export type Cut = (typeof CUTS)[number];
 
+/** A cut may wait for a step of a handoff that shows on the wire; the leg that it shows on. */
+export const STEPS = {
+  claim: "store",
+  save: "store",
+  join: "store",
+  renew: "store",
+  resume: "client",
+  opened: "client",
+  drain: "client",
+  "catch-up": "kafka",
+} as const satisfies Record<string, Leg>;
+export type Step = keyof typeof STEPS;
+const ALL_STEPS = Object.keys(STEPS) as Step[];
+
 /** Over within seconds; the other kinds take Kafka's time. */
 export const QUICK = [
   "server-kill",
@@ -16,6 +30,7 @@ export const QUICK = [
   "store-freeze",
   "store-emptied",
   ...LEGS.flatMap((leg) => CUTS.map((cut) => `${leg}-${cut}` as const)),
+  ...ALL_STEPS.map((step) => `at-${step}` as const),
 ] as const;
 
 export const SLOW = [
@@ -32,6 +47,11 @@ export const SLOW = [
 export type Quick = (typeof QUICK)[number];
 export type Slow = (typeof SLOW)[number];
 export type Fault = Quick | Slow;
+
+export function isCut(fault: Quick): boolean {
+  const isOnLeg = LEGS.some((leg) => CUTS.some((cut) => fault === `${leg}-${cut}`));
+  return isOnLeg || fault.startsWith("at-");
+}
 
 const OFTEN = 20;
 const RARE = 5;
@@ -55,13 +75,14 @@ const CLIENTS_OWN = [
 export function missing(counts: ReadonlyMap<string, number>): string[] {
   const of = (name: string): number => counts.get(name) ?? 0;
   const wanted: [string, number, number][] = [
-    ...[...QUICK, ...SLOW]
-      .filter((fault) => !LEGS.some((leg) => CUTS.some((cut) => fault === `${leg}-${cut}`)))
-      .map((fault): [string, number, number] => [
+    ...[...QUICK.filter((fault) => !isCut(fault)), ...SLOW].map(
+      (fault): [string, number, number] => [
         fault,
         of(fault),
         RARELY.includes(fault) ? RARE : OFTEN,
-      ]),
+      ],
+    ),
+    ...ALL_STEPS.map((step): [string, number, number] => [`at-${step}`, of(`at-${step}`), RARE]),
     ...CUTS.map((cut): [string, number, number] => [
       `${cut} on any leg`,
       LEGS.reduce((sum, leg) => sum + of(`${leg}-${cut}`), 0),

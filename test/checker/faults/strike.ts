@@ -1,16 +1,15 @@
 /** Does each fault to the field, and resolves when everything that it took is up again. */
 import { type Admin, Kafka, logLevel, type Producer } from "kafkajs";
 import { pause } from "../clients/pace.ts";
+import { processName } from "../clients/roster.ts";
 import type { Field } from "../field.ts";
 import { nowMs } from "../history.ts";
 import type { Deed } from "../judge/world.ts";
 import type { Witness } from "../witness.ts";
-import { CUTS, type Cut, type Fault, LEGS, type Leg } from "./kinds.ts";
+import { CUTS, type Cut, type Fault, LEGS, type Leg, STEPS, type Step } from "./kinds.ts";
 import type { Planned } from "./schedule.ts";
+import { Wire } from "./wire.ts";
 
-/** What is lost one way for so long is noticed. */
-const HALF_OPEN_MS = 4000;
-const DELAY_MS = 150;
 const MOST_PARTITIONS = 24;
 
 export class Striker {
@@ -19,11 +18,13 @@ export class Striker {
   readonly #witness: Witness;
   readonly #kafka: Kafka;
   readonly #admin: Admin;
+  readonly #wire: Wire;
   #foreign = 0;
 
   constructor(field: Field, witness: Witness) {
     this.#field = field;
     this.#witness = witness;
+    this.#wire = new Wire(field);
     this.#kafka = new Kafka({
       ...{ brokers: [...field.kafka.brokers], logLevel: logLevel.NOTHING, clientId: "striker" },
       retry: { retries: 100, maxRetryTime: 2000 },
@@ -42,18 +43,22 @@ export class Striker {
   async strike(planned: Planned): Promise<Deed> {
     const fromMs = nowMs();
     const target = await this.#do(planned);
-    const deed = { fault: planned.fault, target, fromMs, toMs: nowMs() };
+    // A step that did not come was not struck, and does not count.
+    const fault = target === undefined ? `${planned.fault} (none came)` : planned.fault;
+    const deed = { fault, target: target ?? "nobody", fromMs, toMs: nowMs() };
     this.deeds.push(deed);
     return deed;
   }
 
   /** @returns whom it hit. */
-  #do({ fault, pick, holdMs }: Planned): Promise<string> {
+  #do({ fault, pick, holdMs }: Planned): Promise<string | undefined> {
+    for (const step of Object.keys(STEPS) as Step[])
+      if (fault === `at-${step}`) return this.#wire.atStep(step, pick, holdMs);
     for (const leg of LEGS) {
       for (const cut of CUTS)
-        if (fault === `${leg}-${cut}`) return this.#wire(leg, cut, pick, holdMs);
+        if (fault === `${leg}-${cut}`) return this.#wire.onLeg(leg, cut, pick, holdMs);
     }
-    const deeds: Record<Exclude<Fault, `${Leg}-${Cut}`>, () => Promise<string>> = {
+    const deeds: Record<Exclude<Fault, `${Leg}-${Cut}` | `at-${Step}`>, () => Promise<string>> = {
       "server-kill": () => this.#serverKill(pick, holdMs),
       "server-freeze": () => this.#serverFreeze(pick, holdMs),
       "client-kill": () => this.#clientKill(pick, holdMs),
@@ -73,30 +78,8 @@ export class Striker {
     return deeds[fault as keyof typeof deeds]();
   }
 
-  #seat(pick: number) {
-    const { seats } = this.#field;
-    return seats[pick % seats.length] as (typeof seats)[number];
-  }
-
-  async #wire(leg: Leg, cut: Cut, pick: number, holdMs: number): Promise<string> {
-    const { brokers } = this.#field;
-    const seat = this.#seat(pick);
-    const broker = pick % brokers.length;
-    const proxy = leg === "client" ? seat.clients : leg === "store" ? seat.store : brokers[broker];
-    if (!proxy) throw new Error(`no proxy on leg ${leg}`);
-    if (cut === "cut") proxy.cut();
-    else if (cut === "reset") proxy.reset();
-    else {
-      const way = pick % 2 === 0 ? "up" : "down";
-      proxy.fault(cut === "delayed" ? { kind: "slow", delayMs: DELAY_MS } : { kind: "lose", way });
-      await pause(cut === "delayed" ? holdMs : HALF_OPEN_MS);
-      proxy.heal();
-    }
-    return leg === "kafka" ? `broker ${broker + 1}` : seat.name;
-  }
-
   async #serverKill(pick: number, holdMs: number): Promise<string> {
-    const seat = this.#seat(pick);
+    const seat = this.#field.seat(pick);
     await this.#field.end(seat, "SIGKILL");
     await pause(holdMs / 3);
     await this.#field.restart(seat);
@@ -104,7 +87,7 @@ export class Striker {
   }
 
   async #serverFreeze(pick: number, holdMs: number): Promise<string> {
-    const seat = this.#seat(pick);
+    const seat = this.#field.seat(pick);
     seat.server.signal("SIGSTOP");
     await pause(holdMs);
     seat.server.signal("SIGCONT");
@@ -116,7 +99,7 @@ export class Striker {
     await this.#field.killProcess(index);
     await pause(holdMs / 3);
     this.#field.startProcess(index);
-    return `process ${index + 1}`;
+    return processName(index);
   }
 
   async #clientFreeze(pick: number, holdMs: number): Promise<string> {
@@ -125,7 +108,7 @@ export class Striker {
     child?.kill("SIGSTOP");
     await pause(holdMs);
     child?.kill("SIGCONT");
-    return `process ${index + 1}`;
+    return processName(index);
   }
 
   async #storeRestart(data: "kept" | "lost", holdMs: number): Promise<string> {

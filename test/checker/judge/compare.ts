@@ -34,9 +34,9 @@ export function compare(stream: Stream, run: Run, world: World): Difference[] {
   const found: Difference[] = [];
   const missing = new Map<number, Difference>();
   const seen = new Set<number>();
-  const openedMs = stream.opened?.at ?? 0;
   let expected = log.from(run.from);
-  const beganBehind = expected < log.offsets.length && (log.seenMs[expected] as number) < openedMs;
+  const beganBehind =
+    expected < log.offsets.length && (log.seenMs[expected] as number) < run.fromMs;
   let hasMet = !beganBehind;
   let last = -1;
   for (const shown of run.deliveries) {
@@ -70,7 +70,7 @@ export function compare(stream: Stream, run: Run, world: World): Difference[] {
       }
       expected = index + 1;
       last = offset;
-      hasMet ||= (log.seenMs[index] as number) >= openedMs;
+      hasMet ||= (log.seenMs[index] as number) >= run.fromMs;
     }
     seen.add(offset);
   }

@@ -73,9 +73,14 @@ class Teller {
   }
 
   /** Takes whatever is in the log by then, in batches of up to five, with heartbeats. */
-  takes(untilMs: number, session?: { saved: string; acks: boolean; marked?: boolean }): this {
+  takes(
+    untilMs: number,
+    session?: { saved: string; acks: boolean; marked?: boolean },
+    only?: readonly number[],
+  ): this {
     for (; this.at < untilMs; this.at += 250) {
       for (const [partition, log] of this.#of.partitions.entries()) {
+        if (only && !only.includes(partition)) continue;
         const end = log.seenMs.filter((seen) => seen <= this.at).length;
         while (log.from(this.cursor[partition] ?? 0) < end)
           this.#batch(partition, log, end, session);
@@ -167,6 +172,7 @@ export function cleanRun(): Mutable {
     positionLost(trimmed),
     refused(orders),
     ...sessions(orders),
+    ...members(orders),
     publisher(orders, "named", "named"),
     publisher(trimmed, "publisher", "plain"),
   ];
@@ -185,6 +191,9 @@ function worldOf(incarnations: readonly Incarnation[]): World {
     acknowledged: new Set(sentMs.keys()),
     samples: [{ atMs: 2000, server: "a", rssBytes: 100 << 20 }],
     crashes: [],
+    shown: [],
+    moves: [],
+    processes: new Map(),
     rssCapBytes: 200 << 20,
   };
 }
@@ -238,6 +247,33 @@ function sessions(of: Incarnation): History[] {
   a.opens(3200, named("a"), { generation: 3, stored: b.token });
   a.takes(END_MS, { ...saved }).say({ kind: "finished" });
   return [a.as("session-a"), b.as("session-b")];
+}
+
+/** Two members: the second gets a partition, leaves in order, and the first has both again. */
+function members(of: Incarnation): History[] {
+  const named = (instance: string) => ({
+    ...{ session: "split", mode: "shared" as const, instance, attempt: 1 },
+    start: "earliest" as const,
+  });
+  const stored = token("orders", ORDERS, [0, 0]);
+  const ofA = { saved: stored, acks: true };
+  const a = new Teller(of);
+  const says = (who: Teller, notice: "assigned" | "revoked", ...partitions: number[]): Teller =>
+    who.say({ kind: "notice", notice, partitions });
+  a.opens(1100, named("a"), { generation: 1 });
+  says(a, "assigned", 0, 1).takes(3100, ofA);
+  says(a, "revoked", 1);
+  const b = new Teller(of);
+  const ofB = { saved: a.token, acks: true };
+  b.cursor = [...a.cursor];
+  b.opens(3200, named("b"), { generation: 2, stored: a.token });
+  says(b, "assigned").takes(3400, ofB, []);
+  says(b, "assigned", 1).takes(5900, ofB, [1]);
+  b.say({ kind: "leave" }).ends();
+  a.takes(6000, ofA, [0]);
+  a.cursor = [a.cursor[0] as number, b.cursor[1] as number];
+  says(a, "assigned", 1).takes(END_MS, ofA).say({ kind: "finished" });
+  return [a.as("member-a"), b.as("member-b")];
 }
 
 function publisher(of: Incarnation, role: Role, name: string): History {

@@ -6,8 +6,11 @@
 import type { History } from "../history.ts";
 import type { Anomaly, Class } from "./anomaly.ts";
 import * as delivery from "./delivery.ts";
-import { crash, lag, rss, stuck, undelivered } from "./liveness.ts";
+import { crash, harm, lag, rss, stuck, undelivered } from "./liveness.ts";
 import { brokenToken, falseAlarm, silentLoss, silentRecreation } from "./loss.ts";
+import * as members from "./members.ts";
+import { mirror } from "./mirror.ts";
+import { unheeded } from "./moves.ts";
 import { duplicate, internal, lost, placesOf } from "./publishing.ts";
 import {
   lateWins,
@@ -16,8 +19,9 @@ import {
   repeatAcross,
   storedBackward,
   twoStreams,
+  unverified,
 } from "./sessions.ts";
-import { type Stream, streamsOf } from "./streams.ts";
+import { isMember, type Stream, streamsOf } from "./streams.ts";
 import { heartbeatAhead, tokenInside } from "./tokens.ts";
 import type { World } from "./world.ts";
 
@@ -90,6 +94,9 @@ const OF_STREAM = [
   tokenInside,
   heartbeatAhead,
   lag,
+  members.unassigned,
+  unverified,
+  harm,
 ];
 
 function ofStream(stream: Stream, world: World): Anomaly[] {
@@ -107,9 +114,21 @@ const OF_SESSION = [
   movedBySuperseded,
   passedUnacknowledged,
   storedBackward,
+  mirror,
+  unheeded,
+];
+
+const OF_SHARED = [
+  members.gapOfAll,
+  members.repeatOfAll,
+  members.twoMembers,
+  members.orphaned,
+  members.savedUnacknowledged,
+  members.savedBackward,
 ];
 
 function ofSession(streams: readonly Stream[], world: World): Anomaly[] {
   const inOrder = streams.toSorted((a, b) => a.open.at - b.open.at);
-  return OF_SESSION.flatMap((find) => find(inOrder, world));
+  const all = inOrder.some(isMember) ? OF_SHARED : OF_SESSION;
+  return all.flatMap((find) => find(inOrder, world));
 }

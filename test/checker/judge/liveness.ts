@@ -3,10 +3,10 @@ import type { History, Line } from "../history.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { passedOver } from "./compare.ts";
 import { positionAtEnd } from "./loss.ts";
-import type { Stream } from "./streams.ts";
+import { isMember, type Stream } from "./streams.ts";
 import { calmIn, type World } from "./world.ts";
 
-const SILENCE_MS = 5000;
+export const SILENCE_MS = 5000;
 const HEALED_MS = 30_000;
 const LATE_MS = 1000;
 
@@ -44,17 +44,59 @@ function silence(client: string, from: Line, to: Line, world: World): Anomaly[] 
     }));
 }
 
+function deliveriesOf({ runs }: Stream) {
+  return runs.flatMap((run) => run.deliveries.map((delivery) => ({ run, ...delivery })));
+}
+
 /** Half a minute after the last deed, what is sent is delivered within a second. */
 export function lag(stream: Stream, world: World): Anomaly[] {
   if (stream.role === "slow") return [];
   const found: Anomaly[] = [];
   for (const calm of calmIn(world, stream.open.at, stream.lastMs)) {
     const from = calm.fromMs + HEALED_MS;
-    for (const { content, line } of stream.runs.flatMap(({ deliveries }) => deliveries)) {
+    if (calm.toMs < from) continue;
+    for (const { run, content, line } of deliveriesOf(stream)) {
       const sent = world.sentMs.get(content) ?? Number.POSITIVE_INFINITY;
-      if (sent < from || line.at > calm.toMs || line.at - sent <= LATE_MS) continue;
+      if (sent < Math.max(from, run.fromMs) || line.at > calm.toMs || line.at - sent <= LATE_MS)
+        continue;
       const what = `${content} came ${Math.round(line.at - sent)} ms after it was sent, ${Math.round((sent - calm.fromMs) / 1000)} s after the last deed`;
       found.push({ class: "lag", client: stream.client, atMs: line.at, what, lines: [line] });
+    }
+  }
+  return found;
+}
+
+/** What is done to the processes of clients, and to nothing that serves them. */
+const CLIENTS_ONLY = /^client-(kill|freeze)$/;
+
+/**
+ * Nobody's trouble is another's: half a minute after the last deed to anything but clients, a stream of a
+ * client that was left alone has events within a second. Sessions are shared with the clients in trouble.
+ */
+export function harm(stream: Stream, world: World): Anomaly[] {
+  const { client, role, open } = stream;
+  if (role === "slow" || open.session !== undefined) return [];
+  const byClients = world.deeds.filter(({ fault }) => CLIENTS_ONLY.test(fault));
+  const others = world.deeds.filter(({ fault }) => !CLIENTS_ONLY.test(fault));
+  const isLeft = (name: string, fromMs: number, toMs: number): boolean =>
+    !byClients.some(
+      (deed) =>
+        deed.target === world.processes.get(name) && deed.toMs >= fromMs && deed.fromMs <= toMs,
+    );
+  const found: Anomaly[] = [];
+  for (const calm of calmIn({ ...world, deeds: others }, open.at, stream.lastMs)) {
+    const from = calm.fromMs + HEALED_MS;
+    if (calm.toMs < from) continue;
+    for (const { content, line } of deliveriesOf(stream)) {
+      const sent = world.sentMs.get(content) ?? Number.POSITIVE_INFINITY;
+      if (sent < from || line.at > calm.toMs || line.at - sent <= LATE_MS) continue;
+      const publisher = content.split(":")[0] ?? "";
+      const since = sent - SILENCE_MS;
+      if (![client, publisher].every((name) => isLeft(name, since, line.at))) continue;
+      const by = byClients.find((deed) => deed.fromMs <= line.at && deed.toMs >= sent - HEALED_MS);
+      if (!by) continue;
+      const what = `${content} came ${Math.round(line.at - sent)} ms after it was sent, while ${by.target} had ${by.fault}`;
+      found.push({ class: "harm", client, atMs: line.at, what, lines: [line] });
     }
   }
   return found;
@@ -64,7 +106,8 @@ export function lag(stream: Stream, world: World): Anomaly[] {
 export function undelivered(history: History, streams: readonly Stream[], world: World): Anomaly[] {
   const end = history.lines.at(-1);
   const stream = streams.at(-1);
-  if (end?.kind !== "finished" || !stream) return [];
+  // Of a shared session: members.ts.
+  if (end?.kind !== "finished" || !stream || isMember(stream)) return [];
   const { start } = stream;
   if (!start) {
     const what = "its last stream was never opened";

@@ -23,6 +23,9 @@ export function silentRecreation({ client, open, opened, start, lines }: Stream)
   return [{ class: "silent-loss", client, atMs: opened.at, what, lines: [open, opened] }];
 }
 
+/** A stream opens within this after a recreation, however often it takes. */
+const RESENT_MS = 15_000;
+
 /** What a sound position of a Topic that exists is never answered with. */
 const NEVER = new Set(["INVALID_TOKEN", "SESSION_UNREADABLE", "LOG_CORRUPT", "EVENT_TOO_LARGE"]);
 
@@ -42,7 +45,10 @@ export function falseAlarm(stream: Stream, world: World): Anomaly[] {
     if (line.kind !== "notice" || line.notice !== "restarted") continue;
     const { partition = 0, from = 0 } = line;
     const before = [last, asked].filter((position) => position !== undefined);
-    if (!before.some((position) => isGone(world, position, line.at, [[partition, from]]))) {
+    const isTrue =
+      before.some((position) => isGone(world, position, line.at, [[partition, from]])) ||
+      (asked !== undefined && wasRecreated(world, open.topic, line.at));
+    if (!isTrue) {
       alarm(line, `Restarted: partition ${partition} had ${from} still`);
     }
     // Of all partitions of a topic that is gone each is told by itself.
@@ -70,6 +76,17 @@ function isGone(
   if (incarnation.goneMs !== undefined && incarnation.goneMs <= atMs) return true;
   return positions.some(([partition, next]) =>
     incarnation.partitions[partition]?.mayBeGone(next, atMs),
+  );
+}
+
+/**
+ * A claim whose answer was lost is sent again, and finds stored what it stored itself: of a session that came
+ * from the incarnation before it is not known where that stood.
+ */
+function wasRecreated(world: World, topic: string, atMs: number): boolean {
+  return [...world.topics.values()].some(
+    ({ topic: name, goneMs = Number.POSITIVE_INFINITY }) =>
+      name === topic && goneMs <= atMs && goneMs > atMs - RESENT_MS,
   );
 }
 

@@ -1,21 +1,19 @@
 /**
- * P3, P5 of one session over all its clients (pure). Streams are taken in the order of their generations.
+ * P3, P5 of one exclusive session over all its clients (pure). Streams are taken in the order of their generations.
  * A stream that was opened while the store was down owns nothing and is told no generation; where one is
  * near, and where the store was emptied, nothing is concluded from what is stored.
- *
- * Shared sessions, two members on one partition: judged here too once they are served.
+ * Neighbour: members.ts, of shared sessions.
  */
 import type { Line } from "../history.ts";
 import { admits } from "./admission.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { nextIn, positionsOf } from "./positions.ts";
 import type { Stream } from "./streams.ts";
-import { calmIn, struck, type World } from "./world.ts";
+import { calmIn, LOST_STORE, type Move, movesOf, struck, type World } from "./world.ts";
 
 /** The bound of P5, and what a line may take from the server to the history of a busy process. */
-const BOUND_MS = 1000;
-const MARGIN_MS = 500;
-const LOST_STORE = /^store-emptied$/;
+export const BOUND_MS = 1000;
+export const MARGIN_MS = 500;
 
 interface Pair {
   readonly before: Stream;
@@ -36,11 +34,33 @@ function isPlain({ before, after }: Pair, streams: readonly Stream[], world: Wor
   const to = after.opened?.at ?? from;
   return (
     !struck(world, LOST_STORE, from, to) &&
+    !isMovedIn(world, streams, from, to) &&
     !streams.some(
       ({ open, opened, lastMs }) =>
         (opened === undefined || opened.generation === 0) && open.at < to && lastMs > from,
     )
   );
+}
+
+/** The session may have been sought or forgotten, other than by this call. */
+export function isMovedIn(
+  world: World,
+  streams: readonly Stream[],
+  fromMs: number,
+  toMs: number,
+  but?: Move,
+): boolean {
+  return movesOf(world, streams).some(
+    (move) => move !== but && move.fromMs <= toMs && move.toMs >= fromMs,
+  );
+}
+
+/** A strict stream ends instead. */
+export function unverified({ client, open, lines }: Stream): Anomaly[] {
+  const told = lines.find((line) => line.kind === "notice" && line.notice === "unverified");
+  if (!open.strict || !told) return [];
+  const what = "was told that it is unverified, and opened as strict";
+  return [{ class: "unverified", client, atMs: told.at, what, lines: [open, told] }];
 }
 
 export function twoStreams(streams: readonly Stream[], world: World): Anomaly[] {
@@ -77,7 +97,7 @@ export function lateWins(streams: readonly Stream[], world: World): Anomaly[] {
   });
 }
 
-function isCalm(world: World, fromMs: number, toMs: number): boolean {
+export function isCalm(world: World, fromMs: number, toMs: number): boolean {
   const [calm] = calmIn(world, fromMs, toMs);
   return calm !== undefined && calm.toMs - calm.fromMs === toMs - fromMs;
 }
@@ -99,7 +119,8 @@ export function repeatAcross(streams: readonly Stream[], world: World): Anomaly[
         opened !== undefined &&
         opened.generation > 0 &&
         open.at < after.open.at &&
-        !struck(world, LOST_STORE, open.at, after.open.at),
+        !struck(world, LOST_STORE, open.at, after.open.at) &&
+        !isMovedIn(world, streams, open.at, after.lastMs),
     );
     const had = new Set<string>();
     for (const stream of earlier) {

@@ -1,7 +1,8 @@
 /**
  * A client's history as streams, and each stream as runs (pure). A run is what a stream delivers of one
  * partition from one stated position on: it begins with Opened, with a partition's first event, or with a
- * notice that says that the stream goes on elsewhere.
+ * notice that says that the stream goes on elsewhere. Of a member of a shared session it begins with Assigned,
+ * at a position that nobody states, and ends with Revoked.
  *
  * A client of the library opens again by itself and gives its app one unbroken sequence: all of one life of
  * its process is one stream.
@@ -21,8 +22,11 @@ export interface Delivery {
 export interface Run {
   readonly partition: number;
   readonly topicId: string;
-  /** Next offset where it begins, as the server said. */
-  readonly from: number;
+  /** Next offset where it begins, as the server said; of a member that of its first event. */
+  from: number;
+  readonly fromMs: number;
+  /** When it was over, as far as its client knows. */
+  untilMs: number;
   readonly deliveries: Delivery[];
 }
 
@@ -73,28 +77,54 @@ function streamOf(client: string, role: Role, lines: readonly Line[]): Stream {
   };
 }
 
+export function isMember({ open }: Pick<Stream, "open">): boolean {
+  return open.mode === "shared";
+}
+
 function runsOf(start: Positions, lines: readonly Line[]): Run[] {
+  const [open] = lines as readonly [Of<"open">];
+  const isShared = isMember({ open });
+  const openedMs = lines.find(({ kind }) => kind === "opened")?.at ?? open.at;
   const runs: Run[] = [];
   const live = new Map<number, Run>();
-  const begin = (partition: number, topicId: string, from: number): Run => {
-    const run = { partition, topicId, from, deliveries: [] };
+  const endMs = lines.at(-1)?.at ?? openedMs;
+  const begin = (partition: number, topicId: string, from: number, fromMs: number): Run => {
+    over(partition, fromMs);
+    const run = { partition, topicId, from, fromMs, untilMs: endMs, deliveries: [] };
     runs.push(run);
     live.set(partition, run);
     return run;
   };
+  const over = (partition: number, untilMs: number): void => {
+    const run = live.get(partition);
+    if (run) run.untilMs = untilMs;
+    live.delete(partition);
+  };
   for (const line of lines) {
     if (line.kind === "batch") {
       const { partition, marked } = line;
-      const run = live.get(partition) ?? begin(partition, start.topicId, nextIn(start, partition));
+      const [first = 0] = line.offsets;
+      const from = isShared ? first : nextIn(start, partition);
+      const run = live.get(partition) ?? begin(partition, start.topicId, from, openedMs);
+      if (isShared && run.deliveries.length === 0) run.from = first;
       for (const [i, offset] of line.offsets.entries()) {
         run.deliveries.push({ offset, content: line.events[i] ?? "", marked, line });
       }
     } else if (line.kind === "notice") {
       const to = positionsOf(line.token);
-      if (line.notice === "restarted" && line.partition !== undefined && to) {
-        begin(line.partition, to.topicId, line.to ?? 0);
+      if (line.notice === "assigned") {
+        for (const partition of line.partitions ?? []) begin(partition, start.topicId, 0, line.at);
+      } else if (line.notice === "revoked") {
+        for (const partition of line.partitions ?? []) over(partition, line.at);
+      } else if (line.notice === "opened again" && isShared) {
+        for (const partition of [...live.keys()]) over(partition, line.at);
+      } else if (line.notice === "restarted" && line.partition !== undefined && to) {
+        if (!isShared || live.has(line.partition))
+          begin(line.partition, to.topicId, line.to ?? 0, line.at);
       } else if (line.notice === "repositioned" && to) {
-        for (const [partition, next] of to.next.entries()) begin(partition, to.topicId, next);
+        for (const [partition, next] of to.next.entries()) {
+          if (!isShared || live.has(partition)) begin(partition, to.topicId, next, line.at);
+        }
       }
     }
   }

@@ -3,7 +3,7 @@ import type { Line } from "../history.ts";
 import type { Anomaly, Class } from "./anomaly.ts";
 import { passedOver } from "./compare.ts";
 import { nextIn, type Positions, positionsOf } from "./positions.ts";
-import type { Stream } from "./streams.ts";
+import { isMember, type Stream } from "./streams.ts";
 import type { World } from "./world.ts";
 
 export function tokenInside(stream: Stream, world: World): Anomaly[] {
@@ -23,11 +23,13 @@ function tokensOf(stream: Stream, world: World): Anomaly[] {
   const { start, lines, client, role } = stream;
   // An app of the library has its batches later than the library has.
   if (!start || role === "once") return [];
+  const isShared = isMember(stream);
   const found: Anomaly[] = [];
   const positions = new Map<number, At>();
-  const at = (partition: number): At => {
+  const at = (partition: number): At | undefined => {
     const known = positions.get(partition);
-    if (known) return known;
+    // Of what it does not deliver a member's token says what is saved.
+    if (known || isShared) return known;
     const made = { topicId: start.topicId, next: nextIn(start, partition) };
     positions.set(partition, made);
     return made;
@@ -35,6 +37,7 @@ function tokensOf(stream: Stream, world: World): Anomaly[] {
   const check = (line: Line, token: Positions, name: Class): void => {
     for (let partition = 0; partition < token.next.length; partition++) {
       const here = at(partition);
+      if (!here) continue;
       const next = nextIn(token, partition);
       const log = world.topics.get(here.topicId)?.partitions[partition];
       if (here.topicId !== token.topicId || !log || next === here.next) continue;
@@ -55,11 +58,13 @@ function tokensOf(stream: Stream, world: World): Anomaly[] {
     }
   };
   for (const line of lines) {
-    if (line.kind === "notice") moved(line, positions);
+    if (line.kind === "notice") moved(line, positions, isShared);
     if (line.kind !== "batch" && line.kind !== "heartbeat") continue;
     if (line.kind === "batch") {
+      const next = (line.offsets.at(-1) ?? -1) + 1;
       const here = at(line.partition);
-      here.next = Math.max(here.next, (line.offsets.at(-1) ?? -1) + 1);
+      if (here) here.next = Math.max(here.next, next);
+      else positions.set(line.partition, { topicId: start.topicId, next });
     }
     const token = positionsOf(line.token);
     if (token) check(line, token, line.kind === "batch" ? "token-inside" : "heartbeat-ahead");
@@ -67,15 +72,21 @@ function tokensOf(stream: Stream, world: World): Anomaly[] {
   return found;
 }
 
-function moved(line: Extract<Line, { kind: "notice" }>, positions: Map<number, At>): void {
+function moved(
+  line: Extract<Line, { kind: "notice" }>,
+  positions: Map<number, At>,
+  isShared: boolean,
+): void {
+  for (const partition of line.partitions ?? []) positions.delete(partition);
   const token = positionsOf(line.token);
   if (!token) return;
   const { topicId } = token;
   if (line.notice === "restarted" && line.partition !== undefined) {
     positions.set(line.partition, { topicId, next: line.to ?? 0 });
   } else if (line.notice === "repositioned") {
-    for (const [partition, next] of token.next.entries()) {
-      positions.set(partition, { topicId, next });
-    }
+    if (isShared) positions.clear();
+    else
+      for (const [partition, next] of token.next.entries())
+        positions.set(partition, { topicId, next });
   }
 }

@@ -42,6 +42,9 @@ export class PartitionLog {
   }
 }
 
+/** The store forgets, and is told again by whoever has a session. */
+export const LOST_STORE = /^store-emptied$/;
+
 export interface Incarnation {
   readonly topic: string;
   readonly id: string;
@@ -65,6 +68,28 @@ export interface Sample {
   readonly rssBytes: number;
 }
 
+/** What Kafka shows of a session as group offsets. */
+export interface Shown {
+  readonly atMs: number;
+  readonly topic: string;
+  readonly session: string;
+  /** By partition; below 0 where nothing is committed. */
+  readonly next: readonly number[];
+}
+
+/** SeekSession or ForgetSession. */
+export interface Move {
+  readonly kind: "seek" | "forget";
+  readonly topic: string;
+  readonly session: string;
+  readonly fromMs: number;
+  /** Of the answer; when there was none, when it is done at the latest. */
+  readonly toMs: number;
+  readonly isDone: boolean;
+  /** Where the session stands then; empty when it was forgotten. */
+  readonly token: string;
+}
+
 /** A server that ended by itself. */
 export interface Crash {
   readonly atMs: number;
@@ -82,6 +107,10 @@ export interface World {
   readonly acknowledged: ReadonlySet<string>;
   readonly samples: readonly Sample[];
   readonly crashes: readonly Crash[];
+  readonly shown: readonly Shown[];
+  readonly moves: readonly Move[];
+  /** Which process each client is in, as deeds name it. */
+  readonly processes: ReadonlyMap<string, string>;
   readonly rssCapBytes: number;
 }
 
@@ -102,6 +131,17 @@ export function calmIn(
   }
   if (from < toMs) calm.push({ fromMs: from, toMs });
   return calm;
+}
+
+/** What was asked of the session of these streams. */
+export function movesOf({ moves }: World, streams: readonly { open: Named }[]): readonly Move[] {
+  const { topic, session } = streams[0]?.open ?? {};
+  return moves.filter((move) => move.topic === topic && move.session === session);
+}
+
+interface Named {
+  readonly topic: string;
+  readonly session?: string;
 }
 
 /** Something of this kind was under way, or ended shortly before. */

@@ -1,0 +1,120 @@
+/**
+ * Cuts at the wire: of a whole leg, or of one connection at a step of a handoff, which is told by the bytes that
+ * pass, or by the server's metrics. Each resolves when the wire is whole again.
+ */
+import { SCRIPTS } from "../../../sidecar/sessions/redis-scripts.ts";
+import type { FaultProxy, ProxiedConnection } from "../../faults/fault-proxy.ts";
+import { pause } from "../clients/pace.ts";
+import type { Field } from "../field.ts";
+import { nowMs } from "../history.ts";
+import { CUTS, type Cut, type Leg, type Step } from "./kinds.ts";
+import type { Bait } from "./trap.ts";
+
+/** What is lost one way for so long is noticed. */
+const HALF_OPEN_MS = 4000;
+const DELAY_MS = 150;
+/** For a step that does not come. */
+const STEP_MS = 5000;
+const LOOK_MS = 20;
+
+export class Wire {
+  readonly #field: Field;
+
+  constructor(field: Field) {
+    this.#field = field;
+  }
+
+  async onLeg(leg: Leg, cut: Cut, pick: number, holdMs: number): Promise<string> {
+    const { brokers } = this.#field;
+    const seat = this.#field.seat(pick);
+    const broker = pick % brokers.length;
+    const proxy = leg === "client" ? seat.clients : leg === "store" ? seat.store : brokers[broker];
+    if (!proxy) throw new Error(`no proxy on leg ${leg}`);
+    await this.#cut(proxy, cut, pick, holdMs);
+    return leg === "kafka" ? `broker ${broker + 1}` : seat.name;
+  }
+
+  /** Resolves when it is over. */
+  async #cut(
+    what: FaultProxy | ProxiedConnection,
+    cut: Cut,
+    pick: number,
+    holdMs: number,
+  ): Promise<void> {
+    if (cut === "cut") what.cut();
+    else if (cut === "reset") what.reset();
+    else {
+      const way = pick % 2 === 0 ? "up" : "down";
+      what.fault(cut === "delayed" ? { kind: "slow", delayMs: DELAY_MS } : { kind: "lose", way });
+      await pause(cut === "delayed" ? holdMs : HALF_OPEN_MS);
+      what.fault({ kind: "none" });
+    }
+  }
+
+  async atStep(step: Step, pick: number, holdMs: number): Promise<string | undefined> {
+    const cut = CUTS[pick % CUTS.length] as Cut;
+    switch (step) {
+      case "claim":
+      case "save":
+      case "join":
+      case "renew": {
+        const bytes = Buffer.from(SCRIPTS[step].sha1);
+        return this.#trap("store", { way: "up", bytes, atAnswer: pick % 8 < 4 }, cut, pick, holdMs);
+      }
+      // A token names its Topic; a server names itself in what it says first.
+      case "resume":
+        return this.#trap("client", { way: "up", bytes: Buffer.from("shop/") }, cut, pick, holdMs);
+      case "opened": {
+        const bytes = Buffer.from("server-");
+        return this.#trap("client", { way: "down", bytes }, cut, pick, holdMs);
+      }
+      case "drain":
+        return this.#atDrain(pick, cut, holdMs);
+      default:
+        return this.#atCatchUp(pick, cut, holdMs);
+    }
+  }
+
+  async #trap(
+    leg: "client" | "store",
+    bait: Bait,
+    cut: Cut,
+    pick: number,
+    holdMs: number,
+  ): Promise<string | undefined> {
+    let over: Promise<void> | undefined;
+    const isStruck = await this.#field.traps[leg].set(bait, STEP_MS, (connection) => {
+      over = this.#cut(connection, cut, pick, holdMs);
+    });
+    await over;
+    return isStruck ? cut : undefined;
+  }
+
+  /** Of a server that drains, at the first thing that it says then. */
+  async #atDrain(pick: number, cut: Cut, holdMs: number): Promise<string | undefined> {
+    const seat = this.#field.seat(pick);
+    await seat.restarted;
+    const ended = this.#field.end(seat, "SIGTERM");
+    const bait = { way: "down", among: seat.clients.connections } as const;
+    const struck = await this.#trap("client", bait, cut, pick, holdMs);
+    await ended;
+    await this.#field.restart(seat);
+    return struck && `${cut}, ${seat.name}`;
+  }
+
+  async #atCatchUp(pick: number, cut: Cut, holdMs: number): Promise<string | undefined> {
+    const untilMs = nowMs() + STEP_MS;
+    while (nowMs() < untilMs) {
+      for (const { name, server } of this.#field.seats) {
+        // One that is down has no metrics.
+        const bytes = await server.metric("catch_up_bytes").catch(() => 0);
+        if (!(bytes > 0)) continue;
+        const { brokers } = this.#field;
+        await this.#cut(brokers[pick % brokers.length] as FaultProxy, cut, pick, holdMs);
+        return `${cut}, ${name}`;
+      }
+      await pause(LOOK_MS);
+    }
+    return undefined;
+  }
+}
