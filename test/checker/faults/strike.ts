@@ -8,7 +8,7 @@ import type { Deed } from "../judge/world.ts";
 import type { Witness } from "../witness.ts";
 import { CUTS, type Cut, type Fault, LEGS, type Leg, STEPS, type Step } from "./kinds.ts";
 import type { Planned } from "./schedule.ts";
-import { Wire } from "./wire.ts";
+import { freeze, Wire } from "./wire.ts";
 
 const MOST_PARTITIONS = 24;
 
@@ -60,7 +60,7 @@ export class Striker {
     }
     const deeds: Record<Exclude<Fault, `${Leg}-${Cut}` | `at-${Step}`>, () => Promise<string>> = {
       "server-kill": () => this.#serverKill(pick, holdMs),
-      "server-freeze": () => this.#serverFreeze(pick, holdMs),
+      "server-freeze": () => freeze(this.#field.seat(pick), holdMs),
       "client-kill": () => this.#clientKill(pick, holdMs),
       "client-freeze": () => this.#clientFreeze(pick, holdMs),
       "store-kill": () => this.#storeRestart("kept", holdMs),
@@ -83,14 +83,6 @@ export class Striker {
     await this.#field.end(seat, "SIGKILL");
     await pause(holdMs / 3);
     await this.#field.restart(seat);
-    return seat.name;
-  }
-
-  async #serverFreeze(pick: number, holdMs: number): Promise<string> {
-    const seat = this.#field.seat(pick);
-    seat.server.signal("SIGSTOP");
-    await pause(holdMs);
-    seat.server.signal("SIGCONT");
     return seat.name;
   }
 

@@ -5,7 +5,7 @@
 import { SCRIPTS } from "../../../sidecar/sessions/redis-scripts.ts";
 import type { FaultProxy, ProxiedConnection } from "../../faults/fault-proxy.ts";
 import { pause } from "../clients/pace.ts";
-import type { Field } from "../field.ts";
+import type { Field, Seat } from "../field.ts";
 import { nowMs } from "../history.ts";
 import { CUTS, type Cut, type Leg, type Step } from "./kinds.ts";
 import type { Bait } from "./trap.ts";
@@ -16,6 +16,17 @@ const DELAY_MS = 150;
 /** For a step that does not come. */
 const STEP_MS = 5000;
 const LOOK_MS = 20;
+
+/** More than what the servers are given to let go of a partition. */
+const PAST_REVOKE_MS = 800;
+
+/** Resolves when it goes on. */
+export async function freeze({ server, name }: Seat, holdMs: number): Promise<string> {
+  server.signal("SIGSTOP");
+  await pause(holdMs);
+  server.signal("SIGCONT");
+  return name;
+}
 
 export class Wire {
   readonly #field: Field;
@@ -53,6 +64,7 @@ export class Wire {
 
   async atStep(step: Step, pick: number, holdMs: number): Promise<string | undefined> {
     const cut = CUTS[pick % CUTS.length] as Cut;
+    if (step === "join" && pick % 2 === 0) return this.#freezeAtJoin(pick, holdMs);
     switch (step) {
       case "claim":
       case "save":
@@ -88,6 +100,17 @@ export class Wire {
     });
     await over;
     return isStruck ? cut : undefined;
+  }
+
+  /** Another server than the one that a member joins at: it misses until when to let go of what moves. */
+  async #freezeAtJoin(pick: number, holdMs: number): Promise<string | undefined> {
+    let frozen: Promise<string> | undefined;
+    const bait = { way: "up", bytes: Buffer.from(SCRIPTS.join.sha1) } as const;
+    await this.#field.traps.store.set(bait, STEP_MS, (connection) => {
+      const others = this.#field.seats.filter(({ store }) => !store.connections.has(connection));
+      frozen = freeze(others[(pick >> 1) % others.length] as Seat, PAST_REVOKE_MS + holdMs);
+    });
+    return frozen;
   }
 
   /** Of a server that drains, at the first thing that it says then. */

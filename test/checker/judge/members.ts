@@ -84,7 +84,7 @@ export function gapOfAll(streams: readonly Stream[], world: World): Anomaly[] {
         (line) =>
           line.partition === partition && (line.from ?? 0) <= offset && offset < (line.to ?? 0),
       );
-    const last = Math.max(-1, ...had.keys());
+    const last = [...had.keys()].reduce((a, b) => Math.max(a, b), -1);
     const [witness] = streams as [Stream];
     for (let i = log.from(from); i < log.offsets.length; i++) {
       const offset = log.offsets[i] as number;

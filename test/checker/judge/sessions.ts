@@ -188,7 +188,10 @@ function passed(streams: readonly Stream[], world: World): Anomaly[] {
     if (isMoved || !isPlain(pair, streams, world)) continue;
     for (const [partition, next] of stored.next.entries()) {
       const log = world.topics.get(stored.topicId)?.partitions[partition];
-      const acked = Math.max(-1, ...ackedBy(before, partition).map(({ offset }) => offset));
+      const acked = ackedBy(before, partition).reduce(
+        (max, { offset }) => Math.max(max, offset),
+        -1,
+      );
       if (!log) continue;
       for (let i = log.from(Math.max(nextIn(start, partition), acked + 1)); ; i++) {
         const offset = log.offsets[i];
