@@ -114,12 +114,14 @@ export function repeatAcross(streams: readonly Stream[], world: World): Anomaly[
   const found: Anomaly[] = [];
   for (const after of streams) {
     if (typeof after.open.start === "object" || !after.opened?.generation) continue;
+    // What it opened with was read by then.
+    const readMs = after.opened.at;
     const earlier = streams.filter(
       ({ open, opened }) =>
         opened !== undefined &&
         opened.generation > 0 &&
         open.at < after.open.at &&
-        !struck(world, LOST_STORE, open.at, after.open.at) &&
+        !struck(world, LOST_STORE, open.at, readMs) &&
         !isMovedIn(world, streams, open.at, after.lastMs),
     );
     const had = new Set<string>();
