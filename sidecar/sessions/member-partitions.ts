@@ -11,7 +11,7 @@
 import type { Position } from "../../kafka/log.ts";
 import type { Failure } from "../failure.ts";
 import type { Clock } from "../server-context.ts";
-import { type Holding, type Membership, placesOf, type Share } from "./membership.ts";
+import { type Holding, MEMBER_RULES, type Membership, placesOf, type Share } from "./membership.ts";
 import type { Holder, Seen } from "./session-store.ts";
 
 export interface Arrival {
@@ -152,7 +152,7 @@ export class MemberPartitions {
     let isAwaiting = false;
     for (const [partition, share] of membership.shares.entries()) {
       const has = this.#has.get(partition);
-      const isNewer = share.generation > (has?.generation ?? -1);
+      const isNewer = MEMBER_RULES.isNewer(share, has?.generation ?? -1);
       const mine = share.owner === id;
       if (!mine) isAwaiting ||= share.target === id;
       if (has && isNewer) {

@@ -104,6 +104,8 @@ export interface MemberRules {
   readonly assign: Assign;
   /** M1 and M4: 0 when the member has this very hand-over, above 0 when the store lost it. */
   fence(holding: Pick<Holding, "generation">, id: string, share: Share): number;
+  /** M1: another hand-over than the one that the member had last; -1 when it had none. */
+  isNewer(share: Pick<Share, "generation">, generation: number): boolean;
 }
 
 const byBytes = (one: string, other: string): number =>
@@ -113,6 +115,7 @@ export const MEMBER_RULES: MemberRules = {
   assign,
   fence: ({ generation }, id, share) =>
     generation - share.generation || byBytes(id, share.owner) || 0,
+  isNewer: (share, generation) => share.generation > generation,
 };
 
 const NEW_SHARE: Share = {

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { RULES } from "../../../sidecar/dispatch/rules.ts";
 import type { Tail } from "../../../sidecar/dispatch/tail.ts";
 import { NUMBERING } from "../../../sidecar/publishers/numbering.ts";
-import { MEMBER_RULES } from "../../../sidecar/sessions/membership.ts";
+import { MEMBER_RULES, type MemberRules } from "../../../sidecar/sessions/membership.ts";
 import { SessionMirror } from "../../../sidecar/sessions/mirror.ts";
 import { SCRIPTS, type Script } from "../../../sidecar/sessions/redis-scripts.ts";
 import { SESSION_RULES } from "../../../sidecar/sessions/rules.ts";
@@ -29,9 +29,10 @@ export const VARIANTS: Readonly<Record<string, () => void>> = {
     Object.assign(SESSION_RULES, { isLate: () => false });
     rewrite("claim", "if same and tonumber(attempt) < tonumber(r.attempt) then", "if false then");
   },
-  /** Who lost a partition of a shared session saves it, and has it, as before. */
+  /** Who lost a partition of a shared session saves it, and delivers it, as before. */
   fence: () => {
-    Object.assign(MEMBER_RULES, { fence: () => 0 });
+    const isNewer: MemberRules["isNewer"] = (_, generation) => generation < 0;
+    Object.assign(MEMBER_RULES, { fence: () => 0, isNewer });
     rewrite("renew", "if equal then order = compare(id, s.owner) end", "if s then order = 0 end");
   },
   /** What is held is not shown as it moves on. */

@@ -129,32 +129,36 @@ export function repeatOfAll(streams: readonly Stream[], world: World): Anomaly[]
   });
 }
 
-/** Both go on delivering, longer than the bound after the newer one was assigned the partition. */
+/** Both go on delivering, longer than the bound after the newer one was assigned the partition and all was up. */
 export function twoMembers(streams: readonly Stream[], world: World): Anomaly[] {
   return hadOf(streams, world).flatMap(({ partition, tenures }) =>
     tenures.flatMap(({ stream, run }) => {
-      const lateMs = run.fromMs + BOUND_MS + MARGIN_MS;
-      if (run.untilMs < lateMs) return [];
-      const late = lineAfter(run, lateMs);
-      const other = tenures.find(
+      const older = tenures.filter(
         (one) =>
-          one.stream !== stream &&
-          one.run.fromMs < run.fromMs &&
-          one.run.untilMs > lateMs &&
-          lineAfter(one.run, lateMs) !== undefined,
+          one.stream !== stream && one.run.fromMs < run.fromMs && one.run.untilMs > run.fromMs,
       );
-      const otherLate = other && lineAfter(other.run, lateMs);
-      if (!late || !otherLate) return [];
-      if (!isCalm(world, run.fromMs, Math.max(late.at, otherLate.at))) return [];
-      const what = `partition ${partition} was delivered to ${other.stream.client} and to ${stream.client} ${Math.round(otherLate.at - run.fromMs)} ms after the latter was assigned it`;
-      const lines = [other.stream.open, stream.open, late, otherLate];
-      return [{ class: "two-members" as const, client: stream.client, atMs: late.at, what, lines }];
+      for (const { fromMs, toMs } of older.length > 0
+        ? calmIn(world, run.fromMs, run.untilMs)
+        : []) {
+        const lateMs = fromMs + BOUND_MS + MARGIN_MS;
+        const late = lineIn(run, lateMs, toMs);
+        if (!late) continue;
+        for (const other of older) {
+          const otherLate = lineIn(other.run, lateMs, toMs);
+          if (!otherLate) continue;
+          const what = `partition ${partition} was delivered to ${other.stream.client} and to ${stream.client} ${Math.round(otherLate.at - run.fromMs)} ms after the latter was assigned it`;
+          const lines = [other.stream.open, stream.open, late, otherLate];
+          const { client } = stream;
+          return [{ class: "two-members" as const, client, atMs: late.at, what, lines }];
+        }
+      }
+      return [];
     }),
   );
 }
 
-function lineAfter({ deliveries }: Run, atMs: number): Line | undefined {
-  return deliveries.find(({ line }) => line.at > atMs)?.line;
+function lineIn({ deliveries }: Run, fromMs: number, toMs: number): Line | undefined {
+  return deliveries.find(({ line }) => line.at > fromMs && line.at <= toMs)?.line;
 }
 
 export function orphaned(streams: readonly Stream[], world: World): Anomaly[] {
