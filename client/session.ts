@@ -14,7 +14,7 @@ import type {
   Ack,
   Batch,
   Event,
-  OpenedSession,
+  Opened,
   SessionOpen,
   SubscribeResponse,
 } from "../proto/gen/throughline/v1/throughline.ts";
@@ -88,7 +88,9 @@ export class ClientSession {
     this.#isAssigned = false;
     const { name, strict = false, mode = "exclusive" } = this.#options;
     const attempt = ++this.#attempt;
-    return { name, mode: MODES[mode], instance: this.#instance, attempt, strict, acks: EXPLICIT };
+    const known = { knownToken: this.#saved, knownSeeks: this.#seeks ?? 0n };
+    const by = { instance: this.#instance, attempt };
+    return { name, mode: MODES[mode], ...by, strict, acks: EXPLICIT, ...known };
   }
 
   /** The stream has ended: what is acknowledged now is told to the next one. */
@@ -124,7 +126,7 @@ export class ClientSession {
   heard({ kind }: SubscribeResponse): void {
     switch (kind?.$case) {
       case "opened":
-        if (kind.value.session) this.#opened(kind.value.session);
+        this.#opened(kind.value);
         return;
       case "heartbeat":
         this.#save(kind.value.savedToken);
@@ -147,10 +149,12 @@ export class ClientSession {
     }
   }
 
-  #opened({ storedToken, generation, seeks }: OpenedSession): void {
-    this.#save(storedToken);
+  #opened({ token, session }: Opened): void {
+    // Not what was stored before: nothing of a new session, and another place where a token moved it.
+    this.#save(token);
     // Detached: nothing is known of the session.
-    if (generation === 0n) return;
+    if (!session || session.generation === 0n) return;
+    const { seeks } = session;
     if (this.#seeks !== undefined && this.#seeks !== seeks) this.#progress = new Map();
     this.#seeks = seeks;
   }

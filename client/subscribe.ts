@@ -123,7 +123,7 @@ export async function* subscribe(
     if (!session) return token ? from(token) : given;
     if (storeIsDown && mayDetach()) return from(session.savedToken);
     // The stored position it is, also where the first start was a token: that has moved the session. Where
-    // the store has lost it, the session begins anew as it first did.
+    // the store has lost it, it is what the session knows of it; where it was forgotten, as it first began.
     const isMoved = token !== undefined && given.at?.$case === "token";
     return isMoved ? { at: { $case: "latest", value: {} } } : given;
   };

@@ -27,7 +27,11 @@ export interface TokenIdentity {
 /** A token read back. `recreated`: the topic of this name has another id now. */
 export type ReadToken =
   | { readonly kind: "positions"; readonly positions: readonly Position[] }
-  | { readonly kind: "recreated"; readonly positions: readonly Position[] };
+  | {
+      readonly kind: "recreated";
+      readonly topicId: TopicId;
+      readonly positions: readonly Position[];
+    };
 
 export function encodeToken(identity: TokenIdentity, positions: readonly Position[]): Buffer {
   const body = TokenBody.encode({
@@ -73,7 +77,8 @@ export function decodeToken(
     if (!Number.isSafeInteger(next)) throw invalid("it names an impossible offset");
     return { offset: next, epoch: (body.epochsPlusOne[i] ?? 0) - 1 };
   });
-  if (body.topicId.toString("hex") !== identity.topicId) return { kind: "recreated", positions };
+  const topicId = body.topicId.toString("hex");
+  if (topicId !== identity.topicId) return { kind: "recreated", topicId, positions };
   if (positions.length > partitions) {
     throw invalid(`it names ${positions.length} partitions, the topic has ${partitions}`);
   }

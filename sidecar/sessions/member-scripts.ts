@@ -151,7 +151,17 @@ end
 const JOIN = `
 local id, topic, instance, attempt, server = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local lapse, revoke, partitions = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local anew, starts = ARGV[9] == '1', ARGV[10] == '1'
+local anew, starts, lost = ARGV[9] == '1', ARGV[10] == '1', ARGV[11]
+-- T6.
+local first = 14 + 2 * tonumber(ARGV[13])
+if not r and lost ~= '' then
+  r, live, ours, seeks = {topic = lost, changed = exact(now)}, true, true, tonumber(ARGV[12])
+  for i = 14, first - 1, 2 do
+    local s = newShare(ARGV[i], ARGV[i + 1])
+    s.dirty = '1'
+    shares[#shares + 1] = s
+  end
+end
 if live and not ours then return {'other-mode'} end
 local known = members[id] ~= nil
 if not live and not starts then return {'unset'} end
@@ -165,7 +175,7 @@ if live and not known then
 end
 if not live or (anew and not known) then
   members, shares = {}, {}
-  for i = 11, #ARGV, 2 do shares[#shares + 1] = newShare(ARGV[i], ARGV[i + 1]) end
+  for i = first, #ARGV, 2 do shares[#shares + 1] = newShare(ARGV[i], ARGV[i + 1]) end
   -- T5.
   if live then seeks = seeks + 1 else last = math.max(last + 1, now) end
 end

@@ -15,11 +15,14 @@ export function placeWords(positions: readonly Position[]): string[] {
 }
 
 export function joinWords(join: Join): string[] {
-  const { id, topicId, instance, attempt, server, lapseMs, revokeMs, partitions } = join;
+  const { id, topicId, instance, attempt, server, lapseMs, revokeMs, partitions, known } = join;
+  const places = known?.positions ?? [];
   return [
     ...[id, topicId, word(instance), String(attempt), word(server)],
     ...[lapseMs, revokeMs, partitions].map(String),
-    ...[flag(join.anew === true), flag(join.start !== undefined), ...placeWords(join.start ?? [])],
+    ...[flag(join.anew === true), flag(join.start !== undefined)],
+    ...[known?.topicId ?? "", String(known?.seeks ?? 0), String(places.length)],
+    ...[...placeWords(places), ...placeWords(join.start ?? [])],
   ];
 }
 

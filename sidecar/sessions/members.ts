@@ -7,7 +7,7 @@ import type { Clock, ServerContext } from "../server-context.ts";
 import { MemberHold } from "./member-hold.ts";
 import { type Join, placesOf } from "./membership.ts";
 import { unavailable } from "./session-hold.ts";
-import type { SessionOptions } from "./session-options.ts";
+import { readKnown, type SessionOptions } from "./session-options.ts";
 import type { JoinOutcome, SessionKey, SessionStore } from "./session-store.ts";
 import type { SessionTopic } from "./sessions.ts";
 
@@ -39,7 +39,7 @@ export interface MembersParts {
 export async function openMember(
   parts: MembersParts,
   { info, topic, identity }: SessionTopic,
-  { instance, attempt, strict }: SessionOptions,
+  options: SessionOptions,
   { start, recovery }: Pick<SubscribeOpen, "start" | "recovery">,
 ): Promise<OpenedMember> {
   if (start?.at?.$case === "token") {
@@ -48,14 +48,17 @@ export async function openMember(
       "open.start.token: a shared session goes on where it stands; SeekSession repositions it.",
     );
   }
+  const { instance, attempt, strict } = options;
+  const known = readKnown(options, identity, topic.partitions);
   const { server, store, clock, key, id } = parts;
   const { log, limits } = server;
   const times = { lapseMs: limits.memberLapseMs, revokeMs: limits.memberRevokeMs };
   let sentMs = 0;
   const join = (more: Partial<Join>): Promise<JoinOutcome> => {
     sentMs = clock.now();
-    const by = { id, topicId: info.id, instance, attempt, server: server.serverName };
-    return store.join(key, { ...by, ...times, partitions: info.partitions, ...more });
+    const { id: topicId, partitions } = info;
+    const by = { id, topicId, instance, attempt, server: server.serverName };
+    return store.join(key, { ...by, ...times, partitions, ...(known && { known }), ...more });
   };
   let outcome = await join({});
   const isNew = outcome.kind === "unset";

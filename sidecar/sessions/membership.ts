@@ -13,7 +13,7 @@
 import type { Position } from "../../kafka/log.ts";
 import { encodeToken } from "../token.ts";
 import { type Assign, assign } from "./assignment.ts";
-import type { Fence, SessionKey } from "./session-store.ts";
+import type { Fence, Known, SessionKey } from "./session-store.ts";
 
 export interface Member {
   /** Random per stream: the id of the join. */
@@ -75,6 +75,7 @@ export interface Join extends MemberTimes {
   readonly start?: readonly Position[];
   /** The topic was recreated: the session begins anew, at `start`. */
   readonly anew?: boolean;
+  readonly known?: Known;
 }
 
 /** What a member says of one partition that it holds. */
@@ -271,6 +272,12 @@ export function restored(known: Membership, nowMs: number, lapseMs: number): Mem
   const members = known.members.map((one) => ({ ...one, untilMs: nowMs + lapseMs, sequence: -1 }));
   const shares = known.shares.map((share) => ({ ...share, deadlineMs: 0, dirty: true }));
   return { ...known, members, shares, changedMs: nowMs };
+}
+
+/** What the store lost and nobody has, as the first that comes again knows it (T6). */
+export function asKnown({ topicId, seeks, positions }: Known, nowMs: number): Membership {
+  const shares = positions.map((position) => ({ ...NEW_SHARE, dirty: true, position }));
+  return { topicId, seeks, generation: 0, members: [], shares, changedMs: nowMs };
 }
 
 /** Where the session stands, as a token. */

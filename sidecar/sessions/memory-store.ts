@@ -3,6 +3,7 @@
  * give it its clock and its troubles; it holds what one process knows and no more.
  */
 import {
+  asKnown,
   type Join,
   joinRefusal,
   MEMBER_RULES,
@@ -20,6 +21,7 @@ import type {
   Held,
   Holder,
   JoinOutcome,
+  Known,
   RenewOutcome,
   Save,
   SaveOutcome,
@@ -82,7 +84,7 @@ export class MemoryStore implements SessionStore {
 
   claim(key: SessionKey, claim: Claim): Promise<ClaimOutcome> {
     return this.#step("claim", (): ClaimOutcome => {
-      const stored = this.#get(key);
+      const stored = this.#get(key) ?? lost(claim.known);
       if (stored?.kind === "foreign") return unreadable(stored.reason);
       if (stored?.kind === "shared") return { kind: "other-mode" };
       const live = stored?.kind === "live" ? stored : undefined;
@@ -153,10 +155,11 @@ export class MemoryStore implements SessionStore {
       const stored = this.#get(key);
       if (stored?.kind === "foreign") return unreadable(stored.reason);
       if (stored?.kind === "live") return { kind: "other-mode" };
-      const before = stored?.kind === "shared" ? stored.membership : undefined;
+      const nowMs = this.#now();
+      const known = stored ? undefined : by.known && asKnown(by.known, nowMs);
+      const before = stored?.kind === "shared" ? stored.membership : known;
       const refused = joinRefusal(before, by);
       if (refused) return refused;
-      const nowMs = this.#now();
       const membership = new Steps(this.#memberRules, nowMs).join(before, stored?.fence, by);
       this.#setShared(key, membership);
       return { kind: "joined", membership, nowMs };
@@ -298,6 +301,17 @@ export class MemoryStore implements SessionStore {
 
 function nameOf({ deploymentId, caller, topic, session }: SessionKey): string {
   return JSON.stringify([deploymentId, caller, topic, session]);
+}
+
+/** T6. */
+function lost(known: Known | undefined): Live | undefined {
+  if (!known) return undefined;
+  const { topicId, position, seeks } = known;
+  return {
+    ...{ kind: "live", topicId, position, fence: { generation: 0, claimId: "", seeks } },
+    ...{ holder: { instance: "", attempt: 0, server: "" }, held: true, unclean: true },
+    ...{ sequence: -1, changedMs: 0 },
+  };
 }
 
 function unreadable(reason: string): Unusable {

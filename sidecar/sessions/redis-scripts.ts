@@ -66,6 +66,11 @@ end
 const CLAIM = `
 local claim, topic, instance, attempt, server = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local moves, to, detached = ARGV[6], ARGV[7], ARGV[8]
+-- T6.
+if not r and ARGV[9] ~= '' then
+  r = {generation = '0', seeks = ARGV[10], topic = ARGV[9], position = ARGV[11], held = '1'}
+  live = true
+end
 if live and r.mode then return {'other-mode'} end
 if live then
   if r.claim == claim then
@@ -91,7 +96,8 @@ if r and not live then redis.call('DEL', key) end
 redis.call('HSET', key, 'format', '${FORMAT}', 'generation', generation, 'claim', claim, 'seeks', seeks,
   'topic', topic, 'instance', instance, 'attempt', attempt, 'server', server, 'held', '1',
   'unclean', unclean, 'sequence', '-1', 'changed', exact(now))
-if moves == '1' then redis.call('HSET', key, 'position', to) end
+local position = moves == '1' and to or before
+if position then redis.call('HSET', key, 'position', position) end
 return {'claimed', generation, claim, seeks, before, unclean}
 `;
 

@@ -73,11 +73,12 @@ class RedisStore implements SessionStore {
   }
 
   async claim(key: SessionKey, claim: Claim): Promise<ClaimOutcome> {
-    const { claimId, topicId, holder, reposition, detachedForMs } = claim;
+    const { claimId, topicId, holder, reposition, detachedForMs, known } = claim;
     const answer = await this.#run([
       ...([key, SCRIPTS.claim, claimId, topicId, ...holderWords(holder)] as const),
       ...[reposition ? "1" : "0", reposition ?? ""],
       detachedForMs === undefined ? "" : String(Math.ceil(detachedForMs)),
+      ...[known?.topicId ?? "", String(known?.seeks ?? 0), known?.position ?? ""],
     ]);
     if ("kind" in answer) return answer;
     const [word, one, two, three, position, unclean] = answer;

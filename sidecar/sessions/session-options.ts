@@ -1,10 +1,13 @@
 /** What a client says of its session when it opens a stream, checked (P10). Pure. */
 import type { SessionOpen } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Failure } from "../failure.ts";
+import { decodeToken, type TokenIdentity } from "../token.ts";
 import type { AckMode } from "./acks.ts";
+import type { Known } from "./session-store.ts";
 
 const MAX_NAME_BYTES = 200;
 const MAX_INSTANCE_BYTES = 100;
+const MAX_KNOWN_SEEKS = 2 ** 32;
 const SHARED = 2;
 const BY_CREDITS = 2;
 
@@ -15,6 +18,9 @@ export interface SessionOptions {
   readonly attempt: number;
   readonly strict: boolean;
   readonly acks: AckMode;
+  /** Empty when nothing is known. */
+  readonly knownToken: Buffer;
+  readonly knownSeeks: number;
 }
 
 /** @throws Failure naming the field. */
@@ -26,6 +32,9 @@ export function readSession(open: SessionOpen): SessionOptions {
   if (open.attempt > BigInt(Number.MAX_SAFE_INTEGER)) {
     throw invalid("attempt", `${open.attempt} is too large`);
   }
+  if (open.knownSeeks > BigInt(MAX_KNOWN_SEEKS)) {
+    throw invalid("known_seeks", `${open.knownSeeks} is too large`);
+  }
   return {
     name: checkSessionName("open.session.name", open.name),
     mode: mode === SHARED ? "shared" : "exclusive",
@@ -33,7 +42,21 @@ export function readSession(open: SessionOpen): SessionOptions {
     attempt: Number(open.attempt),
     strict: open.strict,
     acks: acks === BY_CREDITS ? "credits" : "explicit",
+    knownToken: open.knownToken,
+    knownSeeks: Number(open.knownSeeks),
   };
+}
+
+/** @throws Failure INVALID_TOKEN */
+export function readKnown(
+  { knownToken: position, knownSeeks: seeks }: SessionOptions,
+  identity: TokenIdentity,
+  partitions: number,
+): Known | undefined {
+  if (position.length === 0) return undefined;
+  const read = decodeToken(position, identity, partitions, "open.session.known_token");
+  const { topicId } = read.kind === "recreated" ? read : identity;
+  return { topicId, position, positions: read.positions, seeks };
 }
 
 /** @throws Failure naming the field. */

@@ -12,6 +12,8 @@
  * - T4 Nothing expires but what ForgetSession leaves, for a day, to tell the holder.
  * - T5 Where the session begins anew, in a topic that was recreated, counts as a seek: its clients learn with
  *   their next open that what they have is of before (P2).
+ * - T6 A session that the store lost and nobody has is what the client that comes again knows of it, in doubt
+ *   (P3). One that was forgotten is not.
  */
 import type { Position, TopicId } from "../../kafka/log.ts";
 import type { Join, Membership, Renewal } from "./membership.ts";
@@ -50,11 +52,24 @@ export interface Claim {
   readonly holder: Holder;
   /** Replaces the stored position, also backward, and the stored topic id. */
   readonly reposition?: Buffer;
+  readonly known?: Known;
   /**
    * Set by a stream that opened while the store was down: how long ago. It claims only where nobody of
    * another instance has claimed since.
    */
   readonly detachedForMs?: number;
+}
+
+/** The same place as a token and per partition. */
+export interface SeekTo {
+  readonly topicId: TopicId;
+  readonly position: Buffer;
+  readonly positions: readonly Position[];
+}
+
+/** What a client last heard of its session. A step that finds nothing at all under the key finds this (T6). */
+export interface Known extends SeekTo {
+  readonly seeks: number;
 }
 
 /** The store gave no answer in time, or refused; nothing is known of the outcome. */
@@ -75,7 +90,10 @@ export type ClaimOutcome =
   | {
       readonly kind: "claimed";
       readonly fence: Fence;
-      /** What was stored before the claim (sent again: what is stored now); undefined for a new session. */
+      /**
+       * What was stored before the claim, or known where the store lost it (sent again: what is stored now);
+       * undefined for a new session.
+       */
       readonly position: Buffer | undefined;
       /** The holder before did not release it: its last events may be delivered again (P3). */
       readonly unclean: boolean;
@@ -162,13 +180,6 @@ export type SessionState =
   /** Never made, lost, or forgotten (then with the fence that ForgetSession left). */
   | { readonly kind: "none"; readonly forgotten: Fence | undefined }
   | Unusable;
-
-/** The same place as a token and per partition. */
-export interface SeekTo {
-  readonly topicId: TopicId;
-  readonly position: Buffer;
-  readonly positions: readonly Position[];
-}
 
 export interface SessionStore {
   claim(key: SessionKey, claim: Claim): Promise<ClaimOutcome>;

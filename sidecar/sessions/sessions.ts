@@ -12,7 +12,7 @@ import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
 import type { MemberHold } from "./member-hold.ts";
 import { type OpenedMember, openMember } from "./members.ts";
 import { SessionHold, unavailable } from "./session-hold.ts";
-import type { SessionOptions } from "./session-options.ts";
+import { readKnown, type SessionOptions } from "./session-options.ts";
 import type { Claim, ClaimOutcome, SessionKey, SessionStore } from "./session-store.ts";
 
 /** Twice within the bound of P5: a stream that was superseded ends within 1 s. */
@@ -105,8 +105,10 @@ export class Sessions {
     const key = this.key(topic.name, options.name);
     const { instance, attempt, strict } = options;
     const holder = { instance, attempt, server: this.#server.serverName };
+    const known = readKnown(options, identity, topic.partitions);
+    const by = { topicId: info.id, holder, ...(known && { known }) };
     const claim = (more: Partial<Claim>): Promise<ClaimOutcome> =>
-      this.#store.claim(key, { claimId: this.#id(), topicId: info.id, holder, ...more });
+      this.#store.claim(key, { claimId: this.#id(), ...by, ...more });
     const tokenOf = (positions: readonly Position[]): Buffer => encodeToken(identity, positions);
     const resolve = () => resolveStart(log, info, topic, identity, recovery, start);
 

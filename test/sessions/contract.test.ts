@@ -7,6 +7,7 @@ import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { MemoryStore } from "../../sidecar/sessions/memory-store.ts";
 import { type Driver, essentialCases } from "./cases.ts";
 import { decisionCases } from "./decisions.ts";
+import { lostCases } from "./lost.ts";
 import { membershipCases } from "./memberships.ts";
 import { DAY_MS, openPlain, openStore, type Plain, plainDeeds, SLOW_MS } from "./real-store.ts";
 
@@ -28,6 +29,7 @@ describe("in memory", () => {
   essentialCases(() => driver);
   decisionCases(() => driver);
   membershipCases(() => driver);
+  lostCases(() => driver);
 });
 
 describe("in Redis", () => {
@@ -55,4 +57,5 @@ describe("in Redis", () => {
   essentialCases(() => driver);
   decisionCases(() => driver);
   membershipCases(() => driver);
+  lostCases(() => driver);
 });

@@ -381,24 +381,3 @@ test("a client of the library that ends its loop leaves: the others have its par
   client.close();
   expect(await get()).toMatchObject({ held: false, members: [] });
 });
-
-test.each(["exclusive", "shared"] as const)(
-  "a client of the library whose %s session the store lost while no server had it misses nothing (P2)",
-  async (mode) => {
-    await start(1);
-    await bed.publish(1);
-    const client = new ThroughlineClient(bed.servers.map(({ address }) => address));
-    const had: string[] = [];
-    const session = { name: "worker", mode } as const;
-    for await (const batch of client.subscribe({ topic: "orders", start: EARLIEST.at, session })) {
-      had.push(...batch.events.map(({ payload }) => String(payload)));
-      if (had.length > 1) break;
-      batch.ack();
-      await bed.servers.shift()?.close();
-      bed.store.empty();
-      await bed.publish(1);
-    }
-    client.close();
-    expect(had).toEqual(["0", "1"]);
-  },
-);

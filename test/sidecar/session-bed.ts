@@ -43,6 +43,7 @@ const OPEN: SubscribeOpen = {
 const SESSION: SessionOpen = {
   name: "worker",
   ...{ mode: 0, instance: "one", attempt: 1n, strict: false, acks: 0 },
+  ...{ knownToken: Buffer.alloc(0), knownSeeks: 0n },
 };
 
 type Kind = NonNullable<SubscribeResponse["kind"]>;

@@ -45,6 +45,7 @@ function member({ address }: StoryServer, instance: string): RawStream {
     topic: "orders",
     session: {
       ...{ name: NAMES.session, mode: SHARED, instance, attempt: 1n, strict: false, acks: 0 },
+      ...{ knownToken: Buffer.alloc(0), knownSeeks: 0n },
     },
   });
 }

@@ -82,6 +82,7 @@ test(
     const open = async (server: StoryServer, attempt: number): Promise<RawStream> => {
       const session: SubscribeOpen["session"] = {
         ...{ name: SESSION, mode: 0, instance: "one", strict: false, acks: 0 },
+        ...{ knownToken: Buffer.alloc(0), knownSeeks: 0n },
         attempt: BigInt(attempt),
       };
       const stream = rawStream(server.address, { topic: TOPIC, session });

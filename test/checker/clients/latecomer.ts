@@ -85,6 +85,7 @@ export class Latecomer {
             credit: { events: 100n, bytes: 0n },
             session: {
               ...{ name: session, mode: 1, instance, strict: false, acks: 1 },
+              ...{ knownToken: Buffer.alloc(0), knownSeeks: 0n },
               attempt: BigInt(attempt),
             },
           },

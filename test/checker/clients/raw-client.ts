@@ -189,6 +189,7 @@ export class RawClient {
               ...{ name: named.session, instance, strict },
               mode: shared ? SHARED : EXCLUSIVE,
               ...{ attempt: BigInt(attempt), acks: acks === "credits" ? 2 : 1 },
+              ...{ knownToken: Buffer.alloc(0), knownSeeks: 0n },
             }
           : undefined,
       };

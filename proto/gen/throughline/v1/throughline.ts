@@ -499,6 +499,15 @@ export interface SessionOpen {
   /** End the stream rather than go on unverified while the session store is down. */
   strict: boolean;
   acks: Acks;
+  /**
+   * Where the session stood when this client last heard of it: the newest of Opened.token,
+   * Heartbeat.saved_token and Repositioned.token; empty at first. Used only where the store has lost the
+   * session and nobody has it: it begins there instead of at start, and events up to the log's end are marked
+   * maybe_redelivered. After ForgetSession it begins anew, at start. Refused with INVALID_TOKEN as a start is.
+   */
+  knownToken: Buffer;
+  /** OpenedSession.seeks or Repositioned.seeks that came with it, 0 to 2^32: the session goes on counting there. */
+  knownSeeks: bigint;
 }
 
 /**
@@ -550,8 +559,8 @@ export interface OpenedSession {
   /** Rises with each claim of the session; of a shared session, with each partition that changes hands. */
   generation: bigint;
   /**
-   * The position that was stored before this stream opened; empty for a new session, and while the
-   * session store does not answer.
+   * The position that was stored before this stream opened, or known_token where it was used; empty for a
+   * new session, and while the session store does not answer.
    */
   storedToken: Buffer;
   /** The start token was older than the stored position, in some partition: what follows was delivered before. */
@@ -2356,7 +2365,16 @@ export const Credit: MessageFns<Credit> = {
 };
 
 function createBaseSessionOpen(): SessionOpen {
-  return { name: "", mode: 0, instance: "", attempt: 0n, strict: false, acks: 0 };
+  return {
+    name: "",
+    mode: 0,
+    instance: "",
+    attempt: 0n,
+    strict: false,
+    acks: 0,
+    knownToken: Buffer.alloc(0),
+    knownSeeks: 0n,
+  };
 }
 
 export const SessionOpen: MessageFns<SessionOpen> = {
@@ -2381,6 +2399,15 @@ export const SessionOpen: MessageFns<SessionOpen> = {
     }
     if (message.acks !== 0) {
       writer.uint32(48).int32(message.acks);
+    }
+    if (message.knownToken.length !== 0) {
+      writer.uint32(58).bytes(message.knownToken);
+    }
+    if (message.knownSeeks !== 0n) {
+      if (BigInt.asUintN(64, message.knownSeeks) !== message.knownSeeks) {
+        throw new globalThis.Error("value provided for field message.knownSeeks of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.knownSeeks);
     }
     return writer;
   },
@@ -2444,6 +2471,22 @@ export const SessionOpen: MessageFns<SessionOpen> = {
             }
 
             message.acks = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.knownToken = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.knownSeeks = reader.uint64() as bigint;
             continue;
           }
         }
