@@ -8,7 +8,7 @@ import { ackedOf } from "./acks.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { SILENCE_MS } from "./liveness.ts";
 import { nextIn, positionsOf } from "./positions.ts";
-import { BOUND_MS, isCalm, MARGIN_MS } from "./sessions.ts";
+import { BOUND_MS, MARGIN_MS } from "./sessions.ts";
 import { type Delivery, isMember, type Run, type Stream } from "./streams.ts";
 import { calmIn, LOST_STORE, type PartitionLog, struck, type World } from "./world.ts";
 
