@@ -2,10 +2,15 @@
 import { generate } from "selfsigned";
 
 /** Certificate and private key (PKCS 8) in PEM; the certificate is its own authority. */
-export async function loopbackCertificate(): Promise<{ cert: string; key: string }> {
+export async function loopbackCertificate(
+  notBeforeDate?: Date,
+  notAfterDate?: Date,
+): Promise<{ cert: string; key: string }> {
   const made = await generate([{ name: "commonName", value: "localhost" }], {
     keySize: 2048,
     algorithm: "sha256",
+    ...(notBeforeDate && { notBeforeDate }),
+    ...(notAfterDate && { notAfterDate }),
     extensions: [
       { name: "basicConstraints", cA: true, critical: true },
       {

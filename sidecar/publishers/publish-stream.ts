@@ -171,6 +171,9 @@ class PublisherStream {
     if (Buffer.byteLength(instance) > MAX_INSTANCE_BYTES) {
       throw new Failure("INVALID_REQUEST", `instance: has more than ${MAX_INSTANCE_BYTES} bytes.`);
     }
+    if (/\p{Cc}/u.test(instance)) {
+      throw new Failure("INVALID_REQUEST", "instance: has control characters; leave them out.");
+    }
     if (heartbeatMs !== 0 && (heartbeatMs < MIN_HEARTBEAT_MS || heartbeatMs > MAX_HEARTBEAT_MS)) {
       const range = `${MIN_HEARTBEAT_MS} to ${MAX_HEARTBEAT_MS}, or 0`;
       throw new Failure("INVALID_REQUEST", `heartbeat_ms: is ${heartbeatMs}; must be ${range}.`);

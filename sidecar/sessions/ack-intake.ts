@@ -2,6 +2,7 @@
  * What a client says of the events of its session's stream: acks by position and by token, and credit that
  * came back. Neighbour: acks.ts keeps what follows of it. Pure.
  */
+import type { Position } from "../../kafka/log.ts";
 import type { Ack } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Cursor } from "../dispatch/cursor.ts";
 import { Failure } from "../failure.ts";
@@ -31,13 +32,7 @@ export class AckIntake {
       if (this.#awaited.equals(token)) this.#awaited = undefined;
       return;
     }
-    if (positions.length > 0) this.acks.ack(positions);
-    if (token.length === 0) return;
-    const read = decodeToken(token, this.#identity, partitions, "ack.token");
-    if (read.kind === "recreated") {
-      throw new Failure("INVALID_TOKEN", "ack.token: is of the topic before it was recreated.");
-    }
-    this.acks.ackAll(read.positions);
+    this.acks.ack(positions, token.length > 0 ? this.#read(token, partitions) : undefined);
   }
 
   /** The client hears by a notice with this token that what it was sent counts no more. */
@@ -48,5 +43,11 @@ export class AckIntake {
   /** Recovery has moved this cursor, and the client hears of it by a notice with this token. */
   recovered({ partition }: Cursor, notice: Buffer): void {
     if (this.acks.recovered(partition)) this.await(notice);
+  }
+
+  #read(token: Buffer, partitions: number): readonly Position[] {
+    const read = decodeToken(token, this.#identity, partitions, "ack.token");
+    if (read.kind === "positions") return read.positions;
+    throw new Failure("INVALID_TOKEN", "ack.token: is of the topic before it was recreated.");
   }
 }

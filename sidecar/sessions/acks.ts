@@ -142,35 +142,24 @@ export class Acks {
   }
 
   /**
-   * Cumulative per partition.
+   * Cumulative per partition; of a token everything before its positions.
+   * @param all the positions of a token of this stream.
    * @throws Failure INVALID_REQUEST, and nothing moved.
    */
-  ack(positions: readonly { readonly partition: number; readonly offset: bigint }[]): void {
+  ack(
+    positions: readonly { readonly partition: number; readonly offset: bigint }[],
+    all?: readonly Position[],
+  ): void {
     this.#explicitOnly();
     const through = positions.map(({ partition, offset }, i) =>
       this.#checked(`ack.positions[${i}]`, partition, Number(offset)),
     );
+    if (all) this.#checkAll(all);
     for (const { acks, offset } of through) if (offset >= 0) acks?.pass(offset);
-  }
-
-  /**
-   * Everything before these positions, as a token of this stream has them.
-   * @throws Failure INVALID_REQUEST, and nothing moved.
-   */
-  ackAll(positions: readonly Position[]): void {
-    this.#explicitOnly();
-    for (const [partition, { acked, from, cursor }] of this.#partitions) {
-      const { offset } = positions[partition] ?? NOWHERE;
-      if (offset > cursor.next && offset - 1 > this.#sentBefore(partition)) {
-        throw invalid("ack.token", `partition ${partition}: offset ${offset} was not sent yet`);
-      }
-      if (offset <= acked && (offset > from || !this.#isMember)) {
-        throw backward("ack.token", partition, offset - 1, acked);
-      }
-    }
+    if (!all) return;
     for (const [partition, acks] of this.#partitions) {
       // Past the last event it is a scan's position: what was sent before it is all there is to pass.
-      const { offset } = positions[partition] ?? NOWHERE;
+      const { offset } = all[partition] ?? NOWHERE;
       if (offset > acks.from) acks.pass(Math.min(offset - 1, acks.sent));
     }
   }
@@ -214,6 +203,18 @@ export class Acks {
     return new Map(
       Array.from(this.#partitions, ([partition, { position }]) => [partition, position]),
     );
+  }
+
+  #checkAll(positions: readonly Position[]): void {
+    for (const [partition, { acked, from, cursor }] of this.#partitions) {
+      const { offset } = positions[partition] ?? NOWHERE;
+      if (offset > cursor.next && offset - 1 > this.#sentBefore(partition)) {
+        throw invalid("ack.token", `partition ${partition}: offset ${offset} was not sent yet`);
+      }
+      if (offset <= acked && (offset > from || !this.#isMember)) {
+        throw backward("ack.token", partition, offset - 1, acked);
+      }
+    }
   }
 
   #checked(field: string, partition: number, offset: number) {

@@ -24,6 +24,8 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   [/^CLUSTERDOWN/, "its cluster does not serve every slot: see CLUSTER INFO"],
   [/^TRYAGAIN/, "its cluster is moving this session to another node, and soon will have"],
   [/ECONNREFUSED|ENOTFOUND|EAI_AGAIN/, "see that it runs where --session-store says"],
+  [/certificate has expired/, "renew it, or see this machine's clock"],
+  [/certificate is not yet valid/, "see the store's clock and this machine's clock"],
   [
     /certificate|altnames/,
     "see --session-store-tls-ca-file, and that its certificate names this host",

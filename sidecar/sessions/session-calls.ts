@@ -1,5 +1,5 @@
 /** GetSession, SeekSession and ForgetSession: what may be asked of a session without a stream. */
-import type { Log, TopicInfo } from "../../kafka/log.ts";
+import type { Log, Position, TopicInfo } from "../../kafka/log.ts";
 import type {
   ForgetSessionRequest,
   ForgetSessionResponse,
@@ -11,7 +11,7 @@ import type {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure } from "../failure.ts";
-import { resolveStart } from "../open.ts";
+import { lookUp, resolveStart } from "../open.ts";
 import type { ServerContext } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { resolveTopic, topicInfo } from "../topics.ts";
@@ -22,6 +22,8 @@ import { checkSessionName } from "./session-options.ts";
 import type { SessionKey, SessionStore, Unusable } from "./session-store.ts";
 import { readStored, type Sessions } from "./sessions.ts";
 
+/** LOSS_RETENTION. */
+const RETENTION = 1;
 /** LOSS_GONE. */
 const GONE = 3;
 const EXCLUSIVE = 1;
@@ -93,11 +95,15 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
     seek: async (request) => {
       const { topic, info, identity, key, store } = asked(request);
       if (!request.to?.at) throw new Failure("INVALID_REQUEST", "to: is required; say where.");
+      if (request.to.at.$case === "token" && request.to.at.value.after.length > 0) {
+        throw new Failure(
+          "INVALID_REQUEST",
+          "to.token.after: is for streams, not for sessions; leave it out.",
+        );
+      }
       const start = await resolveStart(server.log, info, topic, identity, 0, request.to);
       if (start.kind === "recreated") throw new Failure("INTERNAL", "A recreated start resolved.");
-      if (start.after.size > 0) {
-        throw new Failure("INVALID_REQUEST", "to.token.after: is for streams, not for sessions.");
-      }
+      if (!start.verified) await refuseBeforeEarliest(server.log, info, start.positions);
       const position = encodeToken(identity, start.positions);
       const { positions } = start;
       const outcome = usable(await store.seek(key, { topicId: info.id, position, positions }));
@@ -113,6 +119,25 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       return {};
     },
   };
+}
+
+/** Its holder would hear of the loss only when it went on from there. @throws Failure */
+async function refuseBeforeEarliest(
+  log: Log,
+  info: TopicInfo,
+  positions: readonly Position[],
+): Promise<void> {
+  const earliest = await lookUp(log, info, "earliest");
+  const lost = positions.findIndex(({ offset }, p) => offset < (earliest[p]?.offset ?? 0));
+  if (lost < 0) return;
+  throw new Failure(
+    "POSITION_LOST",
+    `to.token: offset ${positions[lost]?.offset} of partition ${lost} was removed by retention; seek to ${earliest[lost]?.offset} or later.`,
+    {
+      loss: RETENTION,
+      earliest: earliest.map(({ offset }, partition) => ({ partition, offset: BigInt(offset) })),
+    },
+  );
 }
 
 function membersOf({ members, shares }: Membership): SessionMember[] {

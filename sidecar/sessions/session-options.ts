@@ -71,7 +71,7 @@ function checkText(field: string, text: string, maxBytes: number): string {
     throw new Failure("INVALID_REQUEST", `${field}: has ${bytes} bytes; at most ${maxBytes}.`);
   }
   if (/\p{Cc}/u.test(text)) {
-    throw new Failure("INVALID_REQUEST", `${field}: has control characters.`);
+    throw new Failure("INVALID_REQUEST", `${field}: has control characters; leave them out.`);
   }
   return text;
 }

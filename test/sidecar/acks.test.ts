@@ -56,16 +56,22 @@ test("a token from before the partition came says nothing of it; one of an older
   acks.hold(held);
   send(acks, held, 9);
   ack(acks, 1, 7);
-  acks.ackAll([
-    { offset: 3, epoch: 1 },
-    { offset: 5, epoch: 1 },
-  ]);
+  acks.ack(
+    [],
+    [
+      { offset: 3, epoch: 1 },
+      { offset: 5, epoch: 1 },
+    ],
+  );
   expect(acks.position(1).offset).toBe(8);
   expect(() =>
-    acks.ackAll([
-      { offset: 0, epoch: 1 },
-      { offset: 7, epoch: 1 },
-    ]),
+    acks.ack(
+      [],
+      [
+        { offset: 0, epoch: 1 },
+        { offset: 7, epoch: 1 },
+      ],
+    ),
   ).toThrow("before 7");
   // Who has all partitions from the start has no such tokens.
   const alone = new Acks("explicit");
@@ -73,5 +79,5 @@ test("a token from before the partition came says nothing of it; one of an older
   alone.hold(all);
   send(alone, all, 9);
   ack(alone, 0, 7);
-  expect(() => alone.ackAll([{ offset: 5, epoch: 1 }])).toThrow("before 7");
+  expect(() => alone.ack([], [{ offset: 5, epoch: 1 }])).toThrow("before 7");
 });

@@ -203,6 +203,12 @@ test.each<[string, (stream: PublisherStream) => PublisherStream, string, string]
     "INVALID_REQUEST",
     "instance: ",
   ],
+  [
+    "an instance with control characters",
+    (s) => s.open("p", "orders", "a\nb"),
+    "INVALID_REQUEST",
+    "instance: ",
+  ],
   ["an unknown topic", (s) => s.open("p", "nothing"), "TOPIC_NOT_FOUND", "shop/nothing"],
   ["a bad topic", (s) => s.open("p", "a b"), "INVALID_REQUEST", "topic: "],
   ["a Commit topic", (s) => s.open("p", "ledger"), "COMMIT_TOPIC", "outbox"],
