@@ -1,16 +1,16 @@
 /**
  * The TypeScript client: subscribes (subscribe.ts) with automatic resume on the same or another server, by
- * token or by a named session (session.ts), and publishes.
+ * token or by a named session (session.ts), and publishes, without a name (unnamed-publisher.ts) or with one
+ * (named-publisher.ts).
  */
 import { randomUUID } from "node:crypto";
-import { type ChannelCredentials, credentials, Metadata } from "@grpc/grpc-js";
+import { type ChannelCredentials, credentials } from "@grpc/grpc-js";
 import {
   type NewEvent,
   type PublishResult,
   ThroughlineServiceClient,
 } from "../proto/gen/throughline/v1/throughline.ts";
-import { toPublishError } from "./errors.ts";
-import { NamedPublisher, type NamedPublisherOptions } from "./named-publisher.ts";
+import { type Dialled, NamedPublisher, type NamedPublisherOptions } from "./named-publisher.ts";
 import {
   type DeliveredEvent,
   type Delivery,
@@ -18,6 +18,7 @@ import {
   type SubscribeOptions,
   subscribe,
 } from "./subscribe.ts";
+import { UnnamedPublisher } from "./unnamed-publisher.ts";
 
 export type { SessionOptions } from "./session.ts";
 export type { DeliveredEvent, Delivery, Notice, SubscribeOptions } from "./subscribe.ts";
@@ -40,6 +41,8 @@ export class ThroughlineClient {
   readonly #credentials: ChannelCredentials;
   readonly #publishTimeoutMs: number;
   readonly #stubs = new Map<string, ThroughlineServiceClient>();
+  /** By topic, while they are in use. */
+  readonly #publishers = new Map<string, UnnamedPublisher>();
   readonly #instance = randomUUID();
   readonly #servers: Servers;
   #turn = 0;
@@ -78,33 +81,36 @@ export class ThroughlineClient {
   }
 
   /**
-   * One result per event, in order. @throws ThroughlineError when the whole call failed: UNREACHABLE when
-   * nothing was sent, OUTCOME_UNKNOWN when it may have been and no answer came (P7).
+   * One result per event, in order; calls to one topic keep their order without waiting for each other.
+   * @throws ThroughlineError when the whole call failed: UNREACHABLE when nothing was sent,
+   * OUTCOME_UNKNOWN when it may have been and no answer came (P7).
    */
   publish(topic: string, events: readonly NewEvent[]): Promise<PublishResult[]> {
-    const address = this.#current();
-    const request = { topic, events: [...events] };
-    const deadline = Date.now() + this.#publishTimeoutMs;
-    return new Promise((resolve, reject) => {
-      this.#stub(address).publish(request, new Metadata(), { deadline }, (error, response) => {
-        if (error) {
-          this.#leave(address);
-          reject(toPublishError(error));
-        } else resolve(response.results);
+    if (events.length === 0) return Promise.resolve([]);
+    let publisher = this.#publishers.get(topic);
+    if (!publisher) {
+      publisher = new UnnamedPublisher({
+        ...{ topic, timeoutMs: this.#publishTimeoutMs },
+        dial: () => this.#dialled(this.#current()),
+        leave: (address) => this.#leave(address),
+        onClosed: () => this.#publishers.delete(topic),
       });
-    });
+      this.#publishers.set(topic, publisher);
+    }
+    return publisher.publish(events);
   }
 
   /** A publisher whose events are in the topic exactly once, across reconnects and servers. */
   namedPublisher(options: NamedPublisherOptions): NamedPublisher {
     let turn = this.#turn;
-    return new NamedPublisher(() => {
-      const address = this.#addresses[turn++ % this.#addresses.length] as string;
-      return { address, publishStream: () => this.#stub(address).publishStream() };
-    }, options);
+    return new NamedPublisher(
+      () => this.#dialled(this.#addresses[turn++ % this.#addresses.length] as string),
+      options,
+    );
   }
 
   close(): void {
+    for (const publisher of this.#publishers.values()) publisher.close();
     for (const stub of this.#stubs.values()) stub.close();
     this.#stubs.clear();
   }
@@ -118,6 +124,10 @@ export class ThroughlineClient {
     if (this.#current() !== address) return;
     this.#turn++;
     this.#stub(this.#current()).getChannel().getConnectivityState(true);
+  }
+
+  #dialled(address: string): Dialled {
+    return { address, publishStream: () => this.#stub(address).publishStream() };
   }
 
   #stub(address: string): ThroughlineServiceClient {

@@ -1,5 +1,5 @@
 /** What a call of a Throughline server failed with, read from the trailer (README, Errors). */
-import { type ServiceError, status } from "@grpc/grpc-js";
+import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { ErrorInfo } from "../proto/gen/throughline/v1/throughline.ts";
 
 export class ThroughlineError extends Error {
@@ -45,10 +45,16 @@ export function toPublishError(error: ServiceError): ThroughlineError {
   return answered(error) ?? broken(error, "OUTCOME_UNKNOWN", advice);
 }
 
-/** Of a named publisher's stream: what broke it and may be tried again cannot repeat an event. */
+/** Of a publisher's stream, where nothing was sent that trying again can repeat. */
 export function toPublishStreamError(error: ServiceError): ThroughlineError {
   const tooLarge = error.code === status.RESOURCE_EXHAUSTED && error.details.includes(TOO_LARGE);
   return tooLarge ? toPublishError(error) : toThroughlineError(error);
+}
+
+/** What we find ourselves, as grpc-js would say it. */
+export function lost(details: string): ServiceError {
+  const code = status.UNAVAILABLE;
+  return Object.assign(new Error(details), { code, details, metadata: new Metadata() });
 }
 
 function answered(error: ServiceError): ThroughlineError | undefined {

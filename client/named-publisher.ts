@@ -56,8 +56,8 @@ const MESSAGE_EVENTS = 1000;
 const WINDOW_BYTES = 2 << 20;
 const EVENT_OVERHEAD_BYTES = 32;
 /** Without an answer or heartbeat for this long the server is taken for lost. */
-const SILENCE_MS = 5000;
-const HEARTBEAT_MS = 1000;
+export const SILENCE_MS = 5000;
+export const HEARTBEAT_MS = 1000;
 const MAX_BACKOFF_MS = 2000;
 /** How long a server that we gave up may still open for us. */
 const LATE_OPEN_MS = 60_000;
@@ -311,7 +311,7 @@ export class NamedPublisher {
   }
 }
 
-function bytesOf({ key, payload, headers, type }: NewEvent): number {
+export function bytesOf({ key, payload, headers, type }: NewEvent): number {
   let bytes = EVENT_OVERHEAD_BYTES + (key?.length ?? 0) + (payload?.length ?? 0) + type.length;
   for (const header of headers) bytes += header.key.length + header.value.length;
   return bytes;

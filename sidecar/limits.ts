@@ -100,7 +100,7 @@ export const LIMIT_SPECS = {
     value: 5000,
     min: 1,
     max: 1_000_000,
-    help: "open streams, of subscribers and of named publishers each",
+    help: "open streams, of subscribers and of publishers each",
   },
   publishBytes: {
     unit: "bytes",
@@ -121,7 +121,7 @@ export const LIMIT_SPECS = {
     value: 10_000,
     min: 1,
     max: 1_000_000,
-    help: "events of one Publish request",
+    help: "events of one message from a publisher",
   },
   drainMs: {
     unit: "ms",

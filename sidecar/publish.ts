@@ -1,8 +1,8 @@
 /**
- * Publish: every event is judged alone and has its own answer, in the order of the request (P7, P10).
+ * Publishing without a name: every event is judged alone and has its own answer, in the order of the request (P7, P10).
  *
  * - All of a request is appended in one go, without an await between events, so that events of one key
- *   keep the order of the request (P1).
+ *   keep the order of the request (P1). A stream's messages go the same way (publishers/).
  * - Bytes that Kafka has not acknowledged yet are capped over all requests and named publishers (P6).
  */
 import type { AppendOutcome } from "../kafka/log.ts";
@@ -26,15 +26,12 @@ export function makePublish(
   server: ServerContext,
   buffered = new InFlightBudget(server.limits.publishBytes),
 ): Publish {
-  const { limits, log, metrics } = server;
+  const { limits } = server;
 
   return async (request) => {
     const decoded = decodePublish(request, server.clock.now(), limits.requestEvents);
     if (decoded.kind === "invalid") throw new Failure("INVALID_REQUEST", decoded.message);
-    const topic = resolveTopic(server.catalog, server.namespace, decoded.topic, "publish");
-    if (topic.ordering === "Commit") {
-      throw new Failure("COMMIT_TOPIC", `Topic "${topic.name}" is fed by its outbox alone.`);
-    }
+    const topic = topicToPublish(server, decoded.topic);
     const { events } = decoded;
     if (events.length === 0) return encodeResults([]);
     if (buffered.used > 0 && request.length > buffered.free) {
@@ -43,26 +40,47 @@ export function makePublish(
         `${buffered.used} bytes wait for Kafka; this server buffers ${limits.publishBytes} (--publish-bytes).`,
       );
     }
-    const info = topicInfo(topic);
     buffered.take(request.length);
     try {
-      const results = await Promise.all(
-        events.map((event, i): WireResult | Promise<WireResult> => {
-          const refusal = judge(event, i, topic);
-          if (refusal) return refusal;
-          const { record } = event as Extract<DecodedEvent, { kind: "record" }>;
-          return log.append(info, null, record).then((outcome) => toResult(outcome, i, topic));
-        }),
-      );
-      let published = 0;
-      for (const result of results) if (result.kind === "position") published++;
-      metrics.eventsPublished(published);
-      metrics.publishesRefused(events.length - published);
-      return encodeResults(results);
+      return encodeResults(await appendEvents(server, topic, events));
     } finally {
       buffered.give(request.length);
     }
   };
+}
+
+/** @throws Failure when the caller may not publish to it, now. */
+export function topicToPublish(
+  { catalog, namespace }: Pick<ServerContext, "catalog" | "namespace">,
+  requested: string,
+): CatalogTopic {
+  const topic = resolveTopic(catalog, namespace, requested, "publish");
+  if (topic.ordering !== "Commit") return topic;
+  throw new Failure("COMMIT_TOPIC", `Topic "${topic.name}" is fed by its outbox alone.`);
+}
+
+export type AppendWorld = Pick<ServerContext, "log" | "metrics">;
+
+/** Appends what passes the checks, before it returns; the results come in the order of the events. */
+export async function appendEvents(
+  { log, metrics }: AppendWorld,
+  topic: CatalogTopic,
+  events: readonly DecodedEvent[],
+): Promise<WireResult[]> {
+  const info = topicInfo(topic);
+  const results = await Promise.all(
+    events.map((event, i): WireResult | Promise<WireResult> => {
+      const refusal = judge(event, i, topic);
+      if (refusal) return refusal;
+      const { record } = event as Extract<DecodedEvent, { kind: "record" }>;
+      return log.append(info, null, record).then((outcome) => toResult(outcome, i, topic));
+    }),
+  );
+  let published = 0;
+  for (const result of results) if (result.kind === "position") published++;
+  metrics.eventsPublished(published);
+  metrics.publishesRefused(events.length - published);
+  return results;
 }
 
 function judge(event: DecodedEvent, index: number, topic: CatalogTopic): WireResult | undefined {

@@ -1,6 +1,6 @@
 /**
- * PublishStream: one gRPC call is one stream of a named publisher. It opens the publisher (fence, settle,
- * read the last number), then passes messages to its pipeline.
+ * PublishStream: one gRPC call is one stream of a publisher. It opens the publisher (one with a name:
+ * fence, settle, read the last number), then passes messages to its pipeline.
  *
  * S1 Of the streams of one publisher the newest wins: on this server it ends the older one at once and
  *    takes the transactional id after it; on another server Kafka fences the older one, which hears of it
@@ -9,8 +9,10 @@
  *    the stream is not read, and HTTP/2 stops the client.
  * S3 A stream leaves nothing behind: what is open in Kafka ends by itself after 10 s, or with the next
  *    opening.
- * S4 A gateway that drains lets the transaction under way end, answers it, and ends the stream with
- *    DRAINING. A pod door serves its app's publishers to the end: they have no other server.
+ * S4 A gateway that drains reads no more, lets what is under way end (the transaction; without a name all
+ *    that was read), answers it, and ends the stream with DRAINING. A pod door serves its app's publishers
+ *    to the end: they have no other server. Without a name a stream ends so as well before the connection's
+ *    grace is over where connections have an age: an event under way then would be of unknown outcome.
  * S5 A stream that asked for heartbeats hears something in time for as long as this server runs, whatever
  *    Kafka does, from its open on.
  */
@@ -20,11 +22,13 @@ import type { PublishStreamOpen } from "../../proto/gen/throughline/v1/throughli
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure, toFailure, toStatus } from "../failure.ts";
 import type { InFlightBudget } from "../in-flight-budget.ts";
+import { topicToPublish } from "../publish.ts";
 import type { ServerContext } from "../server-context.ts";
-import { resolveTopic } from "../topics.ts";
 import { failed, LastNumbers } from "./last-numbers.ts";
+import { NamedPipeline } from "./named-pipeline.ts";
 import { NUMBERING, type NumberingRules } from "./numbering.ts";
-import { Pipeline } from "./pipeline.ts";
+import type { Pipeline, PipelineStream } from "./pipeline.ts";
+import { UnnamedPipeline } from "./unnamed-pipeline.ts";
 import { decodeStreamRequest, encodeOpened, HEARTBEAT } from "./wire.ts";
 
 /** What one stream may have sent ahead of its answers; a message that crosses it is still taken. */
@@ -34,6 +38,7 @@ const MAX_INSTANCE_BYTES = 64;
 const MIN_HEARTBEAT_MS = 100;
 const MAX_HEARTBEAT_MS = 60_000;
 const DRAIN = 1;
+const SHUTTING_DOWN = "This server is shutting down.";
 
 type Call = ServerDuplexStream<Buffer, Buffer>;
 
@@ -56,7 +61,7 @@ export function makePublishStream(
   let streams = 0;
   return (call) => {
     const refusal = mustMove(server)
-      ? new Failure("DRAINING", "This server is shutting down.")
+      ? new Failure("DRAINING", SHUTTING_DOWN)
       : streams >= server.limits.streams
         ? new Failure("OVERLOADED", `This server serves ${server.limits.streams} (--streams).`)
         : undefined;
@@ -81,6 +86,8 @@ type State =
   | { readonly kind: "waits for open" }
   | { readonly kind: "opening" }
   | { readonly kind: "open"; readonly pipeline: Pipeline }
+  /** Reads no more, and is over when its pipeline has answered. */
+  | { readonly kind: "ending"; readonly pipeline: Pipeline }
   | { readonly kind: "over" };
 
 class PublisherStream {
@@ -96,6 +103,7 @@ class PublisherStream {
   /** Since the last beat. */
   #hasSaid = false;
   #cancelBeat: () => void = () => {};
+  #cancelRenewal: () => void = () => {};
   /** Resolves when this stream asks nothing of Kafka any more that could fence a newer one. */
   #opened: Promise<void> = Promise.resolve();
   readonly #forgetMoving: () => void;
@@ -106,7 +114,7 @@ class PublisherStream {
     this.#call = call;
     this.#closed = closed;
     this.#forgetMoving = parts.server.reliability.onMoving((reason) => {
-      if (reason === DRAIN && mustMove(parts.server)) this.#drain();
+      if (reason === DRAIN && mustMove(parts.server)) this.#drain(SHUTTING_DOWN);
     });
     readOneAhead(call);
     call.on("data", (bytes: Buffer) => this.#take(bytes));
@@ -125,7 +133,7 @@ class PublisherStream {
 
   #take(bytes: Buffer): void {
     const { server } = this.#parts;
-    if (this.#state.kind === "over") return;
+    if (this.#state.kind === "ending" || this.#over) return;
     try {
       const request = decodeStreamRequest(bytes, server.clock.now(), server.limits.requestEvents);
       if (request.kind === "invalid") throw new Failure("INVALID_REQUEST", request.message);
@@ -152,20 +160,19 @@ class PublisherStream {
     } catch (error) {
       // What came before it is answered first, in order.
       if (this.#state.kind === "open" && error instanceof Failure) {
-        this.#call.pause();
-        this.#state.pipeline.failAfterAll(error);
+        this.#lastRead(this.#state.pipeline).failAfterAll(error);
       } else this.#fail(error);
     }
   }
 
   async #open(open: PublishStreamOpen): Promise<void> {
     const { topic: requested, publisher, instance, heartbeatMs } = open;
-    const { server, numbers, held } = this.#parts;
-    const topic = this.#topic(requested);
-    if (!PUBLISHER.test(publisher)) {
+    const { server, numbers, rules, held } = this.#parts;
+    const topic = topicToPublish(server, requested);
+    if (publisher !== "" && !PUBLISHER.test(publisher)) {
       throw new Failure(
         "INVALID_REQUEST",
-        `publisher: must be 1 to 128 of A-Z, a-z, 0-9, ".", "_" and "-".`,
+        `publisher: must be 1 to 128 of A-Z, a-z, 0-9, ".", "_" and "-", or empty.`,
       );
     }
     if (Buffer.byteLength(instance) > MAX_INSTANCE_BYTES) {
@@ -179,6 +186,12 @@ class PublisherStream {
       throw new Failure("INVALID_REQUEST", `heartbeat_ms: is ${heartbeatMs}; must be ${range}.`);
     }
     if (heartbeatMs > 0) this.#beat(heartbeatMs);
+    if (publisher === "") {
+      const topicNow = (): CatalogTopic => topicToPublish(server, requested);
+      this.#begin(0, "", new UnnamedPipeline(server, this.#forPipeline(topicNow)));
+      if (server.limits.connectionAgeMs > 0) this.#renewIn(server.limits.drainMs / 2);
+      return;
+    }
     // None of the names holds a slash, and no namespace begins with "_".
     const key = `${server.namespace}/${topic.name}/${publisher}`;
     const id = `_throughline.${server.deploymentId}.publisher/${key}`;
@@ -197,54 +210,47 @@ class PublisherStream {
     if (this.#over) return;
     const { topicId } = topic;
     const last = read?.topicId === topicId ? read : { number: 0, instance: "" };
-    const pipeline = this.#pipeline(requested, topicId, writer.value, last.number, (number) =>
-      numbers.record(numbersTopic, key, { topicId, number, instance }),
+    const pipeline = new NamedPipeline(
+      {
+        ...this.#forPipeline(() => this.#sameTopic(requested, topicId)),
+        ...{ writer: writer.value, rules, metrics: server.metrics },
+        lastNumber: (number) => numbers.record(numbersTopic, key, { topicId, number, instance }),
+        numbersGone: () => numbers.forgetTopic(),
+      },
+      last.number,
     );
-    this.#write(encodeOpened(last.number, last.instance));
+    this.#begin(last.number, last.instance, pipeline);
+  }
+
+  #begin(lastNumber: number, lastInstance: string, pipeline: Pipeline): void {
+    this.#write(encodeOpened(lastNumber, lastInstance));
     this.#state = { kind: "open", pipeline };
     this.#read();
   }
 
-  #pipeline(
-    requested: string,
-    topicId: string,
-    writer: TransactionalWriter,
-    last: number,
-    lastNumber: (number: number) => ReturnType<LastNumbers["record"]>,
-  ): Pipeline {
-    const { server, buffered, rules, numbers } = this.#parts;
-    return new Pipeline(
-      {
-        ...{ writer, rules, lastNumber, metrics: server.metrics },
-        topic: () => {
-          const topic = this.#topic(requested);
-          if (topic.topicId === topicId) return topic;
-          const message = `Topic "${topic.name}" was deleted and made anew; its numbers begin again at 1.`;
-          throw new Failure("TOPIC_NOT_FOUND", message);
-        },
-        answer: (message) => this.#answer(message),
-        done: (bytes) => {
-          this.#bytes -= bytes;
-          buffered.give(bytes);
-          this.#read();
-        },
-        numbersGone: () => numbers.forgetTopic(),
-        end: (thrown) => {
-          if (thrown !== undefined) return this.#fail(thrown);
-          this.#finish();
-          this.#call.end();
-        },
+  #forPipeline(topic: () => CatalogTopic): PipelineStream {
+    return {
+      topic,
+      answer: (message) => this.#answer(message),
+      done: (bytes) => {
+        this.#bytes -= bytes;
+        this.#parts.buffered.give(bytes);
+        this.#read();
       },
-      last,
-    );
+      end: (thrown) => {
+        if (thrown !== undefined) return this.#fail(thrown);
+        this.#finish();
+        this.#call.end();
+      },
+    };
   }
 
-  /** @throws Failure when the caller may not publish to it, now. */
-  #topic(requested: string): CatalogTopic {
-    const { catalog, namespace } = this.#parts.server;
-    const topic = resolveTopic(catalog, namespace, requested, "publish");
-    if (topic.ordering !== "Commit") return topic;
-    throw new Failure("COMMIT_TOPIC", `Topic "${topic.name}" is fed by its outbox alone.`);
+  /** Numbers count in one topic. @throws Failure when it is another one, or may not be published to. */
+  #sameTopic(requested: string, topicId: string): CatalogTopic {
+    const topic = topicToPublish(this.#parts.server, requested);
+    if (topic.topicId === topicId) return topic;
+    const message = `Topic "${topic.name}" was deleted and made anew; its numbers begin again at 1.`;
+    throw new Failure("TOPIC_NOT_FOUND", message);
   }
 
   get #over(): boolean {
@@ -293,9 +299,23 @@ class PublisherStream {
     } else if (this.#state.kind === "open") this.#state.pipeline.finish();
   }
 
-  #drain(): void {
-    const failure = new Failure("DRAINING", "This server is shutting down.");
-    if (this.#state.kind === "open") this.#state.pipeline.stop(failure);
+  /** What comes after it is not read any more. */
+  #lastRead(pipeline: Pipeline): Pipeline {
+    this.#call.pause();
+    this.#state = { kind: "ending", pipeline };
+    return pipeline;
+  }
+
+  /** An old connection takes no new streams, and those that it has get `drainMs`. */
+  #renewIn(ms: number): void {
+    const message = "Open again: this server renews connections (--connection-age-ms).";
+    this.#cancelRenewal = this.#parts.server.clock.setTimer(ms, () => this.#drain(message));
+  }
+
+  #drain(message: string): void {
+    const failure = new Failure("DRAINING", message);
+    if (this.#state.kind === "open") this.#lastRead(this.#state.pipeline).stop(failure);
+    else if (this.#state.kind === "ending") this.#state.pipeline.stop(failure);
     else this.#fail(failure);
   }
 
@@ -314,7 +334,8 @@ class PublisherStream {
     const state = this.#state;
     this.#state = { kind: "over" };
     this.#cancelBeat();
-    if (state.kind === "open") state.pipeline.close();
+    this.#cancelRenewal();
+    if (state.kind === "open" || state.kind === "ending") state.pipeline.close();
     buffered.forget(this.#readAgain);
     if (this.#bytes > 0) buffered.give(this.#bytes);
     this.#bytes = 0;

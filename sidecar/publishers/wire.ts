@@ -131,7 +131,8 @@ function follows(a: NumberedAnswer | undefined, b: NumberedAnswer | undefined): 
   return sameKind && b?.number === (a?.number ?? 0) + 1;
 }
 
-function encodeRun(firstNumber: number, results: readonly WireResult[]): Buffer {
+/** Results of events that follow one another. */
+export function encodeRun(firstNumber: number, results: readonly WireResult[]): Buffer {
   const encoded = encodeResults(results, 18);
   const inner = 1 + varintSize(firstNumber) + encoded.length;
   const out = Buffer.allocUnsafe(1 + varintSize(inner) + inner);

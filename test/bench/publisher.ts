@@ -10,7 +10,7 @@ export interface PublishOrder {
   readonly payloadBytes: number;
   /** Requests under way at once. */
   readonly parallel: number;
-  /** So many named publishers do it; 0 is plain Publish. */
+  /** So many named publishers do it; 0 is publishing without a name. */
   readonly named: number;
 }
 

@@ -1,4 +1,4 @@
-/** P6: what a stream of a named publisher may send ahead of its answers, alone and beside others. */
+/** P6: what a stream of a publisher may send ahead of its answers, alone and beside others. */
 import { Duplex } from "node:stream";
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { expect, test } from "@jest/globals";
@@ -48,7 +48,8 @@ function bed(publishBytes: number) {
       held = undefined;
       for (const deliver of waiting) deliver();
     },
-    stream: (publisher: string, count: number) => new FakeStream(publisher, count, handler),
+    stream: (publisher: string, count: number, takes = true) =>
+      new FakeStream(publisher, count, takes, handler),
   };
 }
 
@@ -58,7 +59,12 @@ class FakeStream {
   readonly waits = new Waits();
   readonly call: Duplex;
 
-  constructor(publisher: string, count: number, handler: ReturnType<typeof makePublishStream>) {
+  constructor(
+    publisher: string,
+    count: number,
+    takes: boolean,
+    handler: ReturnType<typeof makePublishStream>,
+  ) {
     const next = (): Buffer | null => {
       if (this.read > count) return null;
       const kind: PublishStreamRequest["kind"] =
@@ -76,7 +82,7 @@ class FakeStream {
       write: (_message, _encoding, done) => {
         this.answers++;
         this.waits.changed();
-        done();
+        if (takes) done();
       },
     });
     this.call.on("finish", () => this.waits.changed());
@@ -101,27 +107,42 @@ async function quiet(...streams: FakeStream[]): Promise<void> {
   }
 }
 
-test("P6: a stream that is not answered is read to its bound and one message ahead, and goes on later", async () => {
-  const { hold, release, stream, budget } = bed(64 << 20);
-  const one = stream("one", 100);
-  await one.waits.until(() => one.answers > 0);
-  hold();
-  await quiet(one);
-  const first = one.read;
-  // The events before the hold, the bound, one message that crosses it, one read ahead, the open.
-  await quiet(one);
-  expect(one.read).toBe(first);
+test.each(["one", ""])(
+  'P6: a stream (of "%s") that is not answered is read to its bound and one message ahead, and goes on later',
+  async (publisher) => {
+    const { hold, release, stream, budget } = bed(64 << 20);
+    const one = stream(publisher, 100);
+    await one.waits.until(() => one.answers > 0);
+    hold();
+    await quiet(one);
+    const first = one.read;
+    // The events before the hold, the bound, one message that crosses it, one read ahead, the open.
+    await quiet(one);
+    expect(one.read).toBe(first);
+    expect(budget.used).toBeLessThanOrEqual(STREAM_BYTES + 2 * MESSAGE_BYTES);
+    release();
+    await one.waits.until(() => one.call.writableFinished);
+    expect(one.read).toBe(101);
+    expect(budget.used).toBe(0);
+  },
+);
+
+test("P6: a client that never takes an answer is read to the bound, and no further", async () => {
+  const { stream, budget } = bed(64 << 20);
+  const deaf = stream("", 10_000, false);
+  await deaf.waits.until(() => deaf.answers > 0);
+  await quiet(deaf);
+  expect(budget.used).toBeGreaterThanOrEqual(STREAM_BYTES);
   expect(budget.used).toBeLessThanOrEqual(STREAM_BYTES + 2 * MESSAGE_BYTES);
-  release();
-  await one.waits.until(() => one.call.writableFinished);
-  expect(one.read).toBe(101);
+  expect(deaf.read).toBeLessThan(100);
+  deaf.call.emit("cancelled");
   expect(budget.used).toBe(0);
 });
 
 test("P6: streams share one budget; each that waits goes on when another is answered", async () => {
   const { hold, release, stream, budget } = bed(1 << 20);
   hold();
-  const streams = ["a", "b", "c", "d"].map((name) => stream(name, 20));
+  const streams = ["a", "b", "", ""].map((name) => stream(name, 20));
   release();
   await Promise.all(streams.map((one) => one.waits.until(() => one.answers > 0)));
   hold();

@@ -11,8 +11,8 @@ import { PublishStreamResponse } from "../../proto/gen/throughline/v1/throughlin
 import type { CatalogTopic } from "../../sidecar/catalog.ts";
 import { ServerMetrics } from "../../sidecar/metrics.ts";
 import { LastNumbers } from "../../sidecar/publishers/last-numbers.ts";
+import { NamedPipeline } from "../../sidecar/publishers/named-pipeline.ts";
 import { NUMBERING, type NumberingRules } from "../../sidecar/publishers/numbering.ts";
-import { Pipeline } from "../../sidecar/publishers/pipeline.ts";
 import { Random } from "./random.ts";
 
 const SEEDS = process.env["SEED"] ? [Number(process.env["SEED"])] : range(1, 40);
@@ -36,7 +36,7 @@ interface Broken {
 
 /** A client's stream at some server: it sends what follows its cursor, whatever it was told elsewhere. */
 interface Stream {
-  readonly pipeline: Pipeline;
+  readonly pipeline: NamedPipeline;
   cursor: number;
   acknowledged: number;
   over: boolean;
@@ -98,7 +98,7 @@ class World {
       // A client that does not look at last_number sends again from what it heard of last, or earlier.
       cursor: Math.max(1, last + 1 - this.#random.int(0, 6)),
       ...{ acknowledged: last, over: false },
-      pipeline: new Pipeline(
+      pipeline: new NamedPipeline(
         {
           ...{ writer: opened.value, rules: this.#rules, metrics: METRICS },
           topic: () => this.#topic,

@@ -1,7 +1,7 @@
 /**
- * What exactly once costs: named publishers beside plain Publish in the same run, in batches and one event
- * at a time. Their events wait for a transaction's commit, and each transaction writes its number and its
- * markers too.
+ * What exactly once costs: named publishers beside publishing without a name in the same run, in batches
+ * and one event at a time. Their events wait for a transaction's commit, and each transaction writes its
+ * number and its markers too.
  */
 import type { Bed } from "../bed.ts";
 import { ordered } from "../child.ts";
@@ -43,7 +43,7 @@ export async function namedPublishing(bed: Bed, { runs, share }: Scale): Promise
   const plainMany = await measure({ ...many, named: 0 });
   const namedMany = await measure({ ...many, named: 64 });
   await server.stop();
-  const beside = (values: number[]) => ({ name: "plain Publish", values });
+  const beside = (values: number[]) => ({ name: "without a name", values });
   const perEvent = ({ eventsPerSecond }: Measured) => eventsPerSecond.map((rate) => 1000 / rate);
   const cpu = (what: string, { cpuPerMillion }: Measured, to: Measured): Figure => ({
     what: `${what}: server's CPU`,

@@ -297,7 +297,7 @@ export interface PublishStreamOpen {
   topic: string;
   /**
    * Name of the publisher: 1 to 128 of A-Z, a-z, 0-9, ".", "_" and "-". One stream at a time holds it,
-   * the newest wins.
+   * the newest wins. Empty is a publisher without a name: at least once, any number of streams.
    */
   publisher: string;
   /**
@@ -316,7 +316,8 @@ export interface PublishStreamOpen {
  * Numbers start at 1 and rise by 1. A number that is not above the last one is not appended again, and is
  * answered as already there. A number that jumps is refused with NUMBER_JUMPED, and so are those after it:
  * nothing of them is in the topic. The same follows an event that is refused for itself (too large, a
- * header that is not allowed): its number stays free, and the next event takes it.
+ * header that is not allowed): its number stays free, and the next event takes it. Without a publisher's name
+ * every event takes its number, and only the next number is taken.
  */
 export interface NumberedEvents {
   /** Number of the first event; the others follow without a gap. */
@@ -342,7 +343,7 @@ export interface PublishHeartbeat {
 }
 
 export interface PublishStreamOpened {
-  /** Number of the last event that is in the topic; zero when there is none. */
+  /** Number of the last event that is in the topic; zero when there is none, or without a publisher's name. */
   lastNumber: bigint;
   /** Instance of the stream that wrote it; empty when there is none, or it gave none. */
   lastInstance: string;
@@ -4530,8 +4531,8 @@ export const ThroughlineServiceService = {
     responseDeserialize: (value: Buffer): PublishResponse => PublishResponse.decode(value),
   },
   /**
-   * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
-   * reconnects and the loss of servers and brokers. The first message up is open, the first message down
+   * PublishStream publishes numbered events over one long stream: for named publishers, each in the topic
+   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The first message up is open, the first message down
    * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
    * that has enough stops reading), and answers come down in the order of the events: a position, an error
    * of that event alone, or that it was there already. Closing the sending side ends the stream after the
@@ -4545,6 +4546,15 @@ export const ThroughlineServiceService = {
    * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
    * begins again at 1. Events that collect while a transaction is under way are the next one: they become
    * visible to subscribers together, about when they are answered.
+   *
+   * Without a name events are appended as by Publish, each when it comes, with the same checks and results,
+   * and nothing is remembered: opened has last_number 0, and numbers begin at 1 on every stream and only tell
+   * which answer belongs to which event. A number that is not the next one ends the stream with
+   * INVALID_REQUEST. A stream that ends with an error of the table other than INTERNAL has answered all that
+   * it has read, and what has no answer then is not in the topic: with INVALID_REQUEST or an error of the
+   * topic the first event without an answer is of the message that was refused; with DRAINING (this server
+   * shuts down, or wants the connection renewed) send all of them again, on the next server. Whatever else
+   * breaks a stream leaves events without an answer in doubt, as OUTCOME_UNKNOWN.
    */
   publishStream: {
     path: "/throughline.v1.ThroughlineService/PublishStream" as const,
@@ -4639,8 +4649,8 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
    */
   publish: handleUnaryCall<PublishRequest, PublishResponse>;
   /**
-   * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
-   * reconnects and the loss of servers and brokers. The first message up is open, the first message down
+   * PublishStream publishes numbered events over one long stream: for named publishers, each in the topic
+   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The first message up is open, the first message down
    * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
    * that has enough stops reading), and answers come down in the order of the events: a position, an error
    * of that event alone, or that it was there already. Closing the sending side ends the stream after the
@@ -4654,6 +4664,15 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
    * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
    * begins again at 1. Events that collect while a transaction is under way are the next one: they become
    * visible to subscribers together, about when they are answered.
+   *
+   * Without a name events are appended as by Publish, each when it comes, with the same checks and results,
+   * and nothing is remembered: opened has last_number 0, and numbers begin at 1 on every stream and only tell
+   * which answer belongs to which event. A number that is not the next one ends the stream with
+   * INVALID_REQUEST. A stream that ends with an error of the table other than INTERNAL has answered all that
+   * it has read, and what has no answer then is not in the topic: with INVALID_REQUEST or an error of the
+   * topic the first event without an answer is of the message that was refused; with DRAINING (this server
+   * shuts down, or wants the connection renewed) send all of them again, on the next server. Whatever else
+   * breaks a stream leaves events without an answer in doubt, as OUTCOME_UNKNOWN.
    */
   publishStream: handleBidiStreamingCall<PublishStreamRequest, PublishStreamResponse>;
   /**
@@ -4704,8 +4723,8 @@ export interface ThroughlineServiceClient extends Client {
     callback: (error: ServiceError | null, response: PublishResponse) => void,
   ): ClientUnaryCall;
   /**
-   * PublishStream serves named publishers: numbered events, each in the topic exactly once, across
-   * reconnects and the loss of servers and brokers. The first message up is open, the first message down
+   * PublishStream publishes numbered events over one long stream: for named publishers, each in the topic
+   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The first message up is open, the first message down
    * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
    * that has enough stops reading), and answers come down in the order of the events: a position, an error
    * of that event alone, or that it was there already. Closing the sending side ends the stream after the
@@ -4719,6 +4738,15 @@ export interface ThroughlineServiceClient extends Client {
    * A publisher is kept by the caller's namespace, topic and name; a topic that was deleted and made anew
    * begins again at 1. Events that collect while a transaction is under way are the next one: they become
    * visible to subscribers together, about when they are answered.
+   *
+   * Without a name events are appended as by Publish, each when it comes, with the same checks and results,
+   * and nothing is remembered: opened has last_number 0, and numbers begin at 1 on every stream and only tell
+   * which answer belongs to which event. A number that is not the next one ends the stream with
+   * INVALID_REQUEST. A stream that ends with an error of the table other than INTERNAL has answered all that
+   * it has read, and what has no answer then is not in the topic: with INVALID_REQUEST or an error of the
+   * topic the first event without an answer is of the message that was refused; with DRAINING (this server
+   * shuts down, or wants the connection renewed) send all of them again, on the next server. Whatever else
+   * breaks a stream leaves events without an answer in doubt, as OUTCOME_UNKNOWN.
    */
   publishStream(): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
   publishStream(options: Partial<CallOptions>): ClientDuplexStream<PublishStreamRequest, PublishStreamResponse>;
