@@ -1,5 +1,6 @@
 /**
- * Publishing without a name: every event is judged alone and has its own answer, in the order of the request (P7, P10).
+ * Publishing without a name: every event is judged alone and has its own answer, in the order of the request
+ * (P7, P10).
  *
  * - All of a request is appended in one go, without an await between events, so that events of one key
  *   keep the order of the request (P1). A stream's messages go the same way (publishers/).

@@ -4532,11 +4532,11 @@ export const ThroughlineServiceService = {
   },
   /**
    * PublishStream publishes numbered events over one long stream: for named publishers, each in the topic
-   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The first message up is open, the first message down
-   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
-   * that has enough stops reading), and answers come down in the order of the events: a position, an error
-   * of that event alone, or that it was there already. Closing the sending side ends the stream after the
-   * last answer.
+   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The
+   * first message up is open, the first message down is opened, but for heartbeats. Then events go up, as
+   * many as the client likes without waiting (a server that has enough stops reading), and answers come down
+   * in the order of the events: a position, an error of that event alone, or that it was there already.
+   * Closing the sending side ends the stream after the last answer.
    *
    * To go on after a break, open again, on any server: opened names the last number that is in the topic,
    * whatever became of the events that were not answered. Send those after it again, with their numbers.
@@ -4650,11 +4650,11 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   publish: handleUnaryCall<PublishRequest, PublishResponse>;
   /**
    * PublishStream publishes numbered events over one long stream: for named publishers, each in the topic
-   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The first message up is open, the first message down
-   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
-   * that has enough stops reading), and answers come down in the order of the events: a position, an error
-   * of that event alone, or that it was there already. Closing the sending side ends the stream after the
-   * last answer.
+   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The
+   * first message up is open, the first message down is opened, but for heartbeats. Then events go up, as
+   * many as the client likes without waiting (a server that has enough stops reading), and answers come down
+   * in the order of the events: a position, an error of that event alone, or that it was there already.
+   * Closing the sending side ends the stream after the last answer.
    *
    * To go on after a break, open again, on any server: opened names the last number that is in the topic,
    * whatever became of the events that were not answered. Send those after it again, with their numbers.
@@ -4724,11 +4724,11 @@ export interface ThroughlineServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * PublishStream publishes numbered events over one long stream: for named publishers, each in the topic
-   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The first message up is open, the first message down
-   * is opened, but for heartbeats. Then events go up, as many as the client likes without waiting (a server
-   * that has enough stops reading), and answers come down in the order of the events: a position, an error
-   * of that event alone, or that it was there already. Closing the sending side ends the stream after the
-   * last answer.
+   * exactly once, across reconnects and the loss of servers and brokers; or without a name (below). The
+   * first message up is open, the first message down is opened, but for heartbeats. Then events go up, as
+   * many as the client likes without waiting (a server that has enough stops reading), and answers come down
+   * in the order of the events: a position, an error of that event alone, or that it was there already.
+   * Closing the sending side ends the stream after the last answer.
    *
    * To go on after a break, open again, on any server: opened names the last number that is in the topic,
    * whatever became of the events that were not answered. Send those after it again, with their numbers.
