@@ -127,7 +127,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("rival-2", "audit", { session: "two", acks: "credits", holdMs: 2000, awayMs: 5000 }),
     raw("slow-3", "audit", { slowMs: 250, recovery: 2 }),
     member("member-6", "orders", "split", 1500),
-    member("member-7", "growing", "grown", 1300),
+    member("member-7", "growing", "grown", 8000),
     raw("token-7", "growing", { recovery: 2 }),
   ],
   [
