@@ -4614,7 +4614,8 @@ export const ThroughlineServiceService = {
   },
   /**
    * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
-   * second and goes on from there.
+   * second and goes on from there. A position before the earliest event is refused with POSITION_LOST, and
+   * the session stays where it is.
    */
   seekSession: {
     path: "/throughline.v1.ThroughlineService/SeekSession" as const,
@@ -4691,7 +4692,8 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   getSession: handleUnaryCall<GetSessionRequest, GetSessionResponse>;
   /**
    * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
-   * second and goes on from there.
+   * second and goes on from there. A position before the earliest event is refused with POSITION_LOST, and
+   * the session stays where it is.
    */
   seekSession: handleUnaryCall<SeekSessionRequest, SeekSessionResponse>;
   /**
@@ -4817,7 +4819,8 @@ export interface ThroughlineServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
-   * second and goes on from there.
+   * second and goes on from there. A position before the earliest event is refused with POSITION_LOST, and
+   * the session stays where it is.
    */
   seekSession(
     request: SeekSessionRequest,
