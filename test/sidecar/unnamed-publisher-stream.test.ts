@@ -1,5 +1,6 @@
 /** PublishStream without a publisher's name, over real gRPC on the log in memory (P1, P7, P10). */
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { ThroughlineClient } from "../../client/client.ts";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
@@ -151,6 +152,25 @@ test("P7: a gateway that drains answers all that it has read, reads no more, and
   expect(await stream.answers(2)).toEqual(["1: position", "2: position"]);
   held = undefined;
   expect(await values()).toEqual(["a", "b"]);
+});
+
+test("P7: the library goes on elsewhere when its gateway drains: all is in the topic, once and in order", async () => {
+  const [a, b] = [await start(), await start()];
+  const client = new ThroughlineClient([a.address, b.address]);
+  closing.push(() => client.close());
+  const publish = (i: number) =>
+    client.publish("orders", [
+      { key: undefined, headers: [], type: "", timeMs: undefined, payload: Buffer.from(`${i}`) },
+    ]);
+  const calls: ReturnType<typeof publish>[] = [];
+  for (let i = 0; i < 500; i++) {
+    calls.push(publish(i));
+    if (i === 250) a.beginDrain();
+    if (i % 10 === 0) await calls[Math.max(0, i - 20)];
+  }
+  const results = (await Promise.all(calls)).flat();
+  expect(results.map(({ result }) => result?.$case)).toEqual(calls.map(() => "position"));
+  expect(await values()).toEqual(calls.map((_, i) => `${i}`));
 });
 
 test("a pod door that drains serves its app's publishers to the end", async () => {
