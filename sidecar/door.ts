@@ -57,6 +57,11 @@ export interface Door {
   readonly address: string;
   /** Resolves when no Subscribe is open. */
   streamsEnded(): Promise<void>;
+  /**
+   * Tells every connection to take its next calls elsewhere (GOAWAY); calls under way go on for so long. Behind a
+   * Service a client has one address, and would come back here for as long as the connection is good.
+   */
+  leadAway(graceMs: number): void;
   /** No new connections and calls; resolves when every call has ended. */
   finish(): Promise<void>;
   /** Ends everything at once. */
@@ -101,12 +106,14 @@ export async function openDoor(
       error ? reject(error) : resolve(bound),
     );
   });
-  const { address } = options;
+  const wanted = options.address;
+  // grpc-js says port 1 for a Unix socket.
+  const address = wanted.startsWith("unix:")
+    ? wanted
+    : `${wanted.slice(0, wanted.lastIndexOf(":"))}:${port}`;
   return {
-    // grpc-js says port 1 for a Unix socket.
-    address: address.startsWith("unix:")
-      ? address
-      : `${address.slice(0, address.lastIndexOf(":"))}:${port}`,
+    address,
+    leadAway: (graceMs) => grpc.drain(address, graceMs),
     streamsEnded: () => streams.ended(),
     finish: () => new Promise((resolve) => grpc.tryShutdown(() => resolve())),
     close: () => grpc.forceShutdown(),

@@ -143,6 +143,7 @@ export async function startServer(
       beginDrain: () => reliability.drain(0),
       drain: () => {
         reliability.drain(WALL_CLOCK.now() + limits.drainMs);
+        door.leadAway(limits.drainMs);
         // Publishing is served until the last stream has gone: its callers are told nothing before.
         const gone = door
           .streamsEnded()

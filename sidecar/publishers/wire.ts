@@ -91,7 +91,8 @@ function decodeEvents(wire: Wire, end: number, nowMs: number, maxEvents: number)
   }
   if (wire.broken || wire.at !== end) return { kind: "invalid", message: MALFORMED };
   if (firstNumber < 1 || firstNumber + events.length > Number.MAX_SAFE_INTEGER) {
-    const message = "first_number: must be 1 to 2^53 - 1; the first event of a publisher is number 1.";
+    const message =
+      "first_number: must be 1 to 2^53 - 1; the first event of a publisher is number 1.";
     return { kind: "invalid", message };
   }
   return { kind: "events", firstNumber, events };

@@ -1,6 +1,7 @@
 /** Handoff between two real servers: one is killed, drained or refused, and the stream goes on. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
+import { FaultProxy } from "../faults/fault-proxy.ts";
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
 import { Waits } from "./waits.ts";
@@ -123,6 +124,37 @@ test(
     abort.abort();
     await Promise.all(streams);
     client.close();
+  },
+  SLOW_MS,
+);
+
+test(
+  "behind one address, as a Service has, clients of a server that drains go on at another before it has ended",
+  async () => {
+    const topic = await bed.topic("service", { partitions: 2 });
+    const [a, b] = [await bed.server(["service"]), await bed.server(["service"])];
+    const service = await FaultProxy.listen({ target: Number(a.address.split(":")[1]) });
+    const client = bed.subscriber([service.address], { topic: "service", start: EARLIEST });
+    const publisher = new ThroughlineClient([service.address]);
+    const event = { key: undefined, payload: undefined, headers: [], type: "", timeMs: undefined };
+    await client.told("opened");
+    await publisher.publish("service", [event]);
+    const stays = rawStream(a.address, { topic: "service" });
+    await stays.until(() => stays.down.length > 0);
+
+    service.target = Number(b.address.split(":")[1]);
+    a.signal("SIGTERM");
+    await client.told("opened", 2);
+    const [answer] = await publisher.publish("service", [event]);
+    expect(answer?.result?.$case).toBe("position");
+    await client.has(2);
+    expect(stays.failure()).toBeUndefined();
+    stays.close();
+    expect(await a.ended).toBe(0);
+    await bed.expectWhole(topic, client);
+    publisher.close();
+    await client.stop();
+    await service.close();
   },
   SLOW_MS,
 );
