@@ -71,7 +71,8 @@ export class Bed {
     writeFileSync(tls.certFile, made.cert);
     writeFileSync(tls.keyFile, made.key);
     const kafka = await startKafka({
-      ...{ directory: folder, onProgress, secured: "SSL", settings: kafkaTlsSettings(made) },
+      ...{ directory: folder, onProgress, fullSpeed: true },
+      ...{ secured: "SSL", settings: kafkaTlsSettings(made) },
     });
     const log = openKafkaLog({ brokers: kafka.brokers, clientId: "bench" });
     const catalog = await CatalogWriter.open(log, DEPLOYMENT_ID, Date.now);
