@@ -160,8 +160,11 @@ export class MemberPartitions {
         gone.push(partition);
       }
       if (mine && isNewer) {
-        const { generation, position, unclean } = share;
-        this.#has.set(partition, { at: "arriving", generation, share });
+        // It was another's meanwhile, who may have left in order: what this one sent until it heard of that
+        // comes again (P3).
+        const unclean = share.unclean || has?.at === "held" || has?.at === "revoking";
+        const { generation, position } = share;
+        this.#has.set(partition, { at: "arriving", generation, share: { ...share, unclean } });
         arrivals.push({ partition, position, unclean });
       } else if (mine && share.target !== id && (has?.at === "held" || has?.at === "arriving")) {
         leaving.push(partition);
