@@ -6,7 +6,7 @@ import { positionAtEnd } from "./loss.ts";
 import { isMember, type Stream } from "./streams.ts";
 import { calmIn, type World } from "./world.ts";
 
-export const SILENCE_MS = 5000;
+const SILENCE_MS = 5000;
 const HEALED_MS = 30_000;
 const LATE_MS = 1000;
 

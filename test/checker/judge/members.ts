@@ -6,7 +6,6 @@
 import type { Line } from "../history.ts";
 import { ackedOf } from "./acks.ts";
 import type { Anomaly } from "./anomaly.ts";
-import { SILENCE_MS } from "./liveness.ts";
 import { nextIn, positionsOf } from "./positions.ts";
 import { BOUND_MS, MARGIN_MS } from "./sessions.ts";
 import { type Delivery, isMember, type Run, type Stream } from "./streams.ts";
@@ -14,6 +13,9 @@ import { calmIn, LOST_STORE, type PartitionLog, struck, type World } from "./wor
 
 /** A store that lost the session has it again from its members, who all have come back within this. */
 const RESTORED_MS = 10_000;
+
+/** A member of whose end the store did not hear lapses first (field.ts); then a renewal gives away what it had. */
+const NOBODY_MS = 8000;
 
 interface Tenure {
   readonly stream: Stream;
@@ -169,7 +171,7 @@ export function orphaned(streams: readonly Stream[], world: World): Anomaly[] {
     const nobody = (sinceMs: number, untilMs: number): void => {
       for (const calm of calmIn(world, sinceMs, untilMs)) {
         const ms = calm.toMs - calm.fromMs;
-        if (ms <= SILENCE_MS) continue;
+        if (ms <= NOBODY_MS) continue;
         const what = `nobody had partition ${partition} for ${((untilMs - sinceMs) / 1000).toFixed(1)} s, of which ${(ms / 1000).toFixed(1)} s were calm`;
         const { client, open } = witness;
         found.push({ class: "orphaned", client, atMs: calm.fromMs, what, lines: [open] });
