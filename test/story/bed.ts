@@ -18,6 +18,7 @@ import {
   type EmbeddedKafkaOptions,
   startKafka,
 } from "../../local/embedded-kafka.ts";
+import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
@@ -119,6 +120,13 @@ export class Bed {
     for (const outcome of outcomes) {
       if (outcome.kind !== "appended") throw new Error(JSON.stringify(outcome));
     }
+  }
+
+  /** A session store of its own, real. */
+  async store(): Promise<EmbeddedStore> {
+    const store = await startStore({ directory: join(this.folder, "store") });
+    this.onClose(() => store.stop());
+    return store;
   }
 
   /** A server that is ready and serves these topics. */

@@ -2,10 +2,9 @@
  * What people see of a shared session whose members are on two servers: GetSession, Kafka's own tool and the
  * metrics of both servers together say the same numbers.
  */
-import { join } from "node:path";
 import { credentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import type { EmbeddedStore } from "../../local/embedded-store.ts";
 import {
   type GetSessionResponse,
   ThroughlineServiceClient,
@@ -26,8 +25,7 @@ let store: EmbeddedStore;
 
 beforeAll(async () => {
   bed = await Bed.open();
-  store = await startStore({ directory: join(bed.folder, "store") });
-  bed.onClose(() => store.stop());
+  store = await bed.store();
 }, SLOW_MS);
 
 afterAll(() => bed?.close(), SLOW_MS);

@@ -2,10 +2,9 @@
  * What people see of sessions: GetSession, metrics, and the mirror as Kafka's own tool describes it, say the
  * same numbers; over a server that is killed, one that stops, SeekSession and ForgetSession.
  */
-import { join } from "node:path";
 import { credentials, type ServiceError } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import type { EmbeddedStore } from "../../local/embedded-store.ts";
 import {
   type GetSessionResponse,
   type SubscribeOpen,
@@ -27,8 +26,7 @@ let store: EmbeddedStore;
 
 beforeAll(async () => {
   bed = await Bed.open();
-  store = await startStore({ directory: join(bed.folder, "store") });
-  bed.onClose(() => store.stop());
+  store = await bed.store();
 }, SLOW_MS);
 
 afterAll(() => bed?.close(), SLOW_MS);

@@ -1,7 +1,7 @@
 /** What the README shows in Python is true: plain generated stubs, a named session, a lost server. */
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import type { EmbeddedStore } from "../../local/embedded-store.ts";
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import { PythonClient } from "./python-client.ts";
 
@@ -10,8 +10,7 @@ let store: EmbeddedStore;
 
 beforeAll(async () => {
   bed = await Bed.open();
-  store = await startStore({ directory: join(bed.folder, "store") });
-  bed.onClose(() => store.stop());
+  store = await bed.store();
 }, SLOW_MS);
 
 afterAll(() => bed?.close(), SLOW_MS);

@@ -1,10 +1,9 @@
 /** Sessions between real servers, a real Kafka and a real store, under SIGKILL and outages: P2 to P5. */
-import { join } from "node:path";
 import { credentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { TopicInfo } from "../../kafka/log.ts";
-import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
+import type { EmbeddedStore } from "../../local/embedded-store.ts";
 import { ThroughlineServiceClient } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
@@ -15,8 +14,7 @@ let store: EmbeddedStore;
 
 beforeAll(async () => {
   bed = await Bed.open();
-  store = await startStore({ directory: join(bed.folder, "store") });
-  bed.onClose(() => store.stop());
+  store = await bed.store();
 }, SLOW_MS);
 
 afterAll(() => bed?.close(), SLOW_MS);

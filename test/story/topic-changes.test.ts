@@ -1,9 +1,7 @@
 /** The Topic changes under its streams: they end with a typed error, go on where told, or get more partitions. */
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { Kafka, logLevel } from "kafkajs";
 import type { SessionOptions } from "../../client/client.ts";
-import { startStore } from "../../local/embedded-store.ts";
 import type { Start } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
@@ -26,8 +24,7 @@ let admin: ReturnType<Kafka["admin"]>;
 
 beforeAll(async () => {
   bed = await Bed.open();
-  const store = await startStore({ directory: join(bed.folder, "store") });
-  bed.onClose(() => store.stop());
+  const store = await bed.store();
   server = await bed.server([], "--session-store", store.url);
   admin = new Kafka({ brokers: [...bed.brokers], logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
