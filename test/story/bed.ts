@@ -22,6 +22,7 @@ import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
+import type { FaultProxy } from "../faults/fault-proxy.ts";
 import type { Launch } from "../shipped.ts";
 import { readTopic } from "./read-topic.ts";
 import { StoryServer } from "./story-server.ts";
@@ -34,8 +35,8 @@ const DEPLOYMENT = "story";
 const NAMESPACE = "shop";
 
 export interface BedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
-  /** What servers and the operator connect to instead of Kafka's own address: a proxy before it. */
-  readonly through?: string;
+  /** What servers and the operator connect to instead of Kafka's own address. Whoever made it closes it. */
+  readonly through?: FaultProxy;
 }
 
 export class Bed {
@@ -66,11 +67,12 @@ export class Bed {
     this.#reconciler = new Reconciler(log, catalog);
   }
 
-  static async open(options: BedOptions = {}, started?: (kafka: EmbeddedKafka) => void) {
+  static async open({ through, ...options }: BedOptions = {}) {
     const folder = mkdtempSync(join(tmpdir(), "throughline-story-"));
-    const kafka = await startKafka({ ...options, directory: folder });
-    started?.(kafka);
-    const brokers = options.through ? [options.through] : kafka.brokers;
+    const settings = { ...options.settings, ...through?.advertised() };
+    const kafka = await startKafka({ ...options, settings, directory: folder });
+    if (through) through.target = Number(kafka.brokers[0]?.split(":")[1]);
+    const brokers = through ? [through.address] : kafka.brokers;
     const log = openKafkaLog({ brokers, clientId: "story" });
     return new Bed(
       folder,

@@ -29,9 +29,7 @@ beforeAll(async () => {
       if (readersFrozen) connection.fault({ kind: "freeze" });
     },
   });
-  bed = await Bed.open({ settings: proxy.advertised(), through: proxy.address }, (kafka) => {
-    proxy.target = Number(kafka.brokers[0]?.split(":")[1]);
-  });
+  bed = await Bed.open({ through: proxy });
 }, SLOW_MS);
 
 afterAll(async () => {

@@ -27,9 +27,7 @@ beforeAll(async () => {
       setImmediate(() => connection.reset());
     },
   });
-  bed = await Bed.open({ settings: proxy.advertised(), through: proxy.address }, (kafka) => {
-    proxy.target = Number(kafka.brokers[0]?.split(":")[1]);
-  });
+  bed = await Bed.open({ through: proxy });
 }, SLOW_MS);
 
 afterAll(async () => {
