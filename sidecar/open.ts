@@ -2,9 +2,10 @@
  * Opening a stream: checks everything that the client said before anything is read (P10), then resolves
  * the start to one position per partition.
  */
-import type { Log, OffsetSpec, Position, TopicInfo } from "../kafka/log.ts";
+import type { Log, LogLoss, OffsetSpec, Position, TopicInfo } from "../kafka/log.ts";
 import type {
   EventPosition,
+  Loss,
   Recovery,
   Start,
   SubscribeOpen,
@@ -22,8 +23,13 @@ const MAX_FRAME_BYTES = 64 << 20;
 const DEFAULT_HEARTBEAT_MS = 5000;
 export const RECOVERY_EARLIEST = 2;
 export const RECOVERY_LATEST = 3;
-/** LOSS_GONE. */
-const GONE = 3;
+/** What a lost position is called in the API. */
+export const LOSSES: Record<LogLoss["kind"], Loss> = {
+  "before-earliest": 1,
+  truncated: 2,
+  gone: 3,
+  "past-end": 4,
+};
 
 export interface OpenOptions {
   readonly credit: CreditBalance;
@@ -171,7 +177,7 @@ export async function afterRecreation(
   throw new Failure(
     "POSITION_LOST",
     `Topic "${topic.name}" was recreated after this position was stored.`,
-    { loss: GONE, earliest: await earliestOf(log, info) },
+    { loss: LOSSES.gone, earliest: await earliestOf(log, info) },
   );
 }
 

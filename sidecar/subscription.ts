@@ -16,6 +16,7 @@ import type { TopicUser } from "./dispatch/topic-dispatch.ts";
 import { Failure, toFailure } from "./failure.ts";
 import {
   earliestOf,
+  LOSSES,
   lookUpOne,
   type OpenOptions,
   RECOVERY_EARLIEST,
@@ -28,14 +29,6 @@ import { type StreamOptions, type StreamWire, SubscriberStream } from "./stream.
 import { resolveTopic } from "./topics.ts";
 
 const WRITE_BLOCKED = 2;
-
-/** What a lost position is called in the API. */
-const LOSSES: Record<LogLoss["kind"], Loss> = {
-  "before-earliest": 1,
-  truncated: 2,
-  gone: 3,
-  "past-end": 4,
-};
 
 /** Makes the session of a stream that is about to start. */
 export type SessionMaker = (owner: SessionOwner) => SessionOfStream;

@@ -3,10 +3,11 @@
  * told of them. Between a Subscription, which owns the stream, and a MemberHold, which talks to the store.
  */
 import type { Position } from "../../kafka/log.ts";
-import type { Ack, Loss, Opened } from "../../proto/gen/throughline/v1/throughline.ts";
+import type { Ack, Opened } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Cursor } from "../dispatch/cursor.ts";
 import type { Slice } from "../dispatch/partition-dispatch.ts";
 import { Failure } from "../failure.ts";
+import { LOSSES } from "../open.ts";
 import type { Clock } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { AckIntake } from "./ack-intake.ts";
@@ -15,9 +16,6 @@ import type { Arrival, MemberStream } from "./member-partitions.ts";
 import type { OpenedMember } from "./members.ts";
 import type { Holder } from "./session-store.ts";
 import { type SessionOfStream, type SessionOwner, supersededBy } from "./stream-session.ts";
-
-/** LOSS_GONE. */
-const GONE: Loss = 3;
 
 /** The oldest event of a partition that is not acknowledged. */
 interface Oldest {
@@ -68,7 +66,12 @@ export class MemberSession implements SessionOfStream, MemberStream {
   openedSent(): void {
     for (const [partition, from] of (this.#opened.recreatedFrom ?? []).entries()) {
       const value = {
-        ...{ partition, fromOffset: BigInt(from.offset), loss: GONE, token: this.#owner.token() },
+        ...{
+          partition,
+          fromOffset: BigInt(from.offset),
+          loss: LOSSES.gone,
+          token: this.#owner.token(),
+        },
         toOffset: BigInt(this.#positions[partition]?.offset ?? 0),
       } as const;
       this.#owner.send({ $case: "restarted", value });

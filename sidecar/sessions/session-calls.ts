@@ -11,7 +11,7 @@ import type {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure } from "../failure.ts";
-import { lookUp, resolveStart } from "../open.ts";
+import { LOSSES, lookUp, resolveStart } from "../open.ts";
 import type { ServerContext } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { resolveTopic, topicInfo } from "../topics.ts";
@@ -22,10 +22,6 @@ import { checkSessionName } from "./session-options.ts";
 import type { SessionKey, SessionStore, Unusable } from "./session-store.ts";
 import { readStored, type Sessions } from "./sessions.ts";
 
-/** LOSS_RETENTION. */
-const RETENTION = 1;
-/** LOSS_GONE. */
-const GONE = 3;
 const EXCLUSIVE = 1;
 const SHARED = 2;
 
@@ -64,7 +60,7 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
           "POSITION_LOST",
           "The topic was recreated after this position was saved.",
           {
-            loss: GONE,
+            loss: LOSSES.gone,
           },
         );
       }
@@ -134,7 +130,7 @@ async function refuseBeforeEarliest(
     "POSITION_LOST",
     `to.token: offset ${positions[lost]?.offset} of partition ${lost} was removed by retention; seek to ${earliest[lost]?.offset} or later.`,
     {
-      loss: RETENTION,
+      loss: LOSSES["before-earliest"],
       earliest: earliest.map(({ offset }, partition) => ({ partition, offset: BigInt(offset) })),
     },
   );
