@@ -27,6 +27,7 @@ import type {
   PublishStreamResponse,
 } from "../proto/gen/throughline/v1/throughline.ts";
 import { ThroughlineError, toPublishStreamError } from "./errors.ts";
+import { HEARTBEAT_MS, SILENCE_MS } from "./heartbeat.ts";
 
 export interface NamedPublisherOptions {
   readonly topic: string;
@@ -55,9 +56,6 @@ const MESSAGE_EVENTS = 1000;
 /** Sent and not answered. */
 const WINDOW_BYTES = 2 << 20;
 const EVENT_OVERHEAD_BYTES = 32;
-/** Without an answer or heartbeat for this long the server is taken for lost. */
-export const SILENCE_MS = 5000;
-export const HEARTBEAT_MS = 1000;
 const MAX_BACKOFF_MS = 2000;
 /** How long a server that we gave up may still open for us. */
 const LATE_OPEN_MS = 60_000;

@@ -19,13 +19,11 @@ import type {
   TokenStart,
 } from "../proto/gen/throughline/v1/throughline.ts";
 import { ThroughlineError, toThroughlineError } from "./errors.ts";
+import { HEARTBEAT_MS, SILENCE_MS } from "./heartbeat.ts";
 import { ClientSession, type SessionOptions } from "./session.ts";
 
 const DEFAULT_CREDIT_EVENTS = 10_000;
 const MAX_BACKOFF_MS = 2000;
-/** Without a frame or heartbeat for this long the server is taken for lost. */
-const SILENCE_MS = 5000;
-const HEARTBEAT_MS = 1000;
 /** How long a stream with a session waits until its server has saved it. */
 const LEAVE_MS = 1000;
 

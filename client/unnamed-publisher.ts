@@ -22,7 +22,8 @@ import type {
   PublishStreamResponse,
 } from "../proto/gen/throughline/v1/throughline.ts";
 import { lost, type ThroughlineError, toPublishError, toPublishStreamError } from "./errors.ts";
-import { bytesOf, type Dialled, HEARTBEAT_MS, SILENCE_MS } from "./named-publisher.ts";
+import { HEARTBEAT_MS, SILENCE_MS } from "./heartbeat.ts";
+import { bytesOf, type Dialled } from "./named-publisher.ts";
 
 export interface UnnamedPublisherOptions {
   readonly topic: string;
