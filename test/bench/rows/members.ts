@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ThroughlineClient } from "../../../client/client.ts";
 import type { TopicInfo } from "../../../kafka/log.ts";
 import { startStore } from "../../../local/embedded-store.ts";
-import type { Bed, BenchServer } from "../bed.ts";
+import { type Bed, type BenchServer, pause } from "../bed.ts";
 import { type Figure, quantile } from "../figures.ts";
 import type { Scale } from "./backlog.ts";
 
@@ -128,8 +128,4 @@ function measure(
       longest = Math.max(longest, atMs - (seen[i - 1]?.atMs ?? atMs));
     found[name === "before" ? name : `${name}${moved}`]?.push(longest);
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
