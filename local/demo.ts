@@ -81,7 +81,7 @@ try {
   // What breaks while all is being stopped is no failure of its own.
   if (!giveUp.signal.aborted) {
     view.show([]);
-    view.say(`The demo failed: ${(error as Error).stack}`);
+    view.say(`The demo failed: ${(error as Error).message}`);
     await throughline?.stop();
     process.exit(1);
   }
