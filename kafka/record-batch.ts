@@ -2,7 +2,7 @@
  * Writes record batches (message format v2): what the appender sends and the in-memory log stores.
  * Format: https://kafka.apache.org/documentation/#recordbatch
  */
-import { crc32c } from "@platformatic/kafka";
+import { crc32c } from "@node-rs/crc32";
 import type { NewRecord } from "./log.ts";
 
 const HEADER_BYTES = 61;
@@ -55,7 +55,7 @@ export function encodeBatch(records: readonly NewRecord[], identity: BatchIdenti
   out.writeInt32BE(identity.baseSequence, 53);
   out.writeInt32BE(records.length, 57);
   const batch = out.subarray(0, at);
-  batch.writeUInt32BE(crc32c(batch.subarray(21)) >>> 0, 17);
+  batch.writeUInt32BE(crc32c(batch.subarray(21)), 17);
   return batch;
 }
 

@@ -9,7 +9,7 @@
  *
  * Format: https://kafka.apache.org/documentation/#recordbatch
  */
-import { crc32c } from "@platformatic/kafka";
+import { crc32c } from "@node-rs/crc32";
 import { decompress } from "./compression.ts";
 import type { AbortedTransaction } from "./log.ts";
 

@@ -6,7 +6,7 @@
  * What is left out of the Kafka client is what this project does not call: its schema registries, and
  * the JSON schema compiler that checks its callers' options (our own code is the only caller).
  */
-import { copyFileSync, rmSync } from "node:fs";
+import { copyFileSync, cpSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
 
@@ -62,3 +62,5 @@ await build({
   logLevel: "warning",
 });
 copyFileSync(join(modules, "@platformatic/wasm-utils/dist/native.wasm"), join(dist, "native.wasm"));
+// Native code: checksums by the processor's own instruction.
+cpSync(join(modules, "@node-rs"), join(dist, "node_modules/@node-rs"), { recursive: true });

@@ -37,6 +37,8 @@ export class SegmentEncoder {
   readonly #allocated: (bytes: number) => void;
   #arena: Buffer;
   #view: DataView;
+  /** What is scanned, while it lies at the beginning of the arena. */
+  #source: Buffer | undefined;
   #out = 0;
   #starts = new Uint32Array(16384);
   #deltas = new Uint32Array(16384);
@@ -72,7 +74,7 @@ export class SegmentEncoder {
     this.#reserve(records.length * 2);
     records.copy(this.#arena, 0);
     const source = this.#arena.subarray(0, records.length);
-    // The cursor must name the arena itself, or copies within it would need a second buffer.
+    this.#source = source;
     this.#out = records.length;
     this.#segmentStart = this.#out;
     this.#count = 0;
@@ -161,11 +163,11 @@ export class SegmentEncoder {
     let at = start;
     if (keyLength >= 0) {
       a[at] = 0x0a;
-      at = putBytes(a, putVarint(a, at + 1, keyLength), buf, record.keyStart, keyLength);
+      at = this.#put(putVarint(a, at + 1, keyLength), buf, record.keyStart, keyLength);
     }
     if (valueLength >= 0) {
       a[at] = 0x12;
-      at = putBytes(a, putVarint(a, at + 1, valueLength), buf, record.valueStart, valueLength);
+      at = this.#put(putVarint(a, at + 1, valueLength), buf, record.valueStart, valueLength);
     }
     if (offset !== 0) {
       a[at] = 0x18;
@@ -181,11 +183,20 @@ export class SegmentEncoder {
     return at;
   }
 
+  /** Copies to `at`. @returns where that ends. */
+  #put(at: number, source: Buffer, start: number, length: number): number {
+    const a = this.#arena;
+    if (source !== this.#source) source.copy(a, at, start, start + length);
+    else if (length > 24) a.copyWithin(at, start, start + length);
+    else for (let i = 0; i < length; i++) a[at + i] = a[start + i] as number;
+    return at + length;
+  }
+
   /** A field of bytes. */
   #bytes(tag: number, source: Buffer, start: number, length: number): void {
     const a = this.#arena;
     a[this.#out] = tag;
-    this.#out = putBytes(a, putVarint(a, this.#out + 1, length), source, start, length);
+    this.#out = this.#put(putVarint(a, this.#out + 1, length), source, start, length);
   }
 
   readonly #header = (
@@ -293,6 +304,7 @@ export class SegmentEncoder {
     const grown = Buffer.allocUnsafeSlow(length * 2);
     this.#arena.copy(grown, 0, 0, this.#out);
     this.#arena = grown;
+    this.#source = undefined;
     this.#view = new DataView(grown.buffer, grown.byteOffset);
   }
 }
@@ -331,13 +343,6 @@ function putBigVarint(a: Buffer, at: number, value: number): number {
   let out = at;
   for (; rest >= 0x80000000; rest = Math.floor(rest / 128)) a[out++] = (rest % 128) | 128;
   return putVarint(a, out, rest);
-}
-
-function putBytes(a: Buffer, at: number, source: Buffer, start: number, length: number): number {
-  if (source.buffer !== a.buffer) source.copy(a, at, start, start + length);
-  else if (length > 24) a.copyWithin(at, start, start + length);
-  else for (let i = 0; i < length; i++) a[at + i] = a[start + i] as number;
-  return at + length;
 }
 
 function varintLength(value: number): number {
