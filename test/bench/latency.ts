@@ -45,19 +45,21 @@ async function measure(order: LatencyOrder): Promise<LatencyReport> {
   const stop = order.address
     ? await subscribe(client, order.topic, arrived)
     : await fetch(log, order.info, arrived);
-  const send = order.publish
-    ? (payload: Buffer) => client.publish(order.topic, [{ ...EVENT, payload }])
-    : (value: Buffer) => log.append(order.info, 0, { ...RECORD, value, timeMs: Date.now() });
+  const send: (payload: Buffer) => Promise<unknown> = order.publish
+    ? (payload) => client.publish(order.topic, [{ ...EVENT, payload }])
+    : (value) => log.append(order.info, 0, { ...RECORD, value, timeMs: Date.now() });
   const until = started + WARM_UP_MS + order.seconds * 1000;
   let due = performance.now();
+  let last: Promise<unknown> | undefined;
   while (performance.now() < until) {
     for (; due <= performance.now(); due += 1000 / order.perSecond) {
       const payload = Buffer.alloc(PAYLOAD_BYTES);
       payload.writeDoubleBE(performance.now(), 0);
-      void send(payload);
+      last = send(payload);
     }
     await new Promise((resolve) => setTimeout(resolve, Math.min(TICK_MS, 1000 / order.perSecond)));
   }
+  await last;
   await stop();
   client.close();
   await log.close();
