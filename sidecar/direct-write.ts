@@ -21,9 +21,18 @@ export interface WritableCall {
   write(frame: unknown, taken: () => void): unknown;
 }
 
-export function writerOf(call: WritableCall): WriteFrame {
+/** @param allocated hears of bytes that were copied. */
+export function writerOf(
+  call: WritableCall,
+  allocated: (bytes: number) => void = () => {},
+): WriteFrame {
   const stream = http2StreamOf(call);
-  if (stream === undefined) return (frame, taken) => void call.write(frame, taken);
+  if (stream === undefined) {
+    return (frame, taken) => {
+      allocated(frame.byteLength);
+      call.write(frame, taken);
+    };
+  }
   let begun = false;
   return (frame, taken) => {
     if (stream.destroyed || stream.writableEnded) return;
@@ -38,6 +47,7 @@ export function writerOf(call: WritableCall): WriteFrame {
     head[0] = 0;
     head.writeUInt32BE(frame.byteLength, 1);
     if (parts === undefined) {
+      allocated(head.length);
       frame.copy(head, HEAD_BYTES);
       stream.write(head, done);
       return;

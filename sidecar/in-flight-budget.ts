@@ -2,17 +2,13 @@
  * Bytes of frames that clients have not taken yet, over all streams of a server (P6). Each stream may
  * always have one small frame out; more comes from this budget.
  */
-import type { ShortLivedMemory } from "./short-lived-memory.ts";
-
 export class InFlightBudget {
   readonly #maxBytes: number;
-  readonly #memory: ShortLivedMemory | undefined;
   #used = 0;
   readonly #waiting = new Set<() => void>();
 
-  constructor(maxBytes: number, memory?: ShortLivedMemory) {
+  constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
-    this.#memory = memory;
   }
 
   get used(): number {
@@ -29,7 +25,6 @@ export class InFlightBudget {
 
   take(bytes: number): void {
     this.#used += bytes;
-    this.#memory?.allocated(bytes);
   }
 
   give(bytes: number): void {

@@ -12,6 +12,7 @@ import { CatchUpLoad } from "./dispatch/catch-up-load.ts";
 import { SegmentEncoder } from "./dispatch/encoder.ts";
 import { PLANNING_PACE } from "./dispatch/plan-catch-up.ts";
 import { RULES } from "./dispatch/rules.ts";
+import { SegmentMemory } from "./dispatch/segment-memory.ts";
 import { Dispatch } from "./dispatch/topic-dispatch.ts";
 import { Turns } from "./dispatch/turns.ts";
 import { openDoor } from "./door.ts";
@@ -86,7 +87,7 @@ export async function startServer(
   };
   const memory = new ShortLivedMemory(setTimer);
   const dispatch = makeDispatch(context, memory);
-  const budget = new InFlightBudget(limits.inFlightBytes, memory);
+  const budget = new InFlightBudget(limits.inFlightBytes);
   const mirror =
     store && limits.mirrorMs > 0
       ? new SessionMirror({
@@ -122,7 +123,7 @@ export async function startServer(
     if (statusPage) stopAll.unshift(() => statusPage.close());
     const door = await openDoor(
       context,
-      { dispatch, budget, sessions },
+      { dispatch, budget, sessions, allocated: (bytes) => memory.allocated(bytes) },
       {
         address: config.listen,
         tls: config.tls,
@@ -184,7 +185,9 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
   const dispatch: Dispatch = new Dispatch({
     log: context.log,
     clock: context.clock,
-    encoder: new SegmentEncoder((bytes) => memory.allocated(bytes)),
+    encoder: new SegmentEncoder(
+      new SegmentMemory({ allocated: (bytes) => memory.allocated(bytes) }),
+    ),
     rules: RULES,
     limits: dispatchLimits(limits),
     metrics,

@@ -299,7 +299,9 @@ export class SubscriberStream implements CursorOwner {
   }
 
   #send(cursor: Cursor, slice: Slice): void {
-    const frame = new BatchFrame(slice.segment.bytes, slice.ranges, slice.bytes, {
+    const { bytes, lease } = slice.segment;
+    lease.hold();
+    const frame = new BatchFrame(bytes, slice.ranges, slice.bytes, {
       partition: cursor.partition,
       maybeRedelivered: this.session?.maybeRedelivered(cursor, slice) ?? false,
       token: this.token(),
@@ -313,6 +315,7 @@ export class SubscriberStream implements CursorOwner {
     this.framesSent++;
     this.options.delivered(slice.count, slice.bytes);
     this.options.wire.write(frame, () => {
+      lease.release();
       this.#framesUnderWay--;
       this.framesTaken++;
       if (!this.#open) return;

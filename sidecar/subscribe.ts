@@ -36,6 +36,8 @@ export const subscribeMethod: MethodDefinition<SubscribeRequest, Frame> = {
 export interface SubscribeParts {
   readonly dispatch: Dispatch;
   readonly budget: InFlightBudget;
+  /** Hears of memory that a frame needs for itself. */
+  readonly allocated: (bytes: number) => void;
   /** Undefined without a session store. */
   readonly sessions: Sessions | undefined;
 }
@@ -170,7 +172,7 @@ function serve(server: ServerContext, parts: SubscribeParts, call: Call, closed:
         },
       },
       {
-        write: writerOf(call),
+        write: writerOf(call, parts.allocated),
         end: fail,
         spent: () => {
           finish();

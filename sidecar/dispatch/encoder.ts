@@ -15,6 +15,7 @@ import { isUtf8 } from "node:buffer";
 import type { Fetched } from "../../kafka/log.ts";
 import { forEachHeader, type RecordCursor, scan } from "../../kafka/scan.ts";
 import type { Segment } from "./segment.ts";
+import { SegmentMemory } from "./segment-memory.ts";
 
 const TWO_32 = 4294967296;
 /** A segment ends with the batch that makes it this large, so that most fit into one frame of 256 KiB. */
@@ -34,7 +35,7 @@ export type Encoded =
     };
 
 export class SegmentEncoder {
-  readonly #allocated: (bytes: number) => void;
+  readonly #memory: SegmentMemory;
   #arena: Buffer;
   #view: DataView;
   /** What is scanned, while it lies at the beginning of the arena. */
@@ -59,9 +60,8 @@ export class SegmentEncoder {
   #commitId = 0n;
   #commitTimeMs = 0n;
 
-  /** @param allocated hears of memory that lives as long as its segment. */
-  constructor(allocated: (bytes: number) => void = () => {}) {
-    this.#allocated = allocated;
+  constructor(memory = new SegmentMemory()) {
+    this.#memory = memory;
     this.#arena = Buffer.allocUnsafeSlow(3 << 20);
     this.#view = new DataView(this.#arena.buffer, this.#arena.byteOffset);
     this.#typeSource = this.#arena;
@@ -264,15 +264,15 @@ export class SegmentEncoder {
   }
 
   #close(next: number, epoch: number): void {
-    const bytes = Buffer.allocUnsafeSlow(this.#out - this.#segmentStart);
-    this.#allocated(bytes.length);
+    const lease = this.#memory.take(this.#out - this.#segmentStart);
+    const bytes = lease.memory.subarray(0, this.#out - this.#segmentStart);
     this.#arena.copy(bytes, 0, this.#segmentStart, this.#out);
     this.#starts[this.#count] = bytes.length;
     this.#segments.push({
       from: this.#from,
       next,
       epoch,
-      bytes,
+      ...{ bytes, lease },
       count: this.#count,
       starts: this.#starts.slice(0, this.#count + 1),
       deltas: this.#deltas.slice(0, this.#count),

@@ -7,11 +7,15 @@
  * - S2 All of it has one leader epoch, so a token cut anywhere in it carries the epoch of the last batch
  *   before it.
  */
+import type { Lease } from "./segment-memory.ts";
+
 export interface Segment {
   readonly from: number;
   readonly next: number;
   readonly epoch: number;
   readonly bytes: Buffer;
+  /** Of the memory that `bytes` lies in: held as long as they are read. */
+  readonly lease: Lease;
   readonly count: number;
   /** Where event i begins in `bytes`; count + 1 entries, the last is the end. */
   readonly starts: Uint32Array;
@@ -22,7 +26,7 @@ export interface Segment {
 
 /** What a segment costs in memory. */
 export function sizeOf(segment: Segment): number {
-  return segment.bytes.length + segment.starts.byteLength + segment.deltas.byteLength + 200;
+  return segment.lease.memory.length + segment.starts.byteLength + segment.deltas.byteLength + 200;
 }
 
 /** Index of the first event with an offset of at least `offset`; `count` when there is none. */

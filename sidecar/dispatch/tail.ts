@@ -42,6 +42,7 @@ export class Tail {
       throw new Error(`segment begins at ${segment.from}, the tail ends at ${this.#next}`);
     }
     this.#segments.push(segment);
+    segment.lease.hold();
     this.#next = segment.next;
     this.#bytes += sizeOf(segment);
   }
@@ -58,6 +59,7 @@ export class Tail {
   dropOldest(): number {
     const segment = this.#segments.shift();
     if (segment === undefined) return 0;
+    segment.lease.release();
     this.#from = segment.next;
     this.#fromEpoch = segment.epoch;
     const freed = sizeOf(segment);

@@ -9,7 +9,7 @@
  */
 import type { DispatchClock } from "./dispatch-host.ts";
 
-const PAUSE_MS = 5;
+const PAUSE_MS = 10;
 const MOST_TURNS_BOUGHT = 8;
 /** How long after the last event for a live client the pauses go on. */
 const LIVE_MS = 100;

@@ -2,6 +2,7 @@
 import { expect, test } from "@jest/globals";
 import { Cursor, type CursorOwner } from "../../sidecar/dispatch/cursor.ts";
 import type { Segment } from "../../sidecar/dispatch/segment.ts";
+import { Lease } from "../../sidecar/dispatch/segment-memory.ts";
 import { type AckMode, Acks } from "../../sidecar/sessions/acks.ts";
 
 const EVENT_BYTES = 10;
@@ -9,9 +10,10 @@ const EVENT_BYTES = 10;
 /** Events at these offsets, ten bytes each. */
 function segment(offsets: readonly number[], epoch = 0): Segment {
   const base = offsets[0] as number;
+  const bytes = Buffer.alloc(offsets.length * EVENT_BYTES);
   return {
+    ...{ bytes, lease: new Lease(bytes) },
     ...{ from: base, next: (offsets.at(-1) as number) + 1, epoch, base, count: offsets.length },
-    bytes: Buffer.alloc(offsets.length * EVENT_BYTES),
     starts: Uint32Array.from({ length: offsets.length + 1 }, (_, i) => i * EVENT_BYTES),
     deltas: Uint32Array.from(offsets, (offset) => offset - base),
   };

@@ -4,8 +4,9 @@
  */
 import { expect, test } from "@jest/globals";
 import { type DispatchRules, RULES } from "../../sidecar/dispatch/rules.ts";
+import { type Lease, SegmentMemory } from "../../sidecar/dispatch/segment-memory.ts";
 import type { Tail } from "../../sidecar/dispatch/tail.ts";
-import { type Counts, Harm, World } from "./world.ts";
+import { type Counts, Harm, MEMORY_STEP_BYTES, World } from "./world.ts";
 
 const FIRST_SEED = Number(process.env["SEED"] ?? 1);
 const BATCHES = 30;
@@ -14,12 +15,17 @@ function zero(): Counts {
   return { delivered: 0, catchUps: 0, shared: 0, merges: 0, demotions: 0, queued: 0, takeovers: 0 };
 }
 
-async function harmOf(rules: DispatchRules, seeds: number): Promise<string> {
+async function harmOf(
+  rules: DispatchRules,
+  seeds: number,
+  memory?: () => SegmentMemory,
+): Promise<string> {
   for (let seed = FIRST_SEED; seed < FIRST_SEED + seeds; seed++) {
     try {
-      await new World(seed, rules, zero()).run(BATCHES);
+      await new World(seed, rules, zero(), memory).run(BATCHES);
     } catch (error) {
-      if (error instanceof Harm) return error.message;
+      // What is written over is no frame any more.
+      if (error instanceof Harm || memory !== undefined) return (error as Error).message;
       throw error;
     }
   }
@@ -59,4 +65,26 @@ test("a demotion that does not happen is found as a gap", async () => {
 
 test("a position that is not the client's own is found as a repeat", async () => {
   expect(await harmOf({ ...RULES, firstWanted: () => 0 }, 200)).toMatch(/^repeat/);
+});
+
+/** Lets memory go with the first of its holders. */
+class Careless extends SegmentMemory {
+  override take(bytes: number): Lease {
+    const lease = super.take(bytes);
+    let holders = 0;
+    const { hold, release } = lease;
+    lease.hold = () => {
+      if (holders++ === 0) hold.call(lease);
+    };
+    lease.release = () => {
+      if (holders > 0) release.call(lease);
+      holders = 0;
+    };
+    return lease;
+  }
+}
+
+test("memory of a segment that is used again before its frames are taken is found", async () => {
+  const careless = (): SegmentMemory => new Careless({ stepBytes: MEMORY_STEP_BYTES });
+  expect(await harmOf(RULES, 200, careless)).toMatch(/^(gap|repeat|.*bytes)/);
 });

@@ -15,6 +15,7 @@ import type { DispatchHost } from "../../sidecar/dispatch/dispatch-host.ts";
 import { SegmentEncoder } from "../../sidecar/dispatch/encoder.ts";
 import type { PlanningPace } from "../../sidecar/dispatch/plan-catch-up.ts";
 import type { DispatchRules } from "../../sidecar/dispatch/rules.ts";
+import { SegmentMemory } from "../../sidecar/dispatch/segment-memory.ts";
 import { Dispatch } from "../../sidecar/dispatch/topic-dispatch.ts";
 import { Turns } from "../../sidecar/dispatch/turns.ts";
 import type { Frame } from "../../sidecar/frame.ts";
@@ -53,6 +54,8 @@ class Client {
 }
 
 const PAYLOAD_BYTES = 40;
+/** So small that nearly every segment's memory is used again. */
+export const MEMORY_STEP_BYTES = 64;
 /** An interleaving lasts some hundred milliseconds. */
 const PACE: PlanningPace = { youngMs: 10, soonMs: 20, againMs: 5, busyBytesPerSecond: 20_000 };
 
@@ -68,7 +71,13 @@ export class World {
   readonly #clients: Client[];
   #harm: Harm | undefined;
 
-  constructor(seed: number, rules: DispatchRules, counts: Counts) {
+  /** @param memory makes that of a server's segments. */
+  constructor(
+    seed: number,
+    rules: DispatchRules,
+    counts: Counts,
+    memory = (): SegmentMemory => new SegmentMemory({ stepBytes: MEMORY_STEP_BYTES }),
+  ) {
     this.counts = counts;
     this.#random = new Random(seed);
     this.#clock = new VirtualClock(this.#random);
@@ -82,7 +91,7 @@ export class World {
     });
     this.#topic = this.#log.createTopicNow("shop.orders", 1);
     this.#identity = { deploymentId: "sim", topic: "shop/orders", topicId: this.#topic.id };
-    this.#servers = [this.#server(rules), this.#server(rules)];
+    this.#servers = [this.#server(rules, memory()), this.#server(rules, memory())];
     this.#clients = Array.from({ length: this.#random.int(2, 6) }, () => new Client());
   }
 
@@ -171,14 +180,15 @@ export class World {
 
   /** The client takes a frame after a while; a killed one never does. */
   #receive(client: Client, stream: SubscriberStream, frame: Frame, taken: () => void): void {
-    const bytes = Buffer.alloc(frame.byteLength);
-    frame.copy(bytes, 0);
     const now = this.#clock.now();
     // A connection keeps the order of its frames.
     client.busyUntil =
       Math.max(client.busyUntil + 0.001, client.stalledUntil, now) + this.#random.int(0, 4);
     this.#clock.setTimer(client.busyUntil - now, () => {
       if (client.stream !== stream) return;
+      // The transport reads a frame's memory until it has taken it.
+      const bytes = Buffer.alloc(frame.byteLength);
+      frame.copy(bytes, 0);
       this.#judge(client, bytes);
       taken();
     });
@@ -244,12 +254,12 @@ export class World {
     this.#harm ??= new Harm(what);
   }
 
-  #server(rules: DispatchRules): Server {
+  #server(rules: DispatchRules, memory: SegmentMemory): Server {
     const count = this.counts;
     const host: DispatchHost = {
       log: this.#log,
       clock: this.#clock,
-      encoder: new SegmentEncoder(),
+      encoder: new SegmentEncoder(memory),
       rules,
       budget: new CatchUpBudget(3),
       turns: new Turns(this.#clock, 1000, (begin) => void this.#clock.setTimer(0, begin)),
