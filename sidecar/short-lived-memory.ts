@@ -1,11 +1,11 @@
 /**
- * Frames and segments are large buffers that die young. V8 frees such a buffer with its small object, in
- * a minor collection; but their bytes count towards the next full one, which costs ten times as much,
- * and comes first when few small objects are made beside many large buffers. So a minor collection is
- * asked for whenever so many bytes were allocated: a backlog then costs a third of the CPU time. What
- * lives longer (tails, frames that wait) is freed by full collections alone: one is asked for whenever
- * so many bytes are there beyond what the last one left, so that what is dead stays bounded (P6), and one
- * when it is calm after a burst.
+ * Frames that are copied, and segments whose memory is new (segment-memory.ts), are large buffers that
+ * mostly die young. V8 frees such a buffer with its small object, in a minor collection; but its bytes
+ * count towards the next full one, which costs ten times as much, and comes first when few small objects
+ * are made beside many large buffers. So a minor collection is asked for whenever so many bytes were
+ * allocated. What lives longer (tails, frames that wait) is freed by full collections alone: one is asked
+ * for whenever so many bytes are there beyond what the last one left, so that what is dead stays bounded
+ * (P6), and one when it is calm after a burst.
  */
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
