@@ -59,6 +59,7 @@ test("each room imports only what it may", () => {
 /** Who may import a package at run time; its types may be named anywhere in a room that may. */
 const DRIVERS: Record<string, RegExp> = {
   "@platformatic/kafka": /^kafka\//,
+  "@node-rs/crc32": /^kafka\//,
   "@grpc/grpc-js": /^(sidecar|client|tools)\//,
   "@bufbuild/protobuf": /^sidecar\/descriptors\.ts$/,
   pino: /^\w+\/logger\.ts$/,
