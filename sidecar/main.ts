@@ -9,8 +9,8 @@
  */
 import { setLogger } from "@grpc/grpc-js";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { makeLogger } from "../process/logger.ts";
 import { type Config, readConfig } from "./config.ts";
-import { makeLogger } from "./logger.ts";
 import { STEADY_CLOCK, startServer } from "./server.ts";
 import { openRedisStore } from "./sessions/redis-store.ts";
 

@@ -7,6 +7,7 @@
  * - Each partition's read is judged alone: one that answers says nothing of the others.
  * - A pod door moves nobody but for drain, and stays ready: its app has no other server.
  */
+import type { Readiness } from "../process/status-page.ts";
 import type { MovingReason } from "../proto/gen/throughline/v1/throughline.ts";
 import type { LiveRead, ReadsWatch } from "./dispatch/dispatch-host.ts";
 import type { Clock } from "./server-context.ts";
@@ -21,12 +22,6 @@ export interface Reliability extends ReadsWatch {
    * not end them by itself.
    */
   onMoving(listener: MovingListener): () => void;
-}
-
-export interface Readiness {
-  readonly ready: boolean;
-  /** For people: why not, or "ready". */
-  readonly why: string;
 }
 
 export interface ReliabilityOptions {

@@ -5,6 +5,7 @@
 
 import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
+import { openStatusPage } from "../process/status-page.ts";
 import { CatalogFollower } from "./catalog-follower.ts";
 import type { Config } from "./config.ts";
 import { CatchUpBudget } from "./dispatch/catch-up-budget.ts";
@@ -28,7 +29,6 @@ import { sessionFigures } from "./sessions/session-figures.ts";
 import type { SessionStore } from "./sessions/session-store.ts";
 import { Sessions } from "./sessions/sessions.ts";
 import { ShortLivedMemory } from "./short-lived-memory.ts";
-import { openStatusPage } from "./status-page.ts";
 
 export interface RunningServer {
   /** Where clients connect: with the port that was given when 0 was asked for. */

@@ -2,13 +2,13 @@ import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type { Logger } from "pino";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
+import { makeLogger } from "../../process/logger.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import {
   CatalogFollower,
   catalogTopicName,
   readCatalogRecord,
 } from "../../sidecar/catalog-follower.ts";
-import { makeLogger } from "../../sidecar/logger.ts";
 import { damageBatchAt } from "../kafka/damaged-log.ts";
 
 const NAME = catalogTopicName("local");

@@ -14,7 +14,7 @@ const machine = {
 const REQUIRED = ["--kafka", "k1:9092,k2:9092", "--deployment-id", "local", "--namespace", "shop"];
 
 function parse(args: string[], environment: Record<string, string> = {}) {
-  return parseConfig(args, environment, machine);
+  return parseConfig({ args, environment, ...machine });
 }
 
 function configOf(args: string[], environment: Record<string, string> = {}) {

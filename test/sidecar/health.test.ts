@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { credentials, Server, ServerCredentials, status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { openStatusPage } from "../../process/status-page.ts";
 import { type HealthCheckResponse, HealthClient } from "../../proto/gen/grpc/health/v1/health.ts";
 import { healthService } from "../../sidecar/health.ts";
-import { openStatusPage } from "../../sidecar/status-page.ts";
 
 const SERVING = 1;
 const NOT_SERVING = 2;

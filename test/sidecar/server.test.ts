@@ -12,6 +12,7 @@ import {
 } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { MemoryLog } from "../../kafka/memory-log.ts";
+import { makeLogger } from "../../process/logger.ts";
 import { HealthClient } from "../../proto/gen/grpc/health/v1/health.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import {
@@ -26,7 +27,6 @@ import { catalogTopicName } from "../../sidecar/catalog-follower.ts";
 import type { Config } from "../../sidecar/config.ts";
 import { ERROR_TRAILER } from "../../sidecar/failure.ts";
 import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
-import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 
 const CONFIG: Config = {

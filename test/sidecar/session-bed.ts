@@ -4,6 +4,7 @@ import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
+import { makeLogger } from "../../process/logger.ts";
 import {
   ErrorInfo,
   type SessionOpen,
@@ -15,7 +16,6 @@ import {
 import type { Config } from "../../sidecar/config.ts";
 import { ERROR_TRAILER } from "../../sidecar/failure.ts";
 import { DEFAULT_LIMITS, type Limits } from "../../sidecar/limits.ts";
-import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 import { MemoryStore, type MemoryStoreOptions } from "../../sidecar/sessions/memory-store.ts";
 

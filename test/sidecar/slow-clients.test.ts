@@ -5,13 +5,13 @@ import { ThroughlineClient } from "../../client/client.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
+import { makeLogger } from "../../process/logger.ts";
 import {
   type SubscribeResponse,
   ThroughlineServiceClient,
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Config } from "../../sidecar/config.ts";
 import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
-import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 
 const EVENTS = 3000;

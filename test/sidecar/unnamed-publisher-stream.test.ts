@@ -4,11 +4,11 @@ import { ThroughlineClient } from "../../client/client.ts";
 import type { TopicInfo } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
+import { makeLogger } from "../../process/logger.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import { catalogTopicName } from "../../sidecar/catalog-follower.ts";
 import type { Config } from "../../sidecar/config.ts";
 import { DEFAULT_LIMITS, type Limits } from "../../sidecar/limits.ts";
-import { makeLogger } from "../../sidecar/logger.ts";
 import { type RunningServer, startServer } from "../../sidecar/server.ts";
 import { PublisherStream } from "./publisher-stream.ts";
 

@@ -1,7 +1,12 @@
-/** Plain HTTP for probes and Prometheus: /livez, /readyz, /metrics. It knows nothing of Topics. */
+/** Plain HTTP for probes and Prometheus: /livez, /readyz, /metrics. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Readiness } from "./reliability.ts";
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** For people: why not, or "ready". */
+  readonly why: string;
+}
 
 export interface StatusSource {
   readiness(): Readiness;
