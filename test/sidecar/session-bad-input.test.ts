@@ -74,6 +74,75 @@ test("a seek to where the log does not reach back any more: POSITION_LOST, and n
   expect(await seek(at(tokenAt(3)))).toBeUndefined();
 });
 
+test.each([
+  ["no preset", 0],
+  ["the preset fail", 1],
+] as const)(
+  "an open with a token that retention has passed, %s: POSITION_LOST, and nothing moved",
+  async (_what, recovery) => {
+    bed.log.retainFrom("shop.orders", 0, 3);
+    const { generation, token } = await get();
+    const start = at(tokenAt(2));
+    const other = bed.stream("B", { instance: "two" }, { start, recovery });
+    expect(await other.failure()).toMatchObject({
+      ...{ name: "POSITION_LOST", loss: 1, token: tokenAt(2) },
+      message: expect.stringContaining("open.start.token: "),
+      earliest: [{ partition: 0, offset: 3n }],
+    });
+    expect(await get()).toMatchObject({ generation, token, held: true, instance: "one" });
+    await holder.next("heartbeat");
+    const there = bed.stream("B", { instance: "two" }, { start: at(tokenAt(3)), recovery });
+    await there.got(2);
+  },
+);
+
+test.each([
+  ["earliest", 2, ["3", "4"]],
+  ["latest", 3, []],
+] as const)(
+  "an open with a token that retention has passed, recovery %s: goes on, after a notice",
+  async (_what, recovery, events) => {
+    bed.log.retainFrom("shop.orders", 0, 3);
+    const other = bed.stream("B", { instance: "two" }, { start: at(tokenAt(2)), recovery });
+    expect(await other.next("restarted")).toMatchObject({ fromOffset: 2n, loss: 1 });
+    await bed.publish(1);
+    await other.got(events.length + 1);
+    expect(other.events.map((event) => event.replace("?", ""))).toEqual([...events, "5"]);
+  },
+);
+
+test.each<[string, () => () => void]>([
+  [
+    "refuses",
+    () => {
+      bed.log.fail("down");
+      return () => bed.log.heal();
+    },
+  ],
+  [
+    "does not answer",
+    () => {
+      let answer = (): void => {};
+      bed.lookUps = new Promise((resolve) => {
+        answer = resolve;
+      });
+      return answer;
+    },
+  ],
+])(
+  "a token that retention has passed opens while Kafka %s, and its loss is told later",
+  async (_what, fail) => {
+    holder.ack(4);
+    await holder.leave();
+    bed.log.retainFrom("shop.orders", 0, 3);
+    const heal = fail();
+    const other = bed.stream("B", { instance: "two" }, { start: at(tokenAt(2)) });
+    await other.next("opened");
+    heal();
+    expect(await other.failure()).toMatchObject({ name: "POSITION_LOST", loss: 1 });
+  },
+);
+
 test.each<[string, () => Start | undefined, string]>([
   ["nowhere", () => undefined, "to: "],
   [

@@ -473,7 +473,9 @@ export interface Credit {
  * A named session of one topic.
  *
  * Exclusive: the newest stream that opens it holds it; an older one ends with Superseded and cannot move its
- * position any more (P5).
+ * position any more (P5). A start is used by the first stream of a new session only, but a token moves the
+ * session to it, also backward. Under RECOVERY_FAIL a token that retention has passed is refused with
+ * POSITION_LOST before that: the session stays where it is, with whom it is.
  *
  * Shared: every stream that opens it is a member, on whatever servers, and the members split the topic's
  * partitions; with more members than partitions some wait without. Assigned says what a stream has, Revoked
