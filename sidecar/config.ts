@@ -6,6 +6,7 @@
  */
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
+import { unusable } from "./certificates.ts";
 import {
   contradictions,
   LIMIT_NAMES,
@@ -198,11 +199,7 @@ export function parseConfig(
     listen,
     healthListen,
     shape: oneOf("shape", ["gateway", "pod"]) as Shape,
-    tls: tlsPair(
-      together(["tls-cert-file", "tls-key-file"]),
-      file("tls-cert-file"),
-      file("tls-key-file"),
-    ),
+    tls: doorTls(),
     kafka: { brokers, tls: kafkaTls(), sasl: kafkaSasl() },
     sessionStore: sessionStoreConfig(
       {
@@ -232,6 +229,17 @@ export function parseConfig(
     limits: limits(given, errors),
   };
   return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
+
+  function doorTls(): Config["tls"] {
+    const pair = tlsPair(
+      together(["tls-cert-file", "tls-key-file"]),
+      file("tls-cert-file"),
+      file("tls-key-file"),
+    );
+    const why = pair && unusable(pair, "--tls-cert-file", "--tls-key-file");
+    if (why) errors.push(why);
+    return pair;
+  }
 
   function kafkaTls(): KafkaConfig["tls"] {
     const wanted = oneOf("kafka-tls", ["true", "false"]) === "true";

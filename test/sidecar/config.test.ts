@@ -109,6 +109,12 @@ test("secrets come from files, without the newline at their end", () => {
   });
 });
 
+test("a certificate that the door could not use is refused at the start, by its flag", () => {
+  expect(errorsOf([...REQUIRED, "--tls-cert-file", "cert", "--tls-key-file", "key"])).toEqual([
+    expect.stringMatching(/^--tls-cert-file: is no certificate in PEM/),
+  ]);
+});
+
 test("TLS to Kafka can be wanted without files", () => {
   expect(configOf(["--kafka-tls", "true"]).kafka.tls).toEqual({});
 });
