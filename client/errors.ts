@@ -26,10 +26,16 @@ const UNSENT = "No connection established";
 /** How gRPC refuses a message, ours or the server's, before any handler sees it. */
 const TOO_LARGE = "larger than max";
 
+/** How Node says that it does not accept the server's certificate. */
+const CERTIFICATE = /certificate|altnames/;
+const CERTIFICATE_ADVICE =
+  " Of the server's certificate: renew it if it has expired, connect by a host that it names, and trust its authority with `tls.ca`.";
+
 export function toThroughlineError(error: ServiceError): ThroughlineError {
   // grpc-js says of a server that wants TLS, and of a client that does, no more than that it failed.
   const advice =
-    "Try another address; check that it is a server's, and that both sides use TLS or neither does.";
+    "Try another address; check that it is a server's, and that both sides use TLS or neither does." +
+    (CERTIFICATE.test(error.details) ? CERTIFICATE_ADVICE : "");
   return answered(error) ?? broken(error, "UNREACHABLE", advice);
 }
 

@@ -4,6 +4,8 @@
  *
  * Secrets come from files, so that they are in no process list and no environment.
  */
+import { unusable } from "./certificates.ts";
+
 export interface Setting {
   /** What a value looks like, for people. */
   readonly value: string;
@@ -153,7 +155,11 @@ export class SettingReader<Name extends string> {
   certificate(cert: Name, key: Name): CertificatePair | undefined {
     const whole = this.together([cert, key]);
     const files = { cert: this.file(cert), key: this.file(key) };
-    return whole && files.cert && files.key ? { cert: files.cert, key: files.key } : undefined;
+    if (!whole || !files.cert || !files.key) return undefined;
+    const pair = { cert: files.cert, key: files.key };
+    const why = unusable(pair, `--${cert}`, `--${key}`);
+    if (why) this.errors.push(why);
+    return pair;
   }
 
   address(name: Name, text: string, minPort = 0): Address {

@@ -9,6 +9,7 @@
  */
 import { setLogger } from "@grpc/grpc-js";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { outOfDate } from "../process/certificates.ts";
 import { makeLogger } from "../process/logger.ts";
 import { type Config, readConfig } from "./config.ts";
 import { STEADY_CLOCK, startServer } from "./server.ts";
@@ -39,6 +40,11 @@ async function run(config: Config): Promise<void> {
     process.exit(2);
   });
   const { brokers, tls, sasl } = config.kafka;
+  for (const [flag, cert] of [
+    ["--tls-cert-file", config.tls?.cert],
+    ["--kafka-tls-cert-file", tls?.cert],
+  ] as const)
+    for (const warning of cert ? outOfDate(cert, flag, Date.now()) : []) logger.warn(warning);
   const log = openKafkaLog({
     brokers,
     clientId: `throughline-${config.serverName}`,

@@ -1,10 +1,19 @@
 /** A certificate for this machine's loopback, for tests of TLS. */
-import { generate } from "selfsigned";
+import { generate, type SubjectAltNameEntry } from "selfsigned";
 
-/** Certificate and private key (PKCS 8) in PEM; the certificate is its own authority. */
+const LOOPBACK: readonly SubjectAltNameEntry[] = [
+  { type: 2, value: "localhost" },
+  { type: 7, ip: "127.0.0.1" },
+];
+
+/**
+ * Certificate and private key (PKCS 8) in PEM; the certificate is its own authority.
+ * @param altNames what it is good for.
+ */
 export async function loopbackCertificate(
   notBeforeDate?: Date,
   notAfterDate?: Date,
+  altNames = LOOPBACK,
 ): Promise<{ cert: string; key: string }> {
   const made = await generate([{ name: "commonName", value: "localhost" }], {
     keySize: 2048,
@@ -13,13 +22,7 @@ export async function loopbackCertificate(
     ...(notAfterDate && { notAfterDate }),
     extensions: [
       { name: "basicConstraints", cA: true, critical: true },
-      {
-        name: "subjectAltName",
-        altNames: [
-          { type: 2, value: "localhost" },
-          { type: 7, ip: "127.0.0.1" },
-        ],
-      },
+      { name: "subjectAltName", altNames: [...altNames] },
     ],
   });
   return { cert: made.cert, key: made.private };

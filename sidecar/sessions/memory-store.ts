@@ -55,6 +55,8 @@ interface Live {
   readonly fence: Fence;
   readonly topicId: string;
   readonly position: Buffer | undefined;
+  /** T7: of a claim that moved it. */
+  readonly before?: { readonly position: Buffer | undefined } | undefined;
   readonly holder: Holder;
   readonly held: boolean;
   readonly unclean: boolean;
@@ -97,25 +99,35 @@ export class MemoryStore implements SessionStore {
         seeks: (live?.fence.seeks ?? 0) + (isAnew ? 1 : 0),
       };
       const unclean = live?.held === true;
+      const { reposition } = claim;
+      const position = live && (this.#isAgain(live, claim) ? stood(live) : live.position);
       this.#set(key, {
         kind: "live",
         fence,
         topicId: claim.topicId,
-        position: claim.reposition ?? live?.position,
+        position: reposition ?? live?.position,
+        before: reposition && { position },
         holder: claim.holder,
         held: true,
         unclean,
         sequence: -1,
         changedMs: this.#now(),
       });
-      return { kind: "claimed", fence, position: live?.position, unclean };
+      return { kind: "claimed", fence, position, unclean };
     });
+  }
+
+  /** T7. */
+  #isAgain(live: Live, { holder, reposition }: Claim): boolean {
+    const isSame = this.#rules.isSameInstance(holder, live.holder);
+    return isSame && reposition !== undefined && live.position?.equals(reposition) === true;
   }
 
   /** Why the session stays as it is; also the answer to a claim that is sent again. */
   #refusal(live: Live, claim: Claim): ClaimOutcome | undefined {
     const { fence, holder, position, topicId, unclean } = live;
-    if (fence.claimId === claim.claimId) return { kind: "claimed", fence, position, unclean };
+    if (fence.claimId === claim.claimId)
+      return { kind: "claimed", fence, position: stood(live), unclean };
     const isSame = this.#rules.isSameInstance(claim.holder, holder);
     if (isSame && this.#rules.isLate(claim.holder, holder))
       return { kind: "late", attempt: holder.attempt };
@@ -237,7 +249,7 @@ export class MemoryStore implements SessionStore {
       }
       if (stored?.kind !== "live") return { kind: "none" };
       const fence = { ...stored.fence, seeks: stored.fence.seeks + 1 };
-      this.#set(key, { ...stored, topicId, position, fence });
+      this.#set(key, { ...stored, topicId, position, fence, before: undefined });
       return { kind: "sought" };
     });
   }
@@ -301,6 +313,11 @@ export class MemoryStore implements SessionStore {
 
 function nameOf({ deploymentId, caller, topic, session }: SessionKey): string {
   return JSON.stringify([deploymentId, caller, topic, session]);
+}
+
+/** T7. */
+function stood({ before, sequence, position }: Live): Buffer | undefined {
+  return before && sequence < 0 ? before.position : position;
 }
 
 /** T6. */

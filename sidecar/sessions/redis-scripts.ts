@@ -3,9 +3,10 @@
  * the contract tests hold the two together. Neighbour: redis-store.ts sends them and reads the answers.
  *
  * A record is a hash: `format`, `generation`, `claim`, `seeks`, then of a live session `topic`, `position`
- * (absent at first), `instance`, `attempt`, `server`, `held`, `unclean`, `sequence`, `changed`; of a
- * forgotten one `forgotten`; of a shared one what member-scripts.ts says. Numbers are decimal text; Lua's are doubles, so each stays below 2^53 and is
- * written with %.0f, never in the short form that drops digits.
+ * (absent at first), `instance`, `attempt`, `server`, `held`, `unclean`, `sequence`, `changed`, and `before`
+ * where its claim moved it (T7; empty: it was new); of a forgotten one `forgotten`; of a shared one what
+ * member-scripts.ts says. Numbers are decimal text; Lua's are doubles, so each stays below 2^53 and is written
+ * with %.0f, never in the short form that drops digits.
  */
 import { createHash } from "node:crypto";
 import { COMPARE, memberSteps } from "./member-scripts.ts";
@@ -64,6 +65,11 @@ end
 `;
 
 const CLAIM = `
+-- T7. False: nowhere.
+local function stood()
+  if r.before and tonumber(r.sequence) < 0 then return r.before ~= '' and r.before end
+  return r.position or false
+end
 local claim, topic, instance, attempt, server = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local moves, to, detached = ARGV[6], ARGV[7], ARGV[8]
 -- T6.
@@ -72,11 +78,12 @@ if not r and ARGV[9] ~= '' then
   live = true
 end
 if live and r.mode then return {'other-mode'} end
+local same = false
 if live then
   if r.claim == claim then
-    return {'claimed', r.generation, r.claim, r.seeks, r.position or false, r.unclean}
+    return {'claimed', r.generation, r.claim, r.seeks, stood(), r.unclean}
   end
-  local same = instance ~= '' and r.instance == instance
+  same = instance ~= '' and r.instance == instance
   if same and tonumber(attempt) < tonumber(r.attempt) then return {'late', r.attempt} end
   -- A generation is the time of its claim, or later.
   if detached ~= '' and not same and tonumber(r.generation) >= now - tonumber(detached) then
@@ -86,6 +93,8 @@ if live then
 end
 local generation = above(r and tonumber(r.generation))
 local before = live and r.position or false
+-- T7.
+if same and moves == '1' and to == before then before = stood() end
 local seeks = live and r.seeks or '0'
 -- T5.
 if live and r.topic ~= topic then seeks = exact(tonumber(seeks) + 1) end
@@ -98,6 +107,8 @@ redis.call('HSET', key, 'format', '${FORMAT}', 'generation', generation, 'claim'
   'unclean', unclean, 'sequence', '-1', 'changed', exact(now))
 local position = moves == '1' and to or before
 if position then redis.call('HSET', key, 'position', position) end
+if moves == '1' then redis.call('HSET', key, 'before', before or '')
+else redis.call('HDEL', key, 'before') end
 return {'claimed', generation, claim, seeks, before, unclean}
 `;
 
@@ -146,6 +157,7 @@ redis.call('HSET', key, 'topic', ARGV[1])
 -- A token cannot be read here.
 if not ours then
   redis.call('HSET', key, 'position', ARGV[2])
+  redis.call('HDEL', key, 'before')
 else
   for i, s in ipairs(shares) do
     s.offset, s.epoch = ARGV[1 + 2 * i] or '0', ARGV[2 + 2 * i] or '-1'

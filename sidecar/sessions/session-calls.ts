@@ -1,5 +1,5 @@
 /** GetSession, SeekSession and ForgetSession: what may be asked of a session without a stream. */
-import type { Log, Position, TopicInfo } from "../../kafka/log.ts";
+import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type {
   ForgetSessionRequest,
   ForgetSessionResponse,
@@ -11,11 +11,12 @@ import type {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure } from "../failure.ts";
-import { LOSSES, lookUp, resolveStart } from "../open.ts";
+import { LOSSES, resolveStart } from "../open.ts";
 import type { ServerContext } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { resolveTopic, topicInfo } from "../topics.ts";
 import { type Membership, tokenOf } from "./membership.ts";
+import { lossAt } from "./position-check.ts";
 import { lagBehind } from "./saved-position.ts";
 import { unavailable } from "./session-hold.ts";
 import { checkSessionName } from "./session-options.ts";
@@ -99,9 +100,10 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       }
       const start = await resolveStart(server.log, info, topic, identity, 0, request.to);
       if (start.kind === "recreated") throw new Failure("INTERNAL", "A recreated start resolved.");
-      if (!start.verified) await refuseBeforeEarliest(server.log, info, start.positions);
-      const position = encodeToken(identity, start.positions);
-      const { positions } = start;
+      const { positions, verified } = start;
+      const loss = verified ? undefined : await lossAt(server.log, info, positions, "to.token");
+      if (loss) throw loss;
+      const position = encodeToken(identity, positions);
       const outcome = usable(await store.seek(key, { topicId: info.id, position, positions }));
       if (outcome.kind === "none") throw notFound(request.session);
       sessions?.changed(key);
@@ -115,25 +117,6 @@ export function sessionCalls(server: ServerContext, sessions: Sessions | undefin
       return {};
     },
   };
-}
-
-/** Its holder would hear of the loss only when it went on from there. @throws Failure */
-async function refuseBeforeEarliest(
-  log: Log,
-  info: TopicInfo,
-  positions: readonly Position[],
-): Promise<void> {
-  const earliest = await lookUp(log, info, "earliest");
-  const lost = positions.findIndex(({ offset }, p) => offset < (earliest[p]?.offset ?? 0));
-  if (lost < 0) return;
-  throw new Failure(
-    "POSITION_LOST",
-    `to.token: offset ${positions[lost]?.offset} of partition ${lost} was removed by retention; seek to ${earliest[lost]?.offset} or later.`,
-    {
-      loss: LOSSES["before-earliest"],
-      earliest: earliest.map(({ offset }, partition) => ({ partition, offset: BigInt(offset) })),
-    },
-  );
 }
 
 function membersOf({ members, shares }: Membership): SessionMember[] {

@@ -14,6 +14,9 @@
  *   their next open that what they have is of before (P2).
  * - T6 A session that the store lost and nobody has is what the client that comes again knows of it, in doubt
  *   (P3). One that was forgotten is not.
+ * - T7 A claim that moved the session may be done and its answer lost. Sent again, by the same claim id or by
+ *   the same instance to the same place, it is answered with where the session stood before the first, until
+ *   something is saved: its client is told that the token is older (P3).
  */
 import type { Position, TopicId } from "../../kafka/log.ts";
 import type { Join, Membership, Renewal } from "./membership.ts";
@@ -91,8 +94,8 @@ export type ClaimOutcome =
       readonly kind: "claimed";
       readonly fence: Fence;
       /**
-       * What was stored before the claim, or known where the store lost it (sent again: what is stored now);
-       * undefined for a new session.
+       * What was stored before the claim, or known where the store lost it; undefined for a new session. Sent
+       * again: see T7, and what is stored now after a claim that moved nothing.
        */
       readonly position: Buffer | undefined;
       /** The holder before did not release it: its last events may be delivered again (P3). */

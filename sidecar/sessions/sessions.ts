@@ -6,11 +6,19 @@ import type { Position, TopicInfo } from "../../kafka/log.ts";
 import type { SubscribeOpen } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure } from "../failure.ts";
-import { afterRecreation, lookUp, type ResolvedStart, resolveStart } from "../open.ts";
+import {
+  afterRecreation,
+  lookUp,
+  RECOVERY_EARLIEST,
+  RECOVERY_LATEST,
+  type ResolvedStart,
+  resolveStart,
+} from "../open.ts";
 import type { Clock, ServerContext } from "../server-context.ts";
 import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
 import type { MemberHold } from "./member-hold.ts";
 import { type OpenedMember, openMember } from "./members.ts";
+import { lossAt } from "./position-check.ts";
 import { SessionHold, unavailable } from "./session-hold.ts";
 import { readKnown, type SessionOptions } from "./session-options.ts";
 import type { Claim, ClaimOutcome, SessionKey, SessionStore } from "./session-store.ts";
@@ -19,6 +27,8 @@ import type { Claim, ClaimOutcome, SessionKey, SessionStore } from "./session-st
 const LOOK_EVERY_MS = 400;
 /** Sessions asked for in one round trip. */
 const LOOK_AT_ONCE = 500;
+/** A Kafka that does not answer keeps nobody longer from opening with a token. */
+const CHECK_MS = 1000;
 
 export interface SessionTopic {
   readonly info: TopicInfo;
@@ -114,6 +124,12 @@ export class Sessions {
 
     // A token is judged before anything is claimed: what is refused changes nothing.
     const wanted = start?.at?.$case === "token" ? await resolve() : undefined;
+    const recovers = recovery === RECOVERY_EARLIEST || recovery === RECOVERY_LATEST;
+    if (wanted && !recovers) {
+      const token = tokenOf(goesOnAt(wanted));
+      const loss = await this.#lossAt(info, goesOnAt(wanted));
+      if (loss) throw new Failure(loss.error, loss.message, { ...loss.details, token });
+    }
     let outcome = await claim(wanted ? { reposition: tokenOf(goesOnAt(wanted)) } : {});
     let recreated: Extract<ResolvedStart, { kind: "recreated" }> | undefined;
     if (outcome.kind === "other-topic") {
@@ -231,6 +247,20 @@ export class Sessions {
     this.#cancelLook();
     for (const hold of this.#holds) void this.leave(hold);
     for (const hold of this.#members) void this.#leaveMember(hold, false);
+  }
+
+  /** Undefined also where Kafka does not tell: the stream hears of a loss when it can read. */
+  #lossAt(info: TopicInfo, positions: readonly Position[]): Promise<Failure | undefined> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.#clock.setTimer(CHECK_MS, () => resolve(undefined));
+      lossAt(this.#server.log, info, positions, "open.start.token")
+        .catch((error: unknown) => {
+          if (!(error instanceof Failure)) throw error;
+          return undefined;
+        })
+        .then(resolve, reject)
+        .finally(cancel);
+    });
   }
 
   async #look(): Promise<void> {

@@ -295,3 +295,32 @@ describe("Kafka's console consumer", () => {
     SLOW_MS,
   );
 });
+
+test(
+  "a position above what an open transaction holds back is no loss; one past the end is",
+  async () => {
+    const topic = await newTopic();
+    const transactionalId = `open-${topic.name}`;
+    const foreign = kafkajs.producer({
+      transactionalId,
+      idempotent: true,
+      maxInFlightRequests: 1,
+    });
+    await foreign.connect();
+    const open = await foreign.transaction();
+    await open.send({ topic: topic.name, messages: [{ value: "a" }, { value: "b" }] });
+    expect(await log.offset(topic, 0, "latest")).toMatchObject({ offset: 0 });
+    const reader = log.openReader(topic, 0);
+    for (const offset of [1, 2])
+      for (const epoch of [-1, 0])
+        expect(await reader.fetch({ offset, epoch }, 1, 0)).toMatchObject({ kind: "fetched" });
+    expect(await reader.fetch({ offset: 3, epoch: -1 }, 1, 0)).toEqual({
+      kind: "loss",
+      loss: { kind: "past-end", earliest: 0 },
+    });
+    reader.close();
+    await open.abort();
+    await foreign.disconnect();
+  },
+  SLOW_MS,
+);

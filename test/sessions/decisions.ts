@@ -27,6 +27,47 @@ export function decisionCases(driver: () => Driver): void {
     expect(await store.save(again.held, saveOf(1, "p1"))).toEqual({ kind: "saved" });
   });
 
+  test("a claim that moved the session and is sent again is answered with where it stood before (T7)", async () => {
+    const { held } = await claimed(store, key, claimOf(holder("a")));
+    await store.save(held, saveOf(1, "p5"));
+    const to = { reposition: at("p2") };
+    const first = claimOf(holder("b"), to);
+    const unheard = await claimed(store, key, first);
+    expect(await claimed(other, key, first)).toEqual(unheard);
+    // As its client does, which heard of no claim.
+    for (const attempt of [2, 3]) {
+      const again = await claimed(other, key, claimOf(holder("b", attempt), to));
+      expect(again.position).toEqual(at("p5"));
+    }
+    expect(await store.read(key)).toMatchObject({ position: at("p2") });
+    const foreign = await claimed(other, key, claimOf(holder("c"), to));
+    expect(foreign.position).toEqual(at("p2"));
+  });
+
+  test("of a new session that is: nowhere (T7)", async () => {
+    const to = { reposition: at("p2") };
+    await claimed(store, key, claimOf(holder("b"), to));
+    const again = await claimed(other, key, claimOf(holder("b", 2), to));
+    expect(again.position).toBeUndefined();
+  });
+
+  test.each<[string, (held: Held) => Promise<unknown>]>([
+    ["something was saved", (held) => store.save(held, saveOf(0, "p2"))],
+    ["it was sought", () => store.seek(key, { topicId: TOPIC, position: at("p2"), positions: [] })],
+    ["a claim went on by name", () => claimed(store, key, claimOf(holder("b")))],
+  ])(
+    "once %s a claim to the same place is answered with what is stored (T7)",
+    async (_what, heard) => {
+      const before = await claimed(store, key, claimOf(holder("a")));
+      await store.save(before.held, saveOf(1, "p5"));
+      const to = { reposition: at("p2") };
+      const { held } = await claimed(store, key, claimOf(holder("b"), to));
+      await heard(held);
+      const again = await claimed(other, key, claimOf(holder("b"), to));
+      expect(again.position).toEqual(at("p2"));
+    },
+  );
+
   test("a lower attempt of the same instance is late and changes nothing; a foreign one wins", async () => {
     const newer = await claimed(store, key, claimOf(holder("a", 5)));
     expect(await other.claim(key, claimOf(holder("a", 4), { reposition: at("x") }))).toEqual({

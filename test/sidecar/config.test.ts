@@ -1,8 +1,12 @@
 import { expect, test } from "@jest/globals";
 import { parseConfig } from "../../sidecar/config.ts";
 import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
+import { loopbackCertificate } from "../certificate.ts";
 
-const FILES: Record<string, string> = { pw: "secret\n", ca: "CA", cert: "CERT", key: "KEY" };
+const { cert: CERT, key: KEY } = await loopbackCertificate();
+const FILES: Record<string, string> = {
+  ...{ pw: "secret\n", ca: "CA", cert: "CERT", key: "KEY", "good-cert": CERT, "good-key": KEY },
+};
 const machine = {
   readFile: (path: string): Buffer => {
     const text = FILES[path];
@@ -99,15 +103,25 @@ test("limits that contradict each other are refused", () => {
 test("secrets come from files, without the newline at their end", () => {
   const { kafka } = configOf([
     ...["--kafka-sasl-user", "u", "--kafka-sasl-password-file", "pw", "--kafka-tls-ca-file", "ca"],
-    ...["--kafka-tls-cert-file", "cert", "--kafka-tls-key-file", "key"],
+    ...["--kafka-tls-cert-file", "good-cert", "--kafka-tls-key-file", "good-key"],
   ]);
   expect(kafka.sasl).toEqual({ mechanism: "SCRAM-SHA-512", username: "u", password: "secret" });
   expect(kafka.tls).toEqual({
     ca: Buffer.from("CA"),
-    cert: Buffer.from("CERT"),
-    key: Buffer.from("KEY"),
+    cert: Buffer.from(CERT),
+    key: Buffer.from(KEY),
   });
 });
+
+test.each(["tls", "kafka-tls"])(
+  "a certificate that could not be used (--%s-…) is refused at the start, by its flag",
+  (flag) => {
+    const given = [`--${flag}-cert-file`, "cert", `--${flag}-key-file`, "key"];
+    expect(errorsOf([...REQUIRED, ...given])).toEqual([
+      expect.stringMatching(`^--${flag}-cert-file: is no certificate in PEM`),
+    ]);
+  },
+);
 
 test("TLS to Kafka can be wanted without files", () => {
   expect(configOf(["--kafka-tls", "true"]).kafka.tls).toEqual({});

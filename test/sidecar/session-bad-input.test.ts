@@ -1,6 +1,6 @@
 /** Bad input to sessions over real gRPC: a clear error, nothing moved, nobody else harmed (P10). */
 import type { ServiceError } from "@grpc/grpc-js";
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, expect, jest, test } from "@jest/globals";
 import {
   ErrorInfo,
   type GetSessionResponse,
@@ -24,9 +24,9 @@ beforeEach(async () => {
 });
 afterEach(() => bed.stop());
 
-function tokenAt(offset: number, topic = "shop/orders"): Buffer {
+function tokenAt(offset: number, topic = "shop/orders", epoch = 0): Buffer {
   const identity = { deploymentId: "test", topic, topicId: bed.topic.id };
-  return encodeToken(identity, [{ offset, epoch: 0 }]);
+  return encodeToken(identity, [{ offset, epoch }]);
 }
 
 function at(token: Buffer, after: { partition: number; offset: bigint }[] = []): Start {
@@ -73,6 +73,118 @@ test("a seek to where the log does not reach back any more: POSITION_LOST, and n
   expect(holder.received.some(({ $case }) => $case === "repositioned")).toBe(false);
   expect(await seek(at(tokenAt(3)))).toBeUndefined();
 });
+
+test.each([
+  ["with the epoch in which it would count", 0, 2],
+  ["without an epoch", -1, 4],
+])(
+  "a token past the end, %s: POSITION_LOST at a seek and at an open, and nothing moved",
+  async (_what, epoch, loss) => {
+    const { generation, token } = await get();
+    const past = at(tokenAt(6, "shop/orders", epoch));
+    const refusal = (field: string) => ({
+      ...{ name: "POSITION_LOST", loss, earliest: [{ partition: 0, offset: 0n }] },
+      message: `${field}: offset 6 of partition 0 lies past the end of the log, which is at 5.`,
+    });
+    expect(await seek(past)).toMatchObject(refusal("to.token"));
+    const other = bed.stream("B", { instance: "two" }, { start: past });
+    expect(await other.failure()).toMatchObject(refusal("open.start.token"));
+    expect(await get()).toMatchObject({ generation, token, held: true, instance: "one" });
+    expect(holder.received.some(({ $case }) => $case === "repositioned")).toBe(false);
+    await holder.next("heartbeat");
+  },
+);
+
+test("a seek to the end is good: by a token that is there, and by latest", async () => {
+  expect(await seek(at(tokenAt(5)))).toBeUndefined();
+  expect(await seek({ at: { $case: "latest", value: {} } })).toBeUndefined();
+  expect((await get()).lag).toBe(0n);
+});
+
+test("a token that was delivered is good where Kafka's latest falls behind it", async () => {
+  const behind = { kind: "offset", offset: 3, epoch: 0 } as const;
+  const offset = bed.log.offset.bind(bed.log);
+  jest
+    .spyOn(bed.log, "offset")
+    .mockImplementation(async (info, partition, spec) =>
+      spec === "latest" ? behind : offset(info, partition, spec),
+    );
+  // All five were.
+  const delivered = at(tokenAt(5));
+  expect(await seek(delivered)).toBeUndefined();
+  const other = bed.stream("B", { instance: "two" }, { start: delivered });
+  await other.next("opened");
+  expect(await seek(at(tokenAt(6)))).toMatchObject({ name: "POSITION_LOST" });
+});
+
+test.each([
+  ["no preset", 0],
+  ["the preset fail", 1],
+] as const)(
+  "an open with a token that retention has passed, %s: POSITION_LOST, and nothing moved",
+  async (_what, recovery) => {
+    bed.log.retainFrom("shop.orders", 0, 3);
+    const { generation, token } = await get();
+    const start = at(tokenAt(2));
+    const other = bed.stream("B", { instance: "two" }, { start, recovery });
+    expect(await other.failure()).toMatchObject({
+      ...{ name: "POSITION_LOST", loss: 1, token: tokenAt(2) },
+      message: expect.stringContaining("open.start.token: "),
+      earliest: [{ partition: 0, offset: 3n }],
+    });
+    expect(await get()).toMatchObject({ generation, token, held: true, instance: "one" });
+    await holder.next("heartbeat");
+    const there = bed.stream("B", { instance: "two" }, { start: at(tokenAt(3)), recovery });
+    await there.got(2);
+  },
+);
+
+test.each([
+  ["earliest", 2, ["3", "4"]],
+  ["latest", 3, []],
+] as const)(
+  "an open with a token that retention has passed, recovery %s: goes on, after a notice",
+  async (_what, recovery, events) => {
+    bed.log.retainFrom("shop.orders", 0, 3);
+    const other = bed.stream("B", { instance: "two" }, { start: at(tokenAt(2)), recovery });
+    expect(await other.next("restarted")).toMatchObject({ fromOffset: 2n, loss: 1 });
+    await bed.publish(1);
+    await other.got(events.length + 1);
+    expect(other.events.map((event) => event.replace("?", ""))).toEqual([...events, "5"]);
+  },
+);
+
+test.each<[string, () => () => void]>([
+  [
+    "refuses",
+    () => {
+      bed.log.fail("down");
+      return () => bed.log.heal();
+    },
+  ],
+  [
+    "does not answer",
+    () => {
+      let answer = (): void => {};
+      bed.lookUps = new Promise((resolve) => {
+        answer = resolve;
+      });
+      return answer;
+    },
+  ],
+])(
+  "a token that retention has passed opens while Kafka %s, and its loss is told later",
+  async (_what, fail) => {
+    holder.ack(4);
+    await holder.leave();
+    bed.log.retainFrom("shop.orders", 0, 3);
+    const heal = fail();
+    const other = bed.stream("B", { instance: "two" }, { start: at(tokenAt(2)) });
+    await other.next("opened");
+    heal();
+    expect(await other.failure()).toMatchObject({ name: "POSITION_LOST", loss: 1 });
+  },
+);
 
 test.each<[string, () => Start | undefined, string]>([
   ["nowhere", () => undefined, "to: "],

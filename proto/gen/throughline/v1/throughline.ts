@@ -473,7 +473,9 @@ export interface Credit {
  * A named session of one topic.
  *
  * Exclusive: the newest stream that opens it holds it; an older one ends with Superseded and cannot move its
- * position any more (P5).
+ * position any more (P5). A start is used by the first stream of a new session only, but a token moves the
+ * session to it, also backward. Under RECOVERY_FAIL a token that retention has passed, or that lies past the
+ * end of the log, is refused with POSITION_LOST before that: the session stays where it is, with whom it is.
  *
  * Shared: every stream that opens it is a member, on whatever servers, and the members split the topic's
  * partitions; with more members than partitions some wait without. Assigned says what a stream has, Revoked
@@ -4614,8 +4616,8 @@ export const ThroughlineServiceService = {
   },
   /**
    * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
-   * second and goes on from there. A position before the earliest event is refused with POSITION_LOST, and
-   * the session stays where it is.
+   * second and goes on from there. A token whose position lies before the earliest event, or past the end of
+   * the log, is refused with POSITION_LOST, and the session stays where it is.
    */
   seekSession: {
     path: "/throughline.v1.ThroughlineService/SeekSession" as const,
@@ -4692,8 +4694,8 @@ export interface ThroughlineServiceServer extends UntypedServiceImplementation {
   getSession: handleUnaryCall<GetSessionRequest, GetSessionResponse>;
   /**
    * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
-   * second and goes on from there. A position before the earliest event is refused with POSITION_LOST, and
-   * the session stays where it is.
+   * second and goes on from there. A token whose position lies before the earliest event, or past the end of
+   * the log, is refused with POSITION_LOST, and the session stays where it is.
    */
   seekSession: handleUnaryCall<SeekSessionRequest, SeekSessionResponse>;
   /**
@@ -4819,8 +4821,8 @@ export interface ThroughlineServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * SeekSession repositions a session, also backward. A stream that holds it hears Repositioned within a
-   * second and goes on from there. A position before the earliest event is refused with POSITION_LOST, and
-   * the session stays where it is.
+   * second and goes on from there. A token whose position lies before the earliest event, or past the end of
+   * the log, is refused with POSITION_LOST, and the session stays where it is.
    */
   seekSession(
     request: SeekSessionRequest,
