@@ -64,6 +64,7 @@ test("each room imports only what it may", () => {
 const DRIVERS: Record<string, RegExp> = {
   "@platformatic/kafka": /^kafka\//,
   "@node-rs/crc32": /^kafka\//,
+  "@kubernetes/client-node": /^operator\//,
   "@grpc/grpc-js": /^(sidecar|client|tools)\//,
   "@bufbuild/protobuf": /^sidecar\/descriptors\.ts$/,
   pino: /^\w+\/logger\.ts$/,
@@ -211,7 +212,7 @@ test("no dead files: everything is reached from where the product or a test is e
     "What no process and no client reaches is dead, also when a test still calls it. Delete it; git keeps it.",
     product.filter(({ path }) => !live.has(path)).map(({ path }) => path),
   );
-  const run = /\.test\.ts$|^test\/((bench|checker)\/)?run\.ts$/;
+  const run = /\.(test|cluster)\.ts$|^test\/((bench|checker|cluster)\/)?run\.ts$/;
   const used = reachedFrom(files.filter(({ path, room }) => run.test(path) || room === "tools"));
   rule(
     "What no test, no benchmark and no checker reaches is dead.",

@@ -1,0 +1,118 @@
+/** The operator's configuration, read here and nowhere else. */
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { KAFKA_SETTINGS, type KafkaConfig, kafkaConfig } from "../process/kafka-settings.ts";
+import {
+  type Address,
+  gather,
+  helpLines,
+  type Outside,
+  type ParsedConfig,
+  SettingReader,
+  type Settings,
+} from "../process/settings.ts";
+
+export interface Config {
+  readonly kafka: KafkaConfig;
+  readonly deploymentId: string;
+  /** Undefined: where this pod's service account says. */
+  readonly kubeconfig: string | undefined;
+  /** Undefined: all. */
+  readonly namespaces: readonly string[] | undefined;
+  readonly labelSelector: string;
+  /** Kafka names that Topics may have outside their namespace's own: exact, or a prefix that ends with `*`. */
+  readonly allowedKafkaTopics: readonly string[];
+  readonly leaseNamespace: string;
+  readonly leaseName: string;
+  /** Of this process, in the Lease. */
+  readonly identity: string;
+  readonly healthListen: Address | undefined;
+  readonly logLevel: string;
+}
+
+const SETTINGS = {
+  ...KAFKA_SETTINGS,
+  "deployment-id": { value: "id", help: "whose catalog this operator writes: [a-z0-9-]{1,40}" },
+  kubeconfig: { value: "file", help: "how to reach the API server (default: this pod's account)" },
+  namespaces: { value: "name,…", help: "whose Topics (default: all namespaces)" },
+  "label-selector": { value: "selector", help: "only Topics with these labels, as kubectl -l" },
+  "allowed-kafka-topics": {
+    value: "name,…",
+    help: "Kafka topics that a Topic may name or adopt outside <namespace>.…; a trailing * is a prefix",
+  },
+  "lease-namespace": {
+    value: "name",
+    help: "where the Lease of the leader is",
+    default: "throughline",
+  },
+  "lease-name": {
+    value: "name",
+    help: "its name (default: throughline-operator-<deployment id>)",
+  },
+  "health-listen": {
+    value: "host:port",
+    help: "plain HTTP: /livez, /readyz, /metrics; off by default",
+  },
+  "log-level": { value: "level", help: "trace, debug, info, warn, error, silent", default: "info" },
+} as const satisfies Settings;
+
+const REQUIRED: readonly string[] = ["kafka", "deployment-id"];
+const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const A_NAMESPACE = "a Kubernetes namespace name";
+
+export function readConfig(): ParsedConfig<Config> {
+  return parseConfig({
+    ...{ args: process.argv.slice(2), environment: process.env, hostname },
+    readFile: (path) => readFileSync(path),
+  });
+}
+
+export function parseConfig(outside: Outside): ParsedConfig<Config> {
+  const errors: string[] = [];
+  const names = Object.keys(SETTINGS).map((name) => `--${name}`);
+  const given = gather(names, outside, errors);
+  if (given === "help") return { kind: "help", text: helpText() };
+  const read = new SettingReader(SETTINGS, given, outside.readFile, errors);
+  const deploymentId = read.matching(
+    "deployment-id",
+    read.required("deployment-id"),
+    /^[a-z0-9-]{1,40}$/,
+    "1 to 40 of a-z, 0-9 and -",
+  );
+  const namespaces = read.text("namespaces");
+  const health = read.text("health-listen");
+  const config: Config = {
+    ...{ kafka: kafkaConfig(read), deploymentId },
+    kubeconfig: read.file("kubeconfig")?.toString("utf8"),
+    namespaces:
+      namespaces === undefined
+        ? undefined
+        : read.list(namespaces).map((one) => read.matching("namespaces", one, LABEL, A_NAMESPACE)),
+    labelSelector: read.text("label-selector") ?? "",
+    allowedKafkaTopics: read.list(read.text("allowed-kafka-topics") ?? ""),
+    leaseNamespace: read.matching(
+      "lease-namespace",
+      read.text("lease-namespace") ?? "",
+      LABEL,
+      A_NAMESPACE,
+    ),
+    leaseName: read.text("lease-name") ?? `throughline-operator-${deploymentId}`,
+    identity: `${outside.hostname()}_${randomUUID()}`,
+    healthListen: health === undefined ? undefined : read.address("health-listen", health),
+    logLevel: read.oneOf("log-level", LEVELS),
+  };
+  return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
+}
+
+function helpText(): string {
+  return `Throughline operator: makes Topics of a Kubernetes cluster true in Kafka.
+
+Usage: node operator/main.ts --kafka <brokers> --deployment-id <id> [flags]
+
+Each flag is also an environment variable: --health-listen is THROUGHLINE_HEALTH_LISTEN. Flags win.
+
+${helpLines(SETTINGS, REQUIRED).join("\n")}
+`;
+}

@@ -1,0 +1,158 @@
+/**
+ * Follows the Topics of one scope: lists them, then watches from there on, for ever. What it knows is
+ * in `topics`; `changed` says which to look at again.
+ *
+ * Every end names the next state:
+ *   list   → listed: watch; expired: list; failed: list after a pause
+ *   watch  → ended: watch from the last version; expired: list; failed: watch after a pause, and after
+ *            some failures in a row list, since a version may be what the server cannot take
+ *
+ * Invariants:
+ * - W1 Between a list and the end of its watch no change is missed: the watch begins at the list's version.
+ * - W2 After a list, what it does not have is known to be gone: nothing stays for want of a DELETED event.
+ */
+import type { WorkClock } from "../work-queue.ts";
+import type { KubeTopic, TopicApi, WatchEvent, WatchScope } from "./topic-api.ts";
+
+const PAGE = 500;
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 30_000;
+const FAILURES_UNTIL_LIST = 3;
+
+export interface TopicWatchOptions {
+  readonly api: TopicApi;
+  readonly scope: WatchScope;
+  /** By `<namespace>/<name>`; other scopes' are there too. */
+  readonly topics: Map<string, KubeTopic>;
+  readonly clock: WorkClock;
+  /** 0 to 1. */
+  readonly random: () => number;
+  /** `<namespace>/<name>`: it is new, another, or gone. */
+  readonly changed: (name: string) => void;
+  /** Each failure that begins a pause. */
+  readonly onTrouble: (message: string) => void;
+}
+
+export class TopicWatch {
+  readonly #topics: Map<string, KubeTopic>;
+  readonly #options: TopicWatchOptions;
+  readonly #abort = new AbortController();
+  #version = "";
+  #failures = 0;
+  #listed: () => void = () => {};
+  /** Resolves when all Topics are known for the first time. */
+  readonly listed: Promise<void>;
+  #running: Promise<void> | undefined;
+
+  constructor(options: TopicWatchOptions) {
+    this.#options = options;
+    this.#topics = options.topics;
+    this.listed = new Promise((resolve) => {
+      this.#listed = resolve;
+    });
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async close(): Promise<void> {
+    this.#abort.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    let state: "list" | "watch" = "list";
+    while (!this.#abort.signal.aborted) {
+      state = state === "list" ? await this.#list() : await this.#watch();
+    }
+  }
+
+  async #list(): Promise<"list" | "watch"> {
+    const { api, scope } = this.#options;
+    const found = new Map<string, KubeTopic>();
+    for (let next = ""; ; ) {
+      const page = await api.list(scope, PAGE, next);
+      if (page.kind === "expired") return "list";
+      if (page.kind === "failed") {
+        await this.#pause(`Topics cannot be listed: ${page.reason}`);
+        return "list";
+      }
+      for (const topic of page.topics) found.set(nameOf(topic), topic);
+      this.#version = page.resourceVersion;
+      next = page.next;
+      if (next === "") break;
+    }
+    this.#failures = 0;
+    for (const [name, { metadata }] of [...this.#topics]) {
+      const isOurs = scope.namespace === undefined || metadata.namespace === scope.namespace;
+      if (isOurs && !found.has(name)) this.#remove(name);
+    }
+    for (const topic of found.values()) this.#put(topic);
+    this.#listed();
+    return "watch";
+  }
+
+  async #watch(): Promise<"list" | "watch"> {
+    const { api, scope } = this.#options;
+    const { signal } = this.#abort;
+    const end = await api.watch(scope, this.#version, (event) => this.#take(event), signal);
+    if (end.kind === "ended") return "watch";
+    if (end.kind === "expired") return "list";
+    await this.#pause(`The watch of Topics broke: ${end.reason}`);
+    return this.#failures >= FAILURES_UNTIL_LIST ? "list" : "watch";
+  }
+
+  #take(event: WatchEvent): void {
+    this.#failures = 0;
+    if (event.type === "BOOKMARK") {
+      this.#version = event.resourceVersion;
+      return;
+    }
+    const { topic } = event;
+    this.#version = topic.metadata.resourceVersion;
+    if (event.type === "DELETED") this.#remove(nameOf(topic));
+    else this.#put(topic);
+  }
+
+  #put(topic: KubeTopic): void {
+    const name = nameOf(topic);
+    const known = this.#topics.get(name);
+    this.#topics.set(name, topic);
+    if (known === undefined || wish(known) !== wish(topic)) this.#options.changed(name);
+  }
+
+  #remove(name: string): void {
+    if (this.#topics.delete(name)) this.#options.changed(name);
+  }
+
+  #pause(trouble: string): Promise<void> {
+    const { clock, random, onTrouble } = this.#options;
+    const { signal } = this.#abort;
+    if (signal.aborted) return Promise.resolve();
+    onTrouble(trouble);
+    const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(this.#failures, 30));
+    this.#failures++;
+    return new Promise((resolve) => {
+      const cancel = clock.setTimer(longest * (0.5 + random() / 2), resolve);
+      signal.addEventListener(
+        "abort",
+        () => {
+          cancel();
+          resolve();
+        },
+        { once: true },
+      );
+    });
+  }
+}
+
+function nameOf({ metadata }: KubeTopic): string {
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+/** What of a Topic asks for work; a change of its status alone does not. */
+function wish({ metadata, spec }: KubeTopic): string {
+  const { uid, annotations, finalizers, deletionTimestamp } = metadata;
+  return JSON.stringify([uid, spec, annotations, finalizers, deletionTimestamp]);
+}

@@ -1,0 +1,57 @@
+/**
+ * The operator's process: configuration, signals, exit codes. What it runs is operator.ts.
+ *
+ * Exit codes: 0 after SIGTERM or --help, 1 for anything that a person must correct, 2 for a bug, 3 when it is
+ * the leader no more: the next start stands by.
+ */
+import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { makeLogger } from "../process/logger.ts";
+import { type Config, readConfig } from "./config.ts";
+import { kubeConfigOf } from "./kube/kube-config.ts";
+import { startOperator } from "./operator.ts";
+
+const parsed = readConfig();
+switch (parsed.kind) {
+  case "help":
+    process.stdout.write(parsed.text);
+    break;
+  case "errors":
+    for (const error of parsed.errors) process.stderr.write(`throughline: ${error}\n`);
+    process.exitCode = 1;
+    break;
+  case "config":
+    await run(parsed.config);
+}
+
+async function run(config: Config): Promise<void> {
+  const logger = makeLogger(config.logLevel, config.identity);
+  process.on("uncaughtException", (error) => {
+    logger.fatal({ err: error }, "this is a bug of Throughline; please report it");
+    process.exit(2);
+  });
+  const { brokers, tls, sasl } = config.kafka;
+  try {
+    const log = openKafkaLog({
+      ...{ brokers, clientId: "throughline-operator" },
+      ...(tls && { tls }),
+      ...(sasl && { sasl }),
+    });
+    const operator = await startOperator(config, kubeConfigOf(config.kubeconfig), log, logger);
+    let isStopping = false;
+    const stop = async (signal: NodeJS.Signals): Promise<void> => {
+      if (isStopping) process.exit(1);
+      isStopping = true;
+      logger.info({ signal }, "stopping");
+      await operator.close();
+      process.exit(0);
+    };
+    process.on("SIGTERM", stop);
+    process.on("SIGINT", stop);
+    await operator.lost;
+    logger.warn("another operator is the leader; ending, so that nothing is done twice");
+    process.exit(3);
+  } catch (error) {
+    process.stderr.write(`throughline: ${(error as Error).message}\n`);
+    process.exit(1);
+  }
+}

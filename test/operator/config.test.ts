@@ -1,0 +1,57 @@
+/** The operator's flags: what suffices, what is refused, each error with its flag. */
+import { expect, test } from "@jest/globals";
+import { parseConfig } from "../../operator/config.ts";
+
+const REQUIRED = ["--kafka", "k1:9092", "--deployment-id", "prod"];
+const FILES: Record<string, string> = { kube: "apiVersion: v1", ca: "CA" };
+
+function parse(...args: string[]) {
+  return parseConfig({
+    ...{ args, environment: { THROUGHLINE_LABEL_SELECTOR: "team=a" }, hostname: () => "pod-1" },
+    readFile: (path) => Buffer.from(FILES[path] ?? ""),
+  });
+}
+
+function errorsOf(...args: string[]): readonly string[] {
+  const parsed = parse(...REQUIRED, ...args);
+  return parsed.kind === "errors" ? parsed.errors : [];
+}
+
+test("Kafka and a deployment id suffice: all namespaces, no name outside them, a Lease of its own", () => {
+  const parsed = parse(...REQUIRED);
+  if (parsed.kind !== "config") throw new Error(JSON.stringify(parsed));
+  expect(parsed.config).toEqual({
+    kafka: { brokers: ["k1:9092"], tls: undefined, sasl: undefined },
+    ...{ deploymentId: "prod", kubeconfig: undefined, namespaces: undefined },
+    ...{ labelSelector: "team=a", allowedKafkaTopics: [], healthListen: undefined },
+    ...{ leaseNamespace: "throughline", leaseName: "throughline-operator-prod" },
+    ...{ identity: expect.stringMatching(/^pod-1_[0-9a-f-]{36}$/), logLevel: "info" },
+  });
+});
+
+test("namespaces, names and files are read as they are given", () => {
+  const flags = ["--namespaces", "shop, bank", "--allowed-kafka-topics", "legacy.*,old"];
+  const parsed = parse(...REQUIRED, ...flags, "--kubeconfig", "kube");
+  expect(parsed).toMatchObject({
+    config: {
+      ...{ namespaces: ["shop", "bank"], allowedKafkaTopics: ["legacy.*", "old"] },
+      kubeconfig: "apiVersion: v1",
+    },
+  });
+});
+
+test("what is wrong is named with its flag, all at once", () => {
+  const flags = ["--namespaces", "Shop", "--lease-namespace", "-", "--health-listen", "x"];
+  expect(errorsOf(...flags, "--deployment-id", "A", "--nonsense", "1")).toEqual([
+    "--nonsense is not a flag of this program; --help lists them.",
+    '--deployment-id is "A"; it must be 1 to 40 of a-z, 0-9 and -.',
+    '--namespaces is "Shop"; it must be a Kubernetes namespace name.',
+    '--lease-namespace is "-"; it must be a Kubernetes namespace name.',
+    '--health-listen is "x"; it must be host:port.',
+  ]);
+});
+
+test("help names every flag", () => {
+  const parsed = parse("--help");
+  expect(parsed).toMatchObject({ kind: "help", text: expect.stringContaining("--lease-name") });
+});

@@ -1,0 +1,133 @@
+/** The queue of the operator's work, in virtual time. */
+import { expect, test } from "@jest/globals";
+import { WorkQueue } from "../../operator/work-queue.ts";
+import { Random } from "../sim/random.ts";
+import { VirtualClock } from "../sim/virtual-clock.ts";
+
+function bed(
+  work: (key: string, count: number) => Promise<number | undefined> | number | undefined,
+  concurrency = 2,
+) {
+  const clock = new VirtualClock(new Random(1));
+  const counts = new Map<string, number>();
+  const inFlight = new Set<string>();
+  const begun: [key: string, ms: number][] = [];
+  const failures: [key: string, retryMs: number][] = [];
+  let most = 0;
+  const queue = new WorkQueue({
+    ...{ clock, random: () => 1, concurrency, firstRetryMs: 100, longestRetryMs: 1000 },
+    work: async (key) => {
+      // Q2
+      if (inFlight.has(key)) throw new Error(`${key} is in flight twice`);
+      inFlight.add(key);
+      most = Math.max(most, inFlight.size);
+      begun.push([key, clock.now()]);
+      const count = (counts.get(key) ?? 0) + 1;
+      counts.set(key, count);
+      try {
+        return await work(key, count);
+      } finally {
+        inFlight.delete(key);
+      }
+    },
+    onFailure: (key, _error, retryMs) => failures.push([key, retryMs]),
+  });
+  const lasting = (ms: number): Promise<undefined> =>
+    new Promise((resolve) => {
+      clock.setTimer(ms, () => resolve(undefined));
+    });
+  return { clock, queue, begun, failures, lasting, most: () => most };
+}
+
+test("keys are done in the order in which they became due, so many at once", async () => {
+  const { clock, queue, begun, lasting, most } = bed(() => lasting(10));
+  for (const key of ["a", "b", "c", "d"]) queue.add(key);
+  queue.add("late", 5);
+  await clock.run(100);
+  expect(begun).toEqual([
+    ["a", 0],
+    ["b", 0],
+    ["c", 10],
+    ["d", 10],
+    ["late", 20],
+  ]);
+  expect(most()).toBe(2);
+});
+
+test("a key that is added many times is done once; added while it is in flight, once more (Q1, Q2)", async () => {
+  const { clock, queue, begun, lasting } = bed(() => lasting(10));
+  for (let i = 0; i < 5; i++) queue.add("a");
+  clock.setTimer(3, () => queue.add("a"));
+  clock.setTimer(4, () => queue.add("a"));
+  await clock.run(100);
+  expect(begun).toEqual([
+    ["a", 0],
+    ["a", 10],
+  ]);
+});
+
+test("of two times at which a key is due the sooner counts", async () => {
+  const { clock, queue, begun } = bed(() => undefined);
+  queue.add("a", 50);
+  queue.add("a", 20);
+  queue.add("a", 80);
+  await clock.run(200);
+  expect(begun).toEqual([["a", 20]]);
+});
+
+test("work says when it is due again", async () => {
+  const { clock, queue, begun } = bed((_key, count) => (count < 3 ? 30 : undefined));
+  queue.add("a");
+  await clock.run(200);
+  expect(begun.map(([, ms]) => ms)).toEqual([0, 30, 60]);
+});
+
+test("failures are tried again after pauses that double up to the longest, and anew after a success", async () => {
+  const { clock, queue, failures } = bed((_key, count) => {
+    if (count !== 6 && count < 8) throw new Error("no");
+    return count === 6 ? 0 : undefined;
+  });
+  queue.add("a");
+  await clock.run(10_000);
+  expect(failures.map(([, ms]) => ms)).toEqual([100, 200, 400, 800, 1000, 100]);
+});
+
+test("a failing key keeps nobody else waiting", async () => {
+  const { clock, queue, begun } = bed((key) => {
+    if (key === "bad") throw new Error("no");
+    return undefined;
+  }, 1);
+  queue.add("bad");
+  queue.add("good");
+  await clock.run(50);
+  expect(begun).toEqual([
+    ["bad", 0],
+    ["good", 0],
+  ]);
+});
+
+test("how late the work is shows while it is stuck", async () => {
+  const { clock, queue, lasting } = bed(() => lasting(1000), 1);
+  queue.add("a");
+  queue.add("b");
+  await clock.run(300);
+  expect([queue.lateMs, queue.busy]).toEqual([300, 2]);
+  await clock.run(5000);
+  expect([queue.lateMs, queue.busy]).toEqual([0, 0]);
+});
+
+test("closed it drops what waits, and ends when what is in flight has ended", async () => {
+  const { clock, queue, begun, lasting } = bed(() => lasting(10), 1);
+  queue.add("a");
+  queue.add("b");
+  queue.add("c", 5);
+  let hasEnded = false;
+  void queue.close().then(() => {
+    hasEnded = true;
+  });
+  await clock.run(5);
+  expect(hasEnded).toBe(false);
+  queue.add("d");
+  await clock.run(100);
+  expect([hasEnded, begun.length]).toEqual([true, 1]);
+});
