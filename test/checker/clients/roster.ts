@@ -79,6 +79,12 @@ function publisher(kind: PublisherSpec["kind"], name: string, topic: string): Pu
   return { kind, name, topic, batch: kind === "named" ? 10 : 35, everyMs: 90 };
 }
 
+/**
+ * A member that joins, has a partition for a moment (field.ts: after 500 ms at the latest) and leaves in order.
+ * The other three have the six partitions evenly: what it leaves goes back to whoever lost it.
+ */
+export const PASSER = { name: "member-6", holdMs: 1200 } as const;
+
 /** One process each. */
 export const PROCESSES: readonly (readonly ClientSpec[])[] = [
   [
@@ -126,7 +132,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("rival-1", "orders", { session: "one", acks: "explicit", holdMs: 3000, awayMs: 4000 }),
     raw("rival-2", "audit", { session: "two", acks: "credits", holdMs: 2000, awayMs: 5000 }),
     raw("slow-3", "audit", { slowMs: 250, recovery: 2 }),
-    member("member-6", "orders", "split", 1500),
+    member(PASSER.name, "orders", "split", PASSER.holdMs),
     member("member-7", "growing", "grown", 8000),
     raw("token-7", "growing", { recovery: 2 }),
   ],
@@ -151,6 +157,12 @@ export const MIRRORED: readonly { readonly topic: string; readonly session: stri
   { topic: "orders", session: "library" },
   { topic: "audit", session: "two" },
   { topic: "growing", session: "three" },
+];
+
+/** Shared sessions, which are asked for where they stand. */
+export const ASKED: readonly { readonly topic: string; readonly session: string }[] = [
+  { topic: "orders", session: "split" },
+  { topic: "growing", session: "grown" },
 ];
 
 /** Clients whose histories are judged together: those of one session. */
