@@ -80,7 +80,7 @@ function publisher(kind: PublisherSpec["kind"], name: string, topic: string): Pu
 }
 
 /**
- * A member that joins, has a partition for a moment (field.ts: after 500 ms at the latest) and leaves in order.
+ * A member that joins, has a partition for a moment (field.ts: within half a second) and leaves in order.
  * The other three have the six partitions evenly: what it leaves goes back to whoever lost it.
  */
 export const PASSER = { name: "member-6", holdMs: 1200 } as const;
