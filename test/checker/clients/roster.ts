@@ -47,6 +47,8 @@ export interface PublisherSpec {
   readonly topic: string;
   readonly batch: number;
   readonly everyMs: number;
+  /** Publishes at this server only. The others go where their last server sent them, often all to one. */
+  readonly at?: number;
 }
 
 export type ClientSpec = SubscriberSpec | PublisherSpec;
@@ -143,7 +145,9 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     { kind: "resender", name: "named-4", topic: "orders", batch: 10, everyMs: 200 },
     publisher("publisher", "plain-1", "short"),
     publisher("publisher", "plain-2", "phoenix"),
-    publisher("publisher", "plain-3", "orders"),
+    // Whichever server is frozen, events come.
+    { ...publisher("publisher", "plain-3", "orders"), batch: 20, at: 0 },
+    { ...publisher("publisher", "plain-4", "orders"), batch: 20, at: 1 },
   ],
 ];
 
