@@ -8,7 +8,7 @@ import {
   type SubscriberSpec,
 } from "./clients/roster.ts";
 import { type History, readHistory } from "./history.ts";
-import type { Crash, Deed, Incarnation, Move, Sample, Shown, World } from "./judge/world.ts";
+import type { Crash, Deed, Incarnation, Move, Sample, Shown, Stood, World } from "./judge/world.ts";
 
 /** Answers that say that nothing has changed. */
 const NOTHING_DONE = new Set(["SESSION_NOT_FOUND"]);
@@ -35,6 +35,7 @@ export function worldOf(
     readonly samples: readonly Sample[];
     readonly crashes: readonly Crash[];
     readonly shown: readonly Shown[];
+    readonly stood: readonly Stood[];
     readonly rssCapBytes: number;
   },
 ): World {

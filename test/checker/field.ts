@@ -28,8 +28,9 @@ const SERVERS = 3;
 const FLAGS = [
   ...["--tail-partition-bytes", "64Ki", "--fetch-bytes", "64Ki", "--drain-ms", "4000"],
   ...["--shared-stall-ms", "200", "--alone-stall-ms", "1000"],
+  // A member's first renewal, after 450 ms, is given what it waits for, whoever else is frozen.
   // Who is cut off from the store for longer than a move takes has lost partitions, and has not lapsed.
-  ...["--member-lapse-ms", "5000", "--member-return-ms", "1000", "--member-revoke-ms", "500"],
+  ...["--member-lapse-ms", "5000", "--member-return-ms", "1000", "--member-revoke-ms", "400"],
   ...["--mirror-ms", "1000"],
 ];
 

@@ -25,6 +25,7 @@ import { nowMs } from "./history.ts";
 import { judge } from "./judge/judge.ts";
 import type { Sample } from "./judge/world.ts";
 import { reportOf } from "./report.ts";
+import { SessionWatch } from "./session-watch.ts";
 import { Witness } from "./witness.ts";
 
 const HELP = `npm run check:handoff -- --minutes M --seed S: handoff under fire, judged from outside.
@@ -55,6 +56,7 @@ say(`seed ${seed}, ${flags.minutes} minutes, everything in ${folder}`);
 const field = await Field.open(folder, launchOf(flags.broken), say);
 const witness = new Witness(field.kafka.brokers, field.log);
 const groups = new GroupWatch(field);
+const sessions = new SessionWatch(field);
 const striker = new Striker(field, witness);
 const samples: Sample[] = [];
 const sampling = setInterval(() => {
@@ -69,6 +71,7 @@ await field.startServers();
 say(`${field.seats.length} servers are ready`);
 const startedMs = nowMs();
 for (const index of PROCESSES.keys()) field.startProcess(index);
+sessions.open();
 await pause(WARM_MS);
 say(
   `${PROCESSES.flat().length} clients in ${PROCESSES.length} processes; ${witness.events} events`,
@@ -99,7 +102,7 @@ for (const topic of field.topics.values()) await witness.holds(topic);
 await pause(SETTLE_MS);
 await field.tell({ tell: "finish" });
 clearInterval(sampling);
-await Promise.all([striker.close(), groups.close()]);
+await Promise.all([striker.close(), groups.close(), sessions.close()]);
 await witness.close();
 await field.close();
 
@@ -111,6 +114,7 @@ const world = worldOf(histories, {
     deeds: striker.deeds,
     crashes: field.crashes,
     shown: groups.shown,
+    stood: sessions.stood,
     samples,
     rssCapBytes: flags.broken === undefined ? RSS_CAP_BYTES : Number.POSITIVE_INFINITY,
   },

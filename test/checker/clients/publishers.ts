@@ -52,7 +52,10 @@ export class Publisher {
     this.#spec = spec;
     this.#writer = writer;
     this.#halted = halted;
-    this.#client = new ThroughlineClient(addresses, { publishTimeoutMs: PUBLISH_TIMEOUT_MS });
+    const only = spec.at === undefined ? undefined : addresses[spec.at];
+    this.#client = new ThroughlineClient(only === undefined ? addresses : [only], {
+      publishTimeoutMs: PUBLISH_TIMEOUT_MS,
+    });
     writer.write({
       kind: "client",
       role: spec.kind === "named" ? "named" : "publisher",

@@ -38,7 +38,7 @@ export class RawClient {
   readonly #writer: HistoryWriter;
   readonly #addresses: readonly string[];
   readonly #stubs = new Map<string, ThroughlineServiceClient>();
-  readonly instance = randomUUID();
+  readonly instance: string;
   readonly #stopping = new AbortController();
   readonly #other: () => RawClient | undefined;
   readonly #running: Promise<void>;
@@ -57,6 +57,7 @@ export class RawClient {
     other: () => RawClient | undefined,
   ) {
     this.spec = spec;
+    this.instance = `${spec.name}-${randomUUID()}`;
     this.#writer = writer;
     this.#addresses = addresses;
     this.#other = other;

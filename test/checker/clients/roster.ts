@@ -47,6 +47,8 @@ export interface PublisherSpec {
   readonly topic: string;
   readonly batch: number;
   readonly everyMs: number;
+  /** Publishes at this server only. The others go where their last server sent them, often all to one. */
+  readonly at?: number;
 }
 
 export type ClientSpec = SubscriberSpec | PublisherSpec;
@@ -78,6 +80,12 @@ function member(name: string, topic: string, session: string, holdMs?: number): 
 function publisher(kind: PublisherSpec["kind"], name: string, topic: string): PublisherSpec {
   return { kind, name, topic, batch: kind === "named" ? 10 : 35, everyMs: 90 };
 }
+
+/**
+ * A member that joins, has a partition for a moment (field.ts: within half a second) and leaves in order.
+ * The other three have the six partitions evenly: what it leaves goes back to whoever lost it.
+ */
+export const PASSER = { name: "member-6", holdMs: 1200 } as const;
 
 /** One process each. */
 export const PROCESSES: readonly (readonly ClientSpec[])[] = [
@@ -126,7 +134,7 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     raw("rival-1", "orders", { session: "one", acks: "explicit", holdMs: 3000, awayMs: 4000 }),
     raw("rival-2", "audit", { session: "two", acks: "credits", holdMs: 2000, awayMs: 5000 }),
     raw("slow-3", "audit", { slowMs: 250, recovery: 2 }),
-    member("member-6", "orders", "split", 1500),
+    member(PASSER.name, "orders", "split", PASSER.holdMs),
     member("member-7", "growing", "grown", 8000),
     raw("token-7", "growing", { recovery: 2 }),
   ],
@@ -137,7 +145,9 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     { kind: "resender", name: "named-4", topic: "orders", batch: 10, everyMs: 200 },
     publisher("publisher", "plain-1", "short"),
     publisher("publisher", "plain-2", "phoenix"),
-    publisher("publisher", "plain-3", "orders"),
+    // Whichever server is frozen, events come.
+    { ...publisher("publisher", "plain-3", "orders"), batch: 20, at: 0 },
+    { ...publisher("publisher", "plain-4", "orders"), batch: 20, at: 1 },
   ],
 ];
 
@@ -151,6 +161,12 @@ export const MIRRORED: readonly { readonly topic: string; readonly session: stri
   { topic: "orders", session: "library" },
   { topic: "audit", session: "two" },
   { topic: "growing", session: "three" },
+];
+
+/** Shared sessions, which are asked for where they stand. */
+export const ASKED: readonly { readonly topic: string; readonly session: string }[] = [
+  { topic: "orders", session: "split" },
+  { topic: "growing", session: "grown" },
 ];
 
 /** Clients whose histories are judged together: those of one session. */

@@ -24,6 +24,7 @@ const ALL_STEPS = Object.keys(STEPS) as Step[];
 export const QUICK = [
   "server-kill",
   "server-freeze",
+  "loser-freeze",
   "client-kill",
   "client-freeze",
   "store-kill",
@@ -56,6 +57,7 @@ export function isCut(fault: Quick): boolean {
 const OFTEN = 20;
 const RARE = 5;
 const RARELY: readonly string[] = [
+  "loser-freeze",
   "broker-kill",
   "leaders-moved",
   "topic-recreated",

@@ -7,6 +7,7 @@ import { nowMs } from "../history.ts";
 import type { Deed } from "../judge/world.ts";
 import type { Witness } from "../witness.ts";
 import { CUTS, type Cut, type Fault, LEGS, type Leg, STEPS, type Step } from "./kinds.ts";
+import { freezeLoser } from "./loser.ts";
 import type { Planned } from "./schedule.ts";
 import { freeze, Wire } from "./wire.ts";
 
@@ -58,9 +59,11 @@ export class Striker {
       for (const cut of CUTS)
         if (fault === `${leg}-${cut}`) return this.#wire.onLeg(leg, cut, pick, holdMs);
     }
-    const deeds: Record<Exclude<Fault, `${Leg}-${Cut}` | `at-${Step}`>, () => Promise<string>> = {
+    type Whole = Exclude<Fault, `${Leg}-${Cut}` | `at-${Step}`>;
+    const deeds: Record<Whole, () => Promise<string | undefined>> = {
       "server-kill": () => this.#serverKill(pick, holdMs),
       "server-freeze": () => freeze(this.#field.seat(pick), holdMs),
+      "loser-freeze": () => freezeLoser(this.#field),
       "client-kill": () => this.#clientKill(pick, holdMs),
       "client-freeze": () => this.#clientFreeze(pick, holdMs),
       "store-kill": () => this.#storeRestart("kept", holdMs),

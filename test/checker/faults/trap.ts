@@ -14,9 +14,12 @@ export interface Bait {
   readonly atAnswer?: boolean;
 }
 
+/** @param bytes what passes then. */
+type Strike = (connection: ProxiedConnection, bytes: Buffer) => void;
+
 interface Armed {
   bait: Bait;
-  readonly strike: (connection: ProxiedConnection) => void;
+  readonly strike: Strike;
 }
 
 export class Trap {
@@ -29,11 +32,7 @@ export class Trap {
   };
 
   /** One at a time. @returns whether it struck within that time. */
-  set(
-    bait: Bait,
-    withinMs: number,
-    strike: (connection: ProxiedConnection) => void,
-  ): Promise<boolean> {
+  set(bait: Bait, withinMs: number, strike: Strike): Promise<boolean> {
     return new Promise((resolve) => {
       const over = (struck: boolean): void => {
         clearTimeout(late);
@@ -43,9 +42,9 @@ export class Trap {
       const late = setTimeout(over, withinMs, false);
       this.#armed = {
         bait,
-        strike: (connection) => {
+        strike: (connection, bytes) => {
           over(true);
-          strike(connection);
+          strike(connection, bytes);
         },
       };
     });
@@ -55,7 +54,7 @@ export class Trap {
     const armed = this.#armed;
     if (!armed || armed.bait.way !== way || armed.bait.among?.has(connection) === false) return;
     if (armed.bait.bytes && !bytes.includes(armed.bait.bytes)) return;
-    if (!armed.bait.atAnswer) armed.strike(connection);
+    if (!armed.bait.atAnswer) armed.strike(connection, bytes);
     else armed.bait = { way: way === "up" ? "down" : "up", among: new Set([connection]) };
   }
 }

@@ -192,6 +192,7 @@ function worldOf(incarnations: readonly Incarnation[]): World {
     samples: [{ atMs: 2000, server: "a", rssBytes: 100 << 20 }],
     crashes: [],
     shown: [],
+    stood: [],
     moves: [],
     processes: new Map(),
     rssCapBytes: 200 << 20,

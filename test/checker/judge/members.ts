@@ -6,7 +6,7 @@
 import type { Line } from "../history.ts";
 import { ackedOf } from "./acks.ts";
 import type { Anomaly } from "./anomaly.ts";
-import { nextIn, positionsOf } from "./positions.ts";
+import { nextIn, type Positions, positionsOf } from "./positions.ts";
 import { BOUND_MS, MARGIN_MS } from "./sessions.ts";
 import { type Delivery, isMember, type Run, type Stream } from "./streams.ts";
 import { calmIn, LOST_STORE, type PartitionLog, struck, type World } from "./world.ts";
@@ -216,20 +216,40 @@ function savedBy(streams: readonly Stream[]) {
   );
 }
 
-/** What one stream hears of the store does not move back. */
+/** What one stream hears of the store does not move back, and nor does what GetSession answers. */
 export function savedBackward(streams: readonly Stream[], world: World): Anomaly[] {
-  return streams.flatMap((stream) => {
-    const heard = savedBy([stream]);
-    return heard.slice(1).flatMap(({ line, saved }, i) => {
-      const before = heard[i] as (typeof heard)[number];
-      if (before.saved.topicId !== saved.topicId) return [];
-      const partition = before.saved.next.findIndex((next, p) => nextIn(saved, p) < next);
-      if (partition < 0 || struck(world, LOST_STORE, before.line.at - RESTORED_MS, line.at))
-        return [];
-      const what = `partition ${partition}: stored ${before.saved.next[partition]}, then ${nextIn(saved, partition)}`;
-      const { client } = stream;
-      const lines = [before.line, line];
-      return [{ class: "stored-backward" as const, client, atMs: line.at, what, lines }];
-    });
+  const heard = streams.map((stream) =>
+    savedBy([stream]).map(({ line, saved }) => ({ ...{ stream, saved, atMs: line.at }, line })),
+  );
+  return [...heard, askedOf(streams, world)].flatMap((one) => backIn(one, world));
+}
+
+interface Saved {
+  readonly stream: Stream;
+  readonly atMs: number;
+  readonly saved: Positions;
+  readonly line: Line;
+}
+
+function askedOf(streams: readonly Stream[], world: World): Saved[] {
+  const [stream] = streams as [Stream];
+  const { open } = stream;
+  return world.stood.flatMap((one) => {
+    const saved = positionsOf(one.token);
+    if (!saved || one.topic !== open.topic || one.session !== open.session) return [];
+    return [{ stream, atMs: one.atMs, saved, line: open }];
+  });
+}
+
+/** In the order in which the store said it. */
+function backIn(said: readonly Saved[], world: World): Anomaly[] {
+  return said.slice(1).flatMap(({ stream, atMs, saved, line }, i) => {
+    const before = said[i] as Saved;
+    if (before.saved.topicId !== saved.topicId) return [];
+    const partition = before.saved.next.findIndex((next, p) => nextIn(saved, p) < next);
+    if (partition < 0 || struck(world, LOST_STORE, before.atMs - RESTORED_MS, atMs)) return [];
+    const what = `partition ${partition}: stored ${before.saved.next[partition]}, then ${nextIn(saved, partition)}`;
+    const lines = before.line === line ? [line] : [before.line, line];
+    return [{ class: "stored-backward" as const, client: stream.client, atMs, what, lines }];
   });
 }

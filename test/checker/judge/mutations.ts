@@ -334,6 +334,17 @@ export const OTHERWISE: Record<string, [Class, (run: Mutable) => void]> = {
       run.world = { ...run.world, deeds: [] };
     },
   ],
+  "a shared session that is asked for stands further back": [
+    "stored-backward",
+    (run) => {
+      const of = { topic: "orders", session: "split" };
+      const stood = [5, 3].map((next, i) => ({
+        ...{ ...of, atMs: 2000 + 100 * i },
+        token: token("orders", ORDERS, [next, 2]),
+      }));
+      run.world = { ...run.world, deeds: [], stood };
+    },
+  ],
   "who opens a forgotten session finds a position": [
     "unheeded",
     (run) => sought(run, "forget", 3050),

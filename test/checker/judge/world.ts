@@ -90,6 +90,14 @@ export interface Move {
   readonly token: string;
 }
 
+/** What GetSession answered. Each was asked for after the one before it was answered. */
+export interface Stood {
+  readonly atMs: number;
+  readonly topic: string;
+  readonly session: string;
+  readonly token: string;
+}
+
 /** A server that ended by itself. */
 export interface Crash {
   readonly atMs: number;
@@ -108,6 +116,7 @@ export interface World {
   readonly samples: readonly Sample[];
   readonly crashes: readonly Crash[];
   readonly shown: readonly Shown[];
+  readonly stood: readonly Stood[];
   readonly moves: readonly Move[];
   /** Which process each client is in, as deeds name it. */
   readonly processes: ReadonlyMap<string, string>;
