@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { kafkaClasses } from "./kafka-classes.ts";
+import { bundled } from "./shipped.ts";
 
 const root = join(import.meta.dirname, "..");
 const bin = (name: string): string => join(root, "node_modules", ".bin", name);
@@ -48,7 +49,7 @@ try {
     ],
     {
       cwd: root,
-      env: { ...process.env, ...(await kafkaClasses()) },
+      env: { ...process.env, ...(await kafkaClasses()), ...bundled(scratch) },
       stdio: ["ignore", "ignore", "inherit"],
     },
   );
