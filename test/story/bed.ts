@@ -214,7 +214,7 @@ export class Load {
           this.#appending = undefined;
           this.#waits.changed();
         });
-    }, 5);
+    }, 20);
   }
 
   /** Resolves when that many more were acknowledged. */

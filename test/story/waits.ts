@@ -49,3 +49,28 @@ export function until(holds: () => Promise<boolean>, everyMs = 50): Promise<void
     void look();
   });
 }
+
+/** A load's pace, which leaves two cores time for everybody else: at each tick so many go on, in turn. */
+export class Pace {
+  readonly #waiting: (() => void)[] = [];
+  readonly #ticks: NodeJS.Timeout;
+  #over = false;
+
+  constructor(everyMs: number, together: number) {
+    this.#ticks = setInterval(() => {
+      for (const go of this.#waiting.splice(0, together)) go();
+    }, everyMs);
+  }
+
+  turn(): Promise<void> {
+    if (this.#over) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Nobody waits any more. */
+  stop(): void {
+    this.#over = true;
+    clearInterval(this.#ticks);
+    for (const go of this.#waiting.splice(0)) go();
+  }
+}
