@@ -6,6 +6,8 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { kafkaClasses } from "./kafka-classes.ts";
+import { bundled } from "./shipped.ts";
 
 const root = join(import.meta.dirname, "..");
 const bin = (name: string): string => join(root, "node_modules", ".bin", name);
@@ -45,7 +47,11 @@ try {
       `--outputFile=${report}`,
       ...process.argv.slice(2),
     ],
-    { cwd: root, stdio: ["ignore", "ignore", "inherit"] },
+    {
+      cwd: root,
+      env: { ...process.env, ...(await kafkaClasses()), ...bundled(scratch) },
+      stdio: ["ignore", "ignore", "inherit"],
+    },
   );
   const result = JSON.parse(readFileSync(report, "utf8")) as {
     numPassedTests: number;

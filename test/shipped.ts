@@ -12,11 +12,34 @@ export interface Launch {
   readonly environment: Readonly<Record<string, string>>;
 }
 
+/** Where a run of all tests has its bundle. */
+const BUNDLED = "THROUGHLINE_TEST_BUNDLE";
+
+/** Makes the bundle of a run. @returns what its tests need in their environment to start servers from it. */
+export function bundled(folder: string): Record<string, string> {
+  bundle(folder);
+  return { [BUNDLED]: folder };
+}
+
+/** The server of this run's bundle; a file that runs alone makes it in `<folder>/dist`. */
+export function shippedOnce(folder: string): Launch {
+  const made = process.env[BUNDLED];
+  return made === undefined ? shipped(folder) : launchFrom(made);
+}
+
 /** Bundles into `<folder>/dist`, and reads flags of Node and environment from the Dockerfile. */
 export function shipped(folder: string): Launch {
+  bundle(folder);
+  return launchFrom(folder);
+}
+
+function bundle(folder: string): void {
   execFileSync(process.execPath, [join(ROOT, "tools/build.ts"), join(folder, "dist")], {
     stdio: "pipe",
   });
+}
+
+function launchFrom(folder: string): Launch {
   const dockerfile = readFileSync(join(ROOT, "Dockerfile"), "utf8");
   const entry = /^ENTRYPOINT (.*)$/m.exec(dockerfile)?.[1] ?? "[]";
   const set = [...dockerfile.matchAll(/^ENV (\w+)=(\S+)$/gm)];

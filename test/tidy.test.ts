@@ -77,6 +77,8 @@ const DRIVERS: Record<string, RegExp> = {
   // The witness: it judges the product and is no part of it.
   kafkajs: /^local\/demo-audit\.ts$/,
   esbuild: /^tools\//,
+  // Jest brings it and loads ours instead.
+  "jest-environment-node": /^tools\/jest-environment\.cjs$/,
 };
 
 test("each third-party package is imported in one place", () => {

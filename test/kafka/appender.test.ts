@@ -12,6 +12,7 @@ import type { AppendOutcome, Log, NewRecord, TopicInfo } from "../../kafka/log.t
 import type { AppendLimits } from "../../kafka/partition-appender.ts";
 import { partitionOf } from "../../kafka/partitioner.ts";
 import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
+import { Pace } from "../story/waits.ts";
 
 const SLOW_MS = 300_000;
 
@@ -109,8 +110,9 @@ function publish(through: Log, topic: TopicInfo): Publisher {
   let appended = 0;
   let stopped = false;
   const waiting: { count: number; done: () => void }[] = [];
+  const pace = new Pace(20, topic.partitions);
   const lane = async (partition: number): Promise<void> => {
-    for (let n = 0; !stopped; ) {
+    for (let n = 0; !stopped; await pace.turn()) {
       const values = Array.from({ length: 20 }, () => `${partition}:${n++}`);
       await Promise.all(
         values.map(async (value) => {
@@ -131,6 +133,7 @@ function publish(through: Log, topic: TopicInfo): Publisher {
     },
     stop: async () => {
       stopped = true;
+      pace.stop();
       await Promise.all(lanes);
     },
   };

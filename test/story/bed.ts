@@ -23,7 +23,7 @@ import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import type { FaultProxy } from "../faults/fault-proxy.ts";
-import type { Launch } from "../shipped.ts";
+import { type Launch, shippedOnce } from "../shipped.ts";
 import { readTopic } from "./read-topic.ts";
 import { StoryServer } from "./story-server.ts";
 import { Subscriber } from "./subscriber.ts";
@@ -40,13 +40,13 @@ export interface BedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
 }
 
 export class Bed {
-  /** How servers are started; undefined: from the sources. */
-  launch: Launch | undefined;
   readonly kafka: EmbeddedKafka;
   readonly log: Log;
   /** For servers. */
   readonly brokers: readonly string[];
   readonly folder: string;
+  /** Servers run as the image ships them. */
+  readonly #launch: Launch;
   #catalog: CatalogWriter;
   #reconciler: Reconciler;
   #generation = 0;
@@ -60,6 +60,7 @@ export class Bed {
     catalog: CatalogWriter,
   ) {
     this.folder = folder;
+    this.#launch = shippedOnce(folder);
     this.kafka = kafka;
     this.brokers = brokers;
     this.log = log;
@@ -147,7 +148,7 @@ export class Bed {
         ...["--namespace", NAMESPACE, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
         ...flags,
       ],
-      this.launch,
+      this.#launch,
     );
     this.onClose(() => server.kill());
     return server;
@@ -213,7 +214,7 @@ export class Load {
           this.#appending = undefined;
           this.#waits.changed();
         });
-    }, 5);
+    }, 20);
   }
 
   /** Resolves when that many more were acknowledged. */

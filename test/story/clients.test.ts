@@ -8,6 +8,7 @@ import { Bed, Load, SLOW_MS } from "./bed.ts";
 import { newEvent } from "./publisher.ts";
 import type { StoryServer } from "./story-server.ts";
 import { EARLIEST, openOf, rawStream } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 const INVALID = "INVALID_REQUEST";
 
@@ -29,7 +30,7 @@ afterAll(async () => {
 
 /** Waits for a gauge of a server to be as said. */
 async function gauge(server: StoryServer, name: string, value: number): Promise<void> {
-  while ((await server.metric(name)) !== value);
+  await until(async () => (await server.metric(name)) === value);
 }
 
 test.each<[string, Fault]>([

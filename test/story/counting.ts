@@ -5,7 +5,7 @@ import type { ThroughlineError } from "../../client/errors.ts";
 import type { NamedPublisher, NumberedResult } from "../../client/named-publisher.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 import { newEvent } from "./publisher.ts";
-import { Waits } from "./waits.ts";
+import { Pace, Waits } from "./waits.ts";
 
 const BATCH = 10;
 const AHEAD = 20;
@@ -19,6 +19,7 @@ export class Counting {
   readonly ended: Promise<ThroughlineError | undefined>;
   readonly #client: ThroughlineClient;
   readonly #waits = new Waits();
+  readonly #pace = new Pace(20, 3);
   #stopping = false;
 
   constructor(addresses: readonly string[], topic: string, name: string) {
@@ -48,6 +49,7 @@ export class Counting {
   /** @returns why it ended by itself. */
   async stop(): Promise<ThroughlineError | undefined> {
     this.#stopping = true;
+    this.#pace.stop();
     const why = await this.ended;
     this.close();
     return why;
@@ -63,7 +65,9 @@ export class Counting {
       let next = Number(await this.publisher.lastNumber()) + 1;
       await Promise.all(
         Array.from({ length: AHEAD }, async () => {
-          while (!this.#stopping) {
+          for (;;) {
+            await this.#pace.turn();
+            if (this.#stopping) return;
             const from = next;
             next += BATCH;
             const events = Array.from({ length: BATCH }, (_, i) => newEvent(from + i));
@@ -78,6 +82,8 @@ export class Counting {
       return undefined;
     } catch (error) {
       return error as ThroughlineError;
+    } finally {
+      this.#pace.stop();
     }
   }
 }

@@ -5,6 +5,7 @@ import type { TopicInfo } from "../../kafka/log.ts";
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import { Publisher } from "./publisher.ts";
 import { EARLIEST } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 let bed: Bed;
 
@@ -60,8 +61,6 @@ async function leaderOf(topic: TopicInfo, partition: number): Promise<number> {
   return found?.leader ?? -1;
 }
 
-async function inSync(topic: TopicInfo, replicas: number): Promise<void> {
-  for (let whole = false; !whole; ) {
-    whole = (await partitionsOf(topic)).every(({ isr }) => isr.length === replicas);
-  }
+function inSync(topic: TopicInfo, replicas: number): Promise<void> {
+  return until(async () => (await partitionsOf(topic)).every(({ isr }) => isr.length === replicas));
 }

@@ -14,6 +14,7 @@ import { Bed, SLOW_MS } from "./bed.ts";
 import { describedGroup, type Said } from "./group-tool.ts";
 import type { StoryServer } from "./story-server.ts";
 import { type RawStream, rawStream } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 const NAMES = { topic: "orders", session: "pickers" };
 const GROUP = "_throughline.story.shop.orders.pickers";
@@ -94,7 +95,7 @@ test(
     };
     const described = (): Promise<Said | undefined> => describedGroup(bed, GROUP, topic.name);
     const describedAs = async (wanted: Said | undefined): Promise<void> => {
-      while (JSON.stringify(await described()) !== JSON.stringify(wanted));
+      await until(async () => JSON.stringify(await described()) === JSON.stringify(wanted));
     };
     const lags = async (...servers: StoryServer[]): Promise<number> => {
       const each = await Promise.all(servers.map((server) => server.metric("session_lag_events")));
@@ -114,7 +115,7 @@ test(
     const early = await saved(100, 50);
     expect(early.lag).toBe(250);
     await describedAs(early);
-    while ((await lags(a, b)) !== 250);
+    await until(async () => (await lags(a, b)) === 250);
     for (const server of [a, b]) {
       expect(await server.metric("sessions")).toBe(1);
       expect(await server.metric("sessions_unverified")).toBe(0);
@@ -129,7 +130,7 @@ test(
     ack(two, 0, 110);
     const late = await saved(110, 50);
     await describedAs(late);
-    while ((await lags(b)) !== late.lag);
+    await until(async () => (await lags(b)) === late.lag);
 
     // The last member leaves; what is left is shown before its server has stopped.
     ack(two, 1, 60);

@@ -3,20 +3,18 @@
  * from old positions, over a topic of 256 MB, leave its resident memory bounded and honest readers
  * unharmed.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { type ClientHttp2Session, connect } from "node:http2";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { TopicInfo } from "../../kafka/log.ts";
 import {
   SubscribeRequest,
   ThroughlineServiceService,
 } from "../../proto/gen/throughline/v1/throughline.ts";
-import { shipped } from "../shipped.ts";
 import { Bed, Load, numbered, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
 import { EARLIEST, openOf } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 /** A container limit that the defaults must fit. */
 const LIMIT_BYTES = 256 * 2 ** 20;
@@ -31,18 +29,12 @@ const EVENT_BYTES = 2000;
 const EVENTS = 128_000;
 
 let bed: Bed;
-let folder: string;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "throughline-memory-"));
   bed = await Bed.open();
-  bed.launch = shipped(folder);
 }, SLOW_MS);
 
-afterAll(async () => {
-  await bed?.close();
-  rmSync(folder, { recursive: true, force: true });
-}, SLOW_MS);
+afterAll(() => bed?.close(), SLOW_MS);
 
 /** The most resident memory that the process ever had. */
 function peakBytes(server: StoryServer): number {
@@ -116,7 +108,7 @@ test(
     for (const reader of honest) await reader.told("opened");
     const deaf = deafClients(server.address);
     bed.onClose(async () => deaf.close());
-    while ((await server.metric("streams")) < CLIENTS + honest.length);
+    await until(async () => (await server.metric("streams")) >= CLIENTS + honest.length);
     const load = new Load((from, count) => bed.append(topic, from, count), EVENTS);
     const behind = Array.from({ length: CATCH_UPS }, (_, i) =>
       bed.subscriber([server.address], {

@@ -1,18 +1,11 @@
 /** A server as a process, as it would be started anywhere, and what a test may ask of it. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { credentials } from "@grpc/grpc-js";
 import { ThroughlineServiceClient } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Launch } from "../shipped.ts";
-import { Waits } from "./waits.ts";
-
-const SOURCES: Launch = {
-  folder: join(import.meta.dirname, "../.."),
-  command: ["--disable-warning=ExperimentalWarning", "sidecar/main.ts"],
-  environment: {},
-};
+import { until, Waits } from "./waits.ts";
 
 interface Line {
   readonly msg?: string;
@@ -32,7 +25,7 @@ export class StoryServer {
   #endExpected = false;
   stderr = "";
 
-  constructor(args: readonly string[], launch: Launch = SOURCES) {
+  constructor(args: readonly string[], launch: Launch) {
     const { folder, command, environment } = launch;
     this.child = spawn(process.execPath, [...command, ...args], {
       ...{ cwd: folder, env: { ...process.env, ...environment } },
@@ -79,7 +72,7 @@ export class StoryServer {
   async ready(): Promise<void> {
     await this.said("serving");
     await this.said("the catalog was read");
-    while (!(await this.isReady()).ready);
+    await until(async () => (await this.isReady()).ready);
   }
 
   async isReady(): Promise<{ ready: boolean; why: string }> {
@@ -91,14 +84,15 @@ export class StoryServer {
   async knows(topic: string): Promise<void> {
     const stub = new ThroughlineServiceClient(this.address, credentials.createInsecure());
     try {
-      for (let known = false; !known; ) {
-        known = await new Promise<boolean>((resolve, reject) => {
-          stub.listTopics({}, (error, { topics } = { topics: [] }) => {
-            if (error) reject(error);
-            else resolve(topics.some(({ name }) => name.endsWith(`/${topic}`)));
-          });
-        });
-      }
+      await until(
+        () =>
+          new Promise<boolean>((resolve, reject) => {
+            stub.listTopics({}, (error, { topics } = { topics: [] }) => {
+              if (error) reject(error);
+              else resolve(topics.some(({ name }) => name.endsWith(`/${topic}`)));
+            });
+          }),
+      );
     } finally {
       stub.close();
     }

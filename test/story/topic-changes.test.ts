@@ -6,6 +6,7 @@ import type { Start } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 const LOSS_RETENTION = 1;
 const LOSS_GONE = 3;
@@ -163,7 +164,7 @@ test(
       start: { at: { $case: "latest", value: {} } },
     });
     await witness.until(() => witness.down.length > 0);
-    while ((await small.metric("catch_up_bytes")) > 0);
+    await until(async () => (await small.metric("catch_up_bytes")) === 0);
     const partitions = [{ partition: 0, offset: "4000" }];
     await admin.fetchTopicOffsets(topic.name);
     await admin.deleteTopicRecords({ topic: topic.name, partitions });

@@ -1,3 +1,5 @@
+/** Waiting for what others do. */
+
 /** Wakes whoever waits for something to hold, after each change. */
 export class Waits {
   readonly #looks = new Set<() => void>();
@@ -19,5 +21,56 @@ export class Waits {
       this.#looks.add(look);
       look();
     });
+  }
+}
+
+/**
+ * Resolves when it holds. What only asking tells is asked at a pace: who asks without a pause takes the
+ * machine from those who are to make it so.
+ */
+export function until(holds: () => Promise<boolean>, everyMs = 50): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let asking = false;
+    const look = async (): Promise<void> => {
+      if (asking) return;
+      asking = true;
+      try {
+        if (await holds()) end(resolve);
+      } catch (error) {
+        end(() => reject(error));
+      }
+      asking = false;
+    };
+    const end = (then: () => void): void => {
+      clearInterval(pace);
+      then();
+    };
+    const pace = setInterval(look, everyMs);
+    void look();
+  });
+}
+
+/** A load's pace, which leaves two cores time for everybody else: at each tick so many go on, in turn. */
+export class Pace {
+  readonly #waiting: (() => void)[] = [];
+  readonly #ticks: NodeJS.Timeout;
+  #over = false;
+
+  constructor(everyMs: number, together: number) {
+    this.#ticks = setInterval(() => {
+      for (const go of this.#waiting.splice(0, together)) go();
+    }, everyMs);
+  }
+
+  turn(): Promise<void> {
+    if (this.#over) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Nobody waits any more. */
+  stop(): void {
+    this.#over = true;
+    clearInterval(this.#ticks);
+    for (const go of this.#waiting.splice(0)) go();
   }
 }
