@@ -34,7 +34,7 @@ test("while events reach live clients, there is a pause after each turn", async 
   });
   expect(await clock.run(1, () => began >= 0)).toBe(false);
   expect(await clock.run(1000, () => began >= 0)).toBe(true);
-  expect(began).toBe(5);
+  expect(began).toBe(10);
   await clock.run(1000);
   await turns.take();
   await turns.take();
@@ -48,5 +48,5 @@ test("live bytes buy turns without a pause: a catch-up is never held below twice
   const began: number[] = [];
   for (let i = 0; i < 5; i++) void turns.take().then(() => began.push(clock.now()));
   await clock.run(1000, () => began.length === 5);
-  expect(began).toEqual([0, 0, 0, 5, 10]);
+  expect(began).toEqual([0, 0, 0, 10, 20]);
 });
