@@ -1,6 +1,6 @@
 /** Some of the checker's clients as one process: started with an Order, told what to do by its parent. */
 import { join } from "node:path";
-import { HistoryWriter, readHistory } from "../history.ts";
+import { HistoryWriter, type Line, readHistory } from "../history.ts";
 import { Latecomer } from "./latecomer.ts";
 import { LibraryClient } from "./library-client.ts";
 import { Mover } from "./mover.ts";
@@ -16,11 +16,13 @@ const others: { finish(): Promise<void> }[] = [];
 const publishers: Publisher[] = [];
 const resenders: Resender[] = [];
 
-function begin(spec: ClientSpec): void {
+function pathOf({ name }: ClientSpec): string {
+  return join(order.folder, `${name}.jsonl`);
+}
+
+function begin(spec: ClientSpec, past: Line[]): void {
   const { addresses } = order;
-  const path = join(order.folder, `${spec.name}.jsonl`);
-  const past = readHistory(path);
-  const writer = new HistoryWriter(path);
+  const writer = new HistoryWriter(pathOf(spec));
   switch (spec.kind) {
     case "raw":
       raws.set(
@@ -82,4 +84,6 @@ async function told(message: Told): Promise<void> {
 
 process.on("message", (message: Told) => void told(message));
 process.on("disconnect", () => process.exit(0));
-for (const spec of order.clients) begin(spec);
+// All at first: of a long run that takes seconds, in which no client that has begun would be heard.
+const pasts = order.clients.map((spec) => readHistory(pathOf(spec)));
+for (const [i, spec] of order.clients.entries()) begin(spec, pasts[i] as Line[]);
