@@ -15,6 +15,11 @@ export class InFlightBudget {
     return this.#used;
   }
 
+  /** 0 to 1, and more where small frames go beyond it. */
+  get usedShare(): number {
+    return this.#used / this.#maxBytes;
+  }
+
   get free(): number {
     return Math.max(0, this.#maxBytes - this.#used);
   }

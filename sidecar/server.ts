@@ -86,8 +86,8 @@ export async function startServer(
     reliability,
   };
   const memory = new ShortLivedMemory(setTimer);
-  const dispatch = makeDispatch(context, memory);
   const budget = new InFlightBudget(limits.inFlightBytes);
+  const dispatch = makeDispatch(context, memory, budget);
   const mirror =
     store && limits.mirrorMs > 0
       ? new SessionMirror({
@@ -178,7 +178,11 @@ const SATURATED = 0.7;
 const SATURATION_SAMPLE_MS = 150;
 const SATURATION_SAMPLE_WEIGHT = 0.3;
 
-function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatch {
+function makeDispatch(
+  context: ServerContext,
+  memory: ShortLivedMemory,
+  inFlight: InFlightBudget,
+): Dispatch {
   const { limits, metrics, reliability } = context;
   let tailBytes = 0;
   let catchUpBytes = 0;
@@ -194,7 +198,7 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
     budget: new CatchUpBudget(limits.catchUpDispatchers),
     turns: new Turns(context.clock, limits.fetchBytes, setImmediate),
     pace: PLANNING_PACE,
-    load: new CatchUpLoad(saturation(), PLANNING_PACE, context.clock.now()),
+    load: new CatchUpLoad(saturation(inFlight), PLANNING_PACE, context.clock.now()),
     tailBytesAllowed: () => limits.tailBytes / Math.max(1, dispatch.partitionsServed),
     tailBytes: (delta) => {
       tailBytes += delta;
@@ -211,9 +215,11 @@ function makeDispatch(context: ServerContext, memory: ShortLivedMemory): Dispatc
 
 /**
  * Told by the event loop, whenever it is asked: whether it was busy for most of the last second or so.
- * Where clients share the processor it is idle now and then even so.
+ * Where clients share the processor it is idle now and then even so. And by the frames under way: where all
+ * clients together take less than there is for them (one machine with a thousand), their share of a
+ * processor or of a network sets the pace of each, as ours would.
  */
-function saturation(): () => boolean {
+function saturation(inFlight: InFlightBudget): () => boolean {
   let before = performance.eventLoopUtilization();
   let mean = 0;
   return () => {
@@ -221,7 +227,8 @@ function saturation(): () => boolean {
     const { idle, active, utilization } = performance.eventLoopUtilization(now, before);
     if (idle + active < SATURATION_SAMPLE_MS) return mean > SATURATED;
     before = now;
-    mean += (utilization - mean) * SATURATION_SAMPLE_WEIGHT;
+    const busy = Math.min(1, Math.max(utilization, inFlight.usedShare));
+    mean += (busy - mean) * SATURATION_SAMPLE_WEIGHT;
     return mean > SATURATED;
   };
 }
