@@ -1,7 +1,12 @@
 /** The demo's publishers, one without a name and one with: count what was acknowledged. */
 import { ThroughlineClient } from "../client/client.ts";
+import { ThroughlineError } from "../client/errors.ts";
 import type { NewEvent } from "../proto/gen/throughline/v1/throughline.ts";
 import type { LocalServer } from "./throughline.ts";
+
+/** Longer than a connection's longest pause between two attempts. */
+const BACK_MS = 5000;
+const AGAIN_MS = 50;
 
 /**
  * Publishes through the server that is not killed next: an unnamed publisher whose server dies cannot
@@ -19,7 +24,7 @@ export class DemoPublisher {
       client = new ThroughlineClient([server.address]);
       this.#clients.set(server.address, client);
     }
-    for (const { result } of await client.publish(topic, events)) {
+    for (const { result } of await reached(() => client.publish(topic, events))) {
       if (result?.$case === "error") throw new Error(`publish: ${result.value.message}`);
     }
     this.acknowledged.set(topic, this.count(topic) + events.length);
@@ -31,6 +36,20 @@ export class DemoPublisher {
 
   close(): void {
     for (const client of this.#clients.values()) client.close();
+  }
+}
+
+/** Of a server that is just back the connection may still wait for its next attempt; nothing was sent then. */
+async function reached<T>(publish: () => Promise<T>): Promise<T> {
+  const endMs = performance.now() + BACK_MS;
+  for (;;) {
+    try {
+      return await publish();
+    } catch (error) {
+      const isAway = error instanceof ThroughlineError && error.error === "UNREACHABLE";
+      if (!isAway || performance.now() > endMs) throw error;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
   }
 }
 
