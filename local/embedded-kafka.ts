@@ -14,9 +14,10 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
+import { freePorts } from "./free-ports.ts";
 import { ensureJava } from "./java.ts";
 import { ensureKafkaJars } from "./kafka-jars.ts";
 import { brokerProperties, LOG4J } from "./kafka-properties.ts";
@@ -262,18 +263,4 @@ function runJava(
     child.once("close", (code) => resolve({ code: code ?? 1, stdout, stderr }));
     child.stdin.end(input ?? "");
   });
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => {
-      const server = createServer();
-      return new Promise<typeof server>((resolve) =>
-        server.listen(0, "127.0.0.1", () => resolve(server)),
-      );
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }

@@ -7,9 +7,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
+import { freePorts } from "./free-ports.ts";
 import { ensureStoreBinary, storeMachine } from "./store-binary.ts";
 
 const START_MS = 30_000;
@@ -60,7 +61,7 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
   const { directory, tls, onProgress = () => {}, onUnexpectedEnd = () => {} } = options;
   const { cache, mavenRepository } = environment;
   const program = await ensureStoreBinary(storeMachine(cache, mavenRepository), onProgress);
-  const port = options.port || (await freePort());
+  const port = options.port || ((await freePorts(1))[0] as number);
   const data = join(directory, "data");
   const file = join(directory, "store.conf");
   const log = join(directory, "log");
@@ -191,12 +192,4 @@ function endWithUs(child: ChildProcess): () => void {
   watcher.unref();
   (watcher.stdin as Socket).unref();
   return () => void watcher.kill("SIGKILL");
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

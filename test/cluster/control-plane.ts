@@ -5,10 +5,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request as httpsRequest } from "node:https";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { KubeConfig } from "@kubernetes/client-node";
+import type { KubeConfig } from "@kubernetes/client-node";
+import { freePorts } from "../../local/free-ports.ts";
+import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
 import { CONTROL, ensureBinaries } from "./binaries.ts";
 
 const START_MS = 60_000;
@@ -68,10 +69,8 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
       users: [{ name: "admin", user: { token } }],
       contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }],
     });
-    const kube = new KubeConfig();
-    kube.loadFromString(kubeconfig);
     return {
-      ...{ kubeconfig, kube, stop },
+      ...{ kubeconfig, kube: kubeConfigOf(kubeconfig), stop },
       make: async (path, body) => {
         const { status, text } = await request("POST", path, body);
         if (status !== 201) throw new Error(text);
@@ -175,14 +174,4 @@ function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
     });
     child.kill(signal);
   });
-}
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = Array.from({ length: count }, () => createServer());
-  await Promise.all(
-    servers.map((server) => new Promise<void>((done) => server.listen(0, "127.0.0.1", done))),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
-  return ports;
 }
