@@ -1,8 +1,15 @@
 /** The operator's configuration, read here and nowhere else. */
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { hostname } from "node:os";
 import { KAFKA_SETTINGS, type KafkaConfig, kafkaConfig } from "../process/kafka-settings.ts";
+import {
+  deploymentIdOf,
+  HEALTH_LISTEN,
+  healthListenOf,
+  LOG_LEVEL,
+  logLevelOf,
+  namespaceOf,
+  outsideOf,
+} from "../process/program-settings.ts";
 import {
   type Address,
   gather,
@@ -50,23 +57,14 @@ const SETTINGS = {
     value: "name",
     help: "its name (default: throughline-operator-<deployment id>)",
   },
-  "health-listen": {
-    value: "host:port",
-    help: "plain HTTP: /livez, /readyz, /metrics; off by default",
-  },
-  "log-level": { value: "level", help: "trace, debug, info, warn, error, silent", default: "info" },
+  "health-listen": HEALTH_LISTEN,
+  "log-level": LOG_LEVEL,
 } as const satisfies Settings;
 
 const REQUIRED: readonly string[] = ["kafka", "deployment-id"];
-const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
-const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
-const A_NAMESPACE = "a Kubernetes namespace name";
 
 export function readConfig(): ParsedConfig<Config> {
-  return parseConfig({
-    ...{ args: process.argv.slice(2), environment: process.env, hostname },
-    readFile: (path) => readFileSync(path),
-  });
+  return parseConfig(outsideOf({ args: process.argv.slice(2), environment: process.env }));
 }
 
 export function parseConfig(outside: Outside): ParsedConfig<Config> {
@@ -75,33 +73,22 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
   const given = gather(names, outside, errors);
   if (given === "help") return { kind: "help", text: helpText() };
   const read = new SettingReader(SETTINGS, given, outside.readFile, errors);
-  const deploymentId = read.matching(
-    "deployment-id",
-    read.required("deployment-id"),
-    /^[a-z0-9-]{1,40}$/,
-    "1 to 40 of a-z, 0-9 and -",
-  );
+  const deploymentId = deploymentIdOf(read);
   const namespaces = read.text("namespaces");
-  const health = read.text("health-listen");
   const config: Config = {
     ...{ kafka: kafkaConfig(read), deploymentId },
     kubeconfig: read.file("kubeconfig")?.toString("utf8"),
     namespaces:
       namespaces === undefined
         ? undefined
-        : read.list(namespaces).map((one) => read.matching("namespaces", one, LABEL, A_NAMESPACE)),
+        : read.list(namespaces).map((one) => namespaceOf(read, "namespaces", one)),
     labelSelector: read.text("label-selector") ?? "",
     allowedKafkaTopics: read.list(read.text("allowed-kafka-topics") ?? ""),
-    leaseNamespace: read.matching(
-      "lease-namespace",
-      read.text("lease-namespace") ?? "",
-      LABEL,
-      A_NAMESPACE,
-    ),
+    leaseNamespace: namespaceOf(read, "lease-namespace", read.text("lease-namespace") ?? ""),
     leaseName: read.text("lease-name") ?? `throughline-operator-${deploymentId}`,
     identity: `${outside.hostname()}_${randomUUID()}`,
-    healthListen: health === undefined ? undefined : read.address("health-listen", health),
-    logLevel: read.oneOf("log-level", LEVELS),
+    healthListen: healthListenOf(read),
+    logLevel: logLevelOf(read),
   };
   return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }

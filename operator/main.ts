@@ -6,29 +6,16 @@
  */
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { makeLogger } from "../process/logger.ts";
+import { endOnBug, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
 import { kubeConfigOf } from "./kube/kube-config.ts";
 import { startOperator } from "./operator.ts";
 
-const parsed = readConfig();
-switch (parsed.kind) {
-  case "help":
-    process.stdout.write(parsed.text);
-    break;
-  case "errors":
-    for (const error of parsed.errors) process.stderr.write(`throughline: ${error}\n`);
-    process.exitCode = 1;
-    break;
-  case "config":
-    await run(parsed.config);
-}
+await runWith(readConfig(), run);
 
 async function run(config: Config): Promise<void> {
   const logger = makeLogger(config.logLevel, config.identity);
-  process.on("uncaughtException", (error) => {
-    logger.fatal({ err: error }, "this is a bug of Throughline; please report it");
-    process.exit(2);
-  });
+  endOnBug(logger);
   const { brokers, tls, sasl } = config.kafka;
   try {
     const log = openKafkaLog({

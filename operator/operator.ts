@@ -8,6 +8,7 @@
 import { CoreV1Api, type KubeConfig } from "@kubernetes/client-node";
 import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
+import { STEADY_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
@@ -17,21 +18,13 @@ import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
 import { KubeTopicApi } from "./kube/kube-topic-api.ts";
 import { Lease } from "./kube/lease.ts";
 import { TopicWatches } from "./kube/topic-watches.ts";
+import { pause } from "./pauses.ts";
 import { Reconciler } from "./reconcile.ts";
-import type { WorkClock } from "./work-queue.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const WORK = { concurrency: 16, resyncMs: 10_000, retryMs: 2000 };
 /** While the catalog cannot be taken over. */
 const LEAD_RETRY_MS = 5000;
-const STEADY: WorkClock = {
-  now: () => performance.now(),
-  setTimer: (ms, fire) => {
-    const timer = setTimeout(fire, ms);
-    return () => clearTimeout(timer);
-  },
-};
-
 export interface RunningOperator {
   /** Resolves when it is the leader no more: the process must end. */
   readonly lost: Promise<void>;
@@ -45,7 +38,7 @@ export async function startOperator(
   log: Log,
   logger: Logger,
 ): Promise<RunningOperator> {
-  const world = { clock: STEADY, random: Math.random };
+  const world = { clock: STEADY_CLOCK, random: Math.random };
   const onTrouble = (message: string): void => logger.warn(message);
   const closing = new AbortController();
   const lease = new Lease({
@@ -55,10 +48,7 @@ export async function startOperator(
   const api = new KubeTopicApi(kube);
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
-  let superseded = (): void => {};
-  const isSuperseded = new Promise<void>((resolve) => {
-    superseded = resolve;
-  });
+  const superseded = Promise.withResolvers<void>();
   const watches = new TopicWatches({
     ...{ ...world, api, onTrouble },
     namespaces: config.namespaces,
@@ -82,7 +72,7 @@ export async function startOperator(
   void lead();
   logger.info({ deploymentId: config.deploymentId, identity: config.identity }, "standing by");
   return {
-    lost: Promise.race([lease.lost, isSuperseded]),
+    lost: Promise.race([lease.lost, superseded.promise]),
     close: async () => {
       closing.abort();
       page?.close();
@@ -96,14 +86,14 @@ export async function startOperator(
 
   async function lead(): Promise<void> {
     await Promise.all([lease.gained, watches.listed]);
-    for (;;) {
+    while (!closing.signal.aborted) {
       try {
         await takeOver();
         return;
       } catch (error) {
         if (closing.signal.aborted) return;
         logger.error(`Cannot lead yet: ${(error as Error).message}`);
-        await new Promise<void>((resolve) => void STEADY.setTimer(LEAD_RETRY_MS, resolve));
+        await pause(STEADY_CLOCK, LEAD_RETRY_MS, closing.signal);
       }
     }
   }
@@ -119,7 +109,7 @@ export async function startOperator(
       mayAct: () => lease.mayAct,
       now: () => new Date().toISOString().replace(/\.\d+Z$/, "Z"),
       onFailure: (topic, message) => logger.warn({ topic }, message),
-      onSuperseded: superseded,
+      onSuperseded: superseded.resolve,
     });
     // Those that are no more have a record only.
     for (const name of [...watches.topics.keys(), ...catalog.records.keys()])

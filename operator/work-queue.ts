@@ -7,14 +7,11 @@
  * - Q1 A key that was added is done after that, however often it was added and whatever was in flight.
  * - Q2 No key is in flight twice at once.
  */
-export interface WorkClock {
-  now(): number;
-  /** @returns cancels the timer. */
-  setTimer(ms: number, fire: () => void): () => void;
-}
+import type { Clock } from "../process/clock.ts";
+import { backoffMs } from "./pauses.ts";
 
 export interface WorkQueueOptions {
-  readonly clock: WorkClock;
+  readonly clock: Clock;
   /** 0 to 1. */
   readonly random: () => number;
   readonly concurrency: number;
@@ -116,7 +113,6 @@ export class WorkQueue {
     const { firstRetryMs, longestRetryMs, random } = this.#options;
     const failures = this.#failures.get(key) ?? 0;
     this.#failures.set(key, failures + 1);
-    const longest = Math.min(longestRetryMs, firstRetryMs * 2 ** Math.min(failures, 30));
-    return longest * (0.5 + random() / 2);
+    return backoffMs(failures, firstRetryMs, longestRetryMs, random);
   }
 }

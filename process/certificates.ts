@@ -7,13 +7,17 @@ import { createSecureContext } from "node:tls";
 
 const PEM = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]+-----END [^-]+-----/g;
 
-interface Pair {
+export interface CertificatePair {
   readonly cert: Buffer;
   readonly key: Buffer;
 }
 
 /** Why no connection could be made with this pair, whatever the time. */
-export function unusable(pair: Pair, certFlag: string, keyFlag: string): string | undefined {
+export function unusable(
+  pair: CertificatePair,
+  certFlag: string,
+  keyFlag: string,
+): string | undefined {
   const { cert, key } = pair;
   if (refusal(pair) === undefined) return undefined;
   const ofCert = refusal({ cert });
@@ -51,7 +55,7 @@ function certificate(pem: string): X509Certificate | undefined {
   }
 }
 
-function refusal(pair: Partial<Pair>): string | undefined {
+function refusal(pair: Partial<CertificatePair>): string | undefined {
   try {
     createSecureContext(pair);
     return undefined;

@@ -1,5 +1,6 @@
 /** How every program of Throughline is told of Kafka. */
-import type { CertificatePair, SettingReader } from "./settings.ts";
+import type { CertificatePair } from "./certificates.ts";
+import type { SettingReader } from "./settings.ts";
 
 export type SaslMechanism = "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512";
 

@@ -4,7 +4,7 @@
  *
  * Secrets come from files, so that they are in no process list and no environment.
  */
-import { unusable } from "./certificates.ts";
+import { type CertificatePair, unusable } from "./certificates.ts";
 
 export interface Setting {
   /** What a value looks like, for people. */
@@ -31,11 +31,6 @@ export interface Outside {
 export interface Address {
   readonly host: string;
   readonly port: number;
-}
-
-export interface CertificatePair {
-  readonly cert: Buffer;
-  readonly key: Buffer;
 }
 
 /**

@@ -9,10 +9,10 @@
 import type { Logger } from "pino";
 import type { KeyedRecord, Log, PartitionReader, Position, TopicInfo } from "../kafka/log.ts";
 import { recordsOf } from "../kafka/records.ts";
+import type { Clock } from "../process/clock.ts";
 import { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts";
 import type { Catalog, CatalogTopic } from "./catalog.ts";
 import { Failure } from "./failure.ts";
-import type { Clock } from "./server-context.ts";
 
 const FORMAT_VERSION = 1;
 const FETCH_BYTES = 1 << 20;

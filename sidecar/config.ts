@@ -1,10 +1,17 @@
 /** A server's configuration, read here and nowhere else. */
-import { readFileSync } from "node:fs";
-import { hostname } from "node:os";
+import type { CertificatePair } from "../process/certificates.ts";
 import { KAFKA_SETTINGS, type KafkaConfig, kafkaConfig } from "../process/kafka-settings.ts";
 import {
+  deploymentIdOf,
+  HEALTH_LISTEN,
+  healthListenOf,
+  LOG_LEVEL,
+  logLevelOf,
+  namespaceOf,
+  outsideOf,
+} from "../process/program-settings.ts";
+import {
   type Address,
-  type CertificatePair,
   gather,
   helpLine,
   helpLines,
@@ -48,10 +55,7 @@ const SETTINGS = {
     help: "where apps connect; also unix:<path>",
     default: "127.0.0.1:7070",
   },
-  "health-listen": {
-    value: "host:port",
-    help: "plain HTTP: /livez, /readyz, /metrics; off by default",
-  },
+  "health-listen": HEALTH_LISTEN,
   shape: {
     value: "gateway|pod",
     help: "a Deployment behind a Service, or in an app's pod",
@@ -79,18 +83,14 @@ const SETTINGS = {
   "cluster-uid": { value: "uid", help: "take catalog records of this cluster only" },
   namespace: { value: "name", help: "the namespace that this server speaks for" },
   "server-name": { value: "name", help: "name for people (default: the host's name)" },
-  "log-level": { value: "level", help: "trace, debug, info, warn, error, silent", default: "info" },
+  "log-level": LOG_LEVEL,
 } as const satisfies Settings;
 
 const REQUIRED: readonly string[] = ["kafka", "deployment-id", "namespace"];
-const LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 const UNITS: Record<string, number> = { "": 1, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30 };
 
 export function readConfig(): ParsedConfig<Config> {
-  return parseConfig({
-    ...{ args: process.argv.slice(2), environment: process.env, hostname },
-    readFile: (path) => readFileSync(path),
-  });
+  return parseConfig(outsideOf({ args: process.argv.slice(2), environment: process.env }));
 }
 
 export function parseConfig(outside: Outside): ParsedConfig<Config> {
@@ -103,10 +103,9 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
   const listen = read.text("listen") as string;
   if (!listen.startsWith("unix:")) read.address("listen", listen);
   else if (listen.length === 5) errors.push("--listen is unix: without a path.");
-  const health = read.text("health-listen");
   const config: Config = {
     listen,
-    healthListen: health === undefined ? undefined : read.address("health-listen", health),
+    healthListen: healthListenOf(read),
     kafka: kafkaConfig(read),
     shape: read.oneOf<Shape>("shape", ["gateway", "pod"]),
     tls: read.certificate("tls-cert-file", "tls-key-file"),
@@ -120,21 +119,11 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
       },
       errors,
     ),
-    deploymentId: read.matching(
-      "deployment-id",
-      read.required("deployment-id"),
-      /^[a-z0-9-]{1,40}$/,
-      "1 to 40 of a-z, 0-9 and -",
-    ),
+    deploymentId: deploymentIdOf(read),
     clusterUid: read.text("cluster-uid"),
-    namespace: read.matching(
-      "namespace",
-      read.required("namespace"),
-      /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/,
-      "a Kubernetes namespace name",
-    ),
+    namespace: namespaceOf(read, "namespace", read.required("namespace")),
     serverName: read.text("server-name") ?? outside.hostname(),
-    logLevel: read.oneOf("log-level", LEVELS),
+    logLevel: logLevelOf(read),
     limits: limits(given, errors),
   };
   return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };

@@ -10,35 +10,23 @@
 import { setLogger } from "@grpc/grpc-js";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { outOfDate } from "../process/certificates.ts";
+import { STEADY_CLOCK } from "../process/clock.ts";
 import { makeLogger } from "../process/logger.ts";
+import { endOnBug, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
-import { STEADY_CLOCK, startServer } from "./server.ts";
+import { startServer } from "./server.ts";
 import { openRedisStore } from "./sessions/redis-store.ts";
 
 const STORE_WORLD = { clock: STEADY_CLOCK, random: Math.random };
 
-const parsed = readConfig();
-switch (parsed.kind) {
-  case "help":
-    process.stdout.write(parsed.text);
-    break;
-  case "errors":
-    for (const error of parsed.errors) process.stderr.write(`throughline: ${error}\n`);
-    process.exitCode = 1;
-    break;
-  case "config":
-    await run(parsed.config);
-}
+await runWith(readConfig(), run);
 
 async function run(config: Config): Promise<void> {
   const logger = makeLogger(config.logLevel, config.serverName);
   // grpc-js writes to standard error what its callers are told anyway.
   const grpcLog = (...words: unknown[]): void => logger.debug({ from: "grpc" }, words.join(" "));
   setLogger({ error: grpcLog, info: grpcLog, debug: grpcLog });
-  process.on("uncaughtException", (error) => {
-    logger.fatal({ err: error }, "this is a bug of Throughline; please report it");
-    process.exit(2);
-  });
+  endOnBug(logger);
   const { brokers, tls, sasl } = config.kafka;
   for (const [flag, cert] of [
     ["--tls-cert-file", config.tls?.cert],

@@ -7,10 +7,11 @@
  * - Each partition's read is judged alone: one that answers says nothing of the others.
  * - A pod door moves nobody but for drain, and stays ready: its app has no other server.
  */
+
+import type { Clock } from "../process/clock.ts";
 import type { Readiness } from "../process/status-page.ts";
 import type { MovingReason } from "../proto/gen/throughline/v1/throughline.ts";
 import type { LiveRead, ReadsWatch } from "./dispatch/dispatch-host.ts";
-import type { Clock } from "./server-context.ts";
 
 export type MovingListener = (reason: MovingReason, deadlineMs: number) => void;
 

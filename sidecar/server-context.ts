@@ -1,16 +1,11 @@
 /** What every call of one server works with. All of the world that a handler sees comes in by this. */
 import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
+import type { Clock } from "../process/clock.ts";
 import type { Catalog } from "./catalog.ts";
 import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Reliability } from "./reliability.ts";
-
-export interface Clock {
-  now(): number;
-  /** @returns cancels the timer. */
-  setTimer(ms: number, fire: () => void): () => void;
-}
 
 export interface ServerContext {
   readonly log: Log;

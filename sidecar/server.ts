@@ -5,6 +5,7 @@
 
 import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
+import { STEADY_CLOCK, WALL_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
 import { CatalogFollower } from "./catalog-follower.ts";
 import type { Config } from "./config.ts";
@@ -23,7 +24,7 @@ import type { Limits } from "./limits.ts";
 import { ServerMetrics } from "./metrics.ts";
 import { reflectionServices } from "./reflection.ts";
 import { SelfReliability } from "./reliability.ts";
-import type { Clock, ServerContext } from "./server-context.ts";
+import type { ServerContext } from "./server-context.ts";
 import { SessionMirror } from "./sessions/mirror.ts";
 import { sessionFigures } from "./sessions/session-figures.ts";
 import type { SessionStore } from "./sessions/session-store.ts";
@@ -40,10 +41,6 @@ export interface RunningServer {
   drain(): Promise<void>;
   close(): Promise<void>;
 }
-
-const WALL_CLOCK: Clock = { now: () => Date.now(), setTimer };
-/** For judging delays: the wall clock may be set while the server runs. */
-export const STEADY_CLOCK: Clock = { now: () => performance.now(), setTimer };
 
 /** @throws when an address cannot be had; everything is closed again then. */
 export async function startServer(
@@ -85,7 +82,7 @@ export async function startServer(
     metrics,
     reliability,
   };
-  const memory = new ShortLivedMemory(setTimer);
+  const memory = new ShortLivedMemory(STEADY_CLOCK.setTimer);
   const budget = new InFlightBudget(limits.inFlightBytes);
   const dispatch = makeDispatch(context, memory, budget);
   const mirror =
@@ -151,7 +148,7 @@ export async function startServer(
           .then(() => sessions?.settled())
           .then(() => door.finish());
         return new Promise((resolve) => {
-          const cancel = setTimer(limits.drainMs, resolve);
+          const cancel = STEADY_CLOCK.setTimer(limits.drainMs, resolve);
           void gone.then(() => {
             cancel();
             resolve();
@@ -236,11 +233,6 @@ function saturation(inFlight: InFlightBudget): () => boolean {
 /** The window of each catch-up is its share of the budget of all. */
 function dispatchLimits(limits: Limits) {
   return { ...limits, catchUpWindowBytes: limits.catchUpBytes / limits.catchUpDispatchers };
-}
-
-function setTimer(ms: number, fire: () => void): () => void {
-  const timer = setTimeout(fire, ms);
-  return () => clearTimeout(timer);
 }
 
 /** The operating system's words, the flag, and the next step (P10). */

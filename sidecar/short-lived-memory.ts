@@ -9,7 +9,7 @@
  */
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import type { Clock } from "./server-context.ts";
+import type { Clock } from "../process/clock.ts";
 
 const MINOR_EVERY_BYTES = 8 << 20;
 const MAJOR_AFTER_BYTES = 16 << 20;

@@ -5,8 +5,9 @@
  * A finalizer is on a Topic only while its policy is Delete: with Retain nothing in Kafka goes, and a Topic
  * that is no more is found by its catalog record.
  */
+import type { Clock } from "../../process/clock.ts";
 import type { Owner, Reconciler } from "../reconcile.ts";
-import { type WorkClock, WorkQueue } from "../work-queue.ts";
+import { WorkQueue } from "../work-queue.ts";
 import type { KubeTopic, PatchOutcome, TopicApi } from "./topic-api.ts";
 import { changedStatus } from "./topic-status.ts";
 
@@ -24,7 +25,7 @@ export interface ControllerOptions {
   readonly isInScope: (namespace: string) => boolean;
   readonly reconciler: Pick<Reconciler, "apply" | "delete">;
   readonly clusterUid: string;
-  readonly clock: WorkClock;
+  readonly clock: Clock;
   /** 0 to 1. */
   readonly random: () => number;
   /** RFC 3339. */

@@ -87,14 +87,15 @@ export class KubeTopicApi implements TopicApi {
         } else onEvent({ type: type as "ADDED", topic: object as KubeTopic });
       };
       const done = (error: unknown): void => {
+        signal.removeEventListener("abort", stop);
         if (signal.aborted) resolve({ kind: "ended" });
         else if (!error) resolve(told);
         else resolve(statusOf(error) === EXPIRED ? { kind: "expired" } : failureOf(error));
       };
-      void watch.watch(path, query, event, done).then((controller) => {
-        if (signal.aborted) controller.abort();
-        else signal.addEventListener("abort", () => controller.abort(), { once: true });
-      }, done);
+      const begun = watch.watch(path, query, event, done).catch(done);
+      const stop = (): void => void begun.then((controller) => controller?.abort());
+      if (signal.aborted) stop();
+      else signal.addEventListener("abort", stop);
     });
   }
 

@@ -9,7 +9,8 @@
  *   here: clocks of two machines are never compared.
  * - L3 Whoever loses it does not become leader again by itself: `lost` resolves, and the process ends.
  */
-import type { WorkClock } from "../work-queue.ts";
+import type { Clock } from "../../process/clock.ts";
+import { pause } from "../pauses.ts";
 
 export interface LeaseRecord {
   readonly holder: string;
@@ -40,7 +41,7 @@ export interface LeaseApi {
 
 export interface LeaseOptions {
   readonly api: LeaseApi;
-  readonly clock: WorkClock;
+  readonly clock: Clock;
   /** 0 to 1. */
   readonly random: () => number;
   /** Unique for each process. */
@@ -56,22 +57,22 @@ export class Lease {
   readonly #options: LeaseOptions;
   #own: { readonly record: LeaseRecord; readonly sinceMs: number } | undefined;
   #other: { readonly version: string; readonly sinceMs: number } | undefined;
-  #isClosed = false;
-  #wake: () => void = () => {};
+  readonly #closing = new AbortController();
   #running: Promise<void> | undefined;
-  #gained: () => void = () => {};
-  #losing: () => void = () => {};
-  readonly gained: Promise<void>;
-  readonly lost: Promise<void>;
+  readonly #gained = Promise.withResolvers<void>();
+  readonly #lost = Promise.withResolvers<void>();
 
   constructor(options: LeaseOptions) {
     this.#options = options;
-    this.gained = new Promise((resolve) => {
-      this.#gained = resolve;
-    });
-    this.lost = new Promise((resolve) => {
-      this.#losing = resolve;
-    });
+  }
+
+  get gained(): Promise<void> {
+    return this.#gained.promise;
+  }
+
+  /** L3 */
+  get lost(): Promise<void> {
+    return this.#lost.promise;
   }
 
   /** L1. To be asked before each deed. */
@@ -86,8 +87,7 @@ export class Lease {
 
   /** Gives the lease back, so that a standby need not wait. */
   async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#wake();
+    this.#closing.abort();
     await this.#running;
     const own = this.#own;
     this.#own = undefined;
@@ -95,15 +95,16 @@ export class Lease {
   }
 
   async #run(): Promise<void> {
-    const { renewMs, random } = this.#options;
-    while (!this.#isClosed) {
+    const { clock, renewMs, random } = this.#options;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
       await (this.#own ? this.#renew() : this.#try());
       if (this.#own && !this.mayAct) {
         this.#own = undefined;
-        this.#losing();
+        this.#lost.resolve();
         return;
       }
-      await this.#pause(renewMs * (0.75 + random() / 4));
+      await pause(clock, renewMs * (0.75 + random() / 4), signal);
     }
   }
 
@@ -146,7 +147,7 @@ export class Lease {
     if (written.kind === "failed") onTrouble(`The lease was not taken: ${written.reason}`);
     if (written.kind !== "written") return;
     this.#own = { record: written.record, sinceMs };
-    this.#gained();
+    this.#gained.resolve();
   }
 
   /** L2 */
@@ -157,16 +158,5 @@ export class Lease {
 
   get #seconds(): number {
     return Math.ceil(this.#options.leaseMs / 1000);
-  }
-
-  #pause(ms: number): Promise<void> {
-    if (this.#isClosed) return Promise.resolve();
-    return new Promise((resolve) => {
-      const cancel = this.#options.clock.setTimer(ms, resolve);
-      this.#wake = () => {
-        cancel();
-        resolve();
-      };
-    });
   }
 }

@@ -11,7 +11,9 @@
  * - W1 Between a list and the end of its watch no change is missed: the watch begins at the list's version.
  * - W2 After a list, what it does not have is known to be gone: nothing stays for want of a DELETED event.
  */
-import type { WorkClock } from "../work-queue.ts";
+import type { Clock } from "../../process/clock.ts";
+import { backoffMs, pause } from "../pauses.ts";
+import { nameOf } from "../topic-spec.ts";
 import type { KubeTopic, TopicApi, WatchEvent, WatchScope } from "./topic-api.ts";
 
 const PAGE = 500;
@@ -24,7 +26,7 @@ export interface TopicWatchOptions {
   readonly scope: WatchScope;
   /** By `<namespace>/<name>`; other scopes' are there too. */
   readonly topics: Map<string, KubeTopic>;
-  readonly clock: WorkClock;
+  readonly clock: Clock;
   /** 0 to 1. */
   readonly random: () => number;
   /** `<namespace>/<name>`: it is new, another, or gone. */
@@ -39,17 +41,17 @@ export class TopicWatch {
   readonly #abort = new AbortController();
   #version = "";
   #failures = 0;
-  #listed: () => void = () => {};
-  /** Resolves when all Topics are known for the first time. */
-  readonly listed: Promise<void>;
+  readonly #listed = Promise.withResolvers<void>();
   #running: Promise<void> | undefined;
 
   constructor(options: TopicWatchOptions) {
     this.#options = options;
     this.#topics = options.topics;
-    this.listed = new Promise((resolve) => {
-      this.#listed = resolve;
-    });
+  }
+
+  /** Resolves when all Topics are known for the first time. */
+  get listed(): Promise<void> {
+    return this.#listed.promise;
   }
 
   start(): void {
@@ -89,7 +91,7 @@ export class TopicWatch {
       if (isOurs && !found.has(name)) this.#remove(name);
     }
     for (const topic of found.values()) this.#put(topic);
-    this.#listed();
+    this.#listed.resolve();
     return "watch";
   }
 
@@ -131,24 +133,9 @@ export class TopicWatch {
     const { signal } = this.#abort;
     if (signal.aborted) return Promise.resolve();
     onTrouble(trouble);
-    const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(this.#failures, 30));
-    this.#failures++;
-    return new Promise((resolve) => {
-      const cancel = clock.setTimer(longest * (0.5 + random() / 2), resolve);
-      signal.addEventListener(
-        "abort",
-        () => {
-          cancel();
-          resolve();
-        },
-        { once: true },
-      );
-    });
+    const ms = backoffMs(this.#failures++, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random);
+    return pause(clock, ms, signal);
   }
-}
-
-function nameOf({ metadata }: KubeTopic): string {
-  return `${metadata.namespace}/${metadata.name}`;
 }
 
 /** What of a Topic asks for work; a change of its status alone does not. */

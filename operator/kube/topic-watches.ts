@@ -1,5 +1,5 @@
 /** The Topics of all scopes of an operator: one watch for all namespaces, or one for each that was named. */
-import type { WorkClock } from "../work-queue.ts";
+import type { Clock } from "../../process/clock.ts";
 import type { KubeTopic, TopicApi } from "./topic-api.ts";
 import { TopicWatch } from "./topic-watch.ts";
 
@@ -8,7 +8,7 @@ export interface TopicWatchesOptions {
   /** Undefined: all. */
   readonly namespaces: readonly string[] | undefined;
   readonly labelSelector: string;
-  readonly clock: WorkClock;
+  readonly clock: Clock;
   readonly random: () => number;
   readonly changed: (name: string) => void;
   readonly onTrouble: (message: string) => void;

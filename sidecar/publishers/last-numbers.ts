@@ -20,8 +20,8 @@
  */
 import type { Log, LogFailure, Position, TopicInfo, TransactionRecord } from "../../kafka/log.ts";
 import { recordsOf } from "../../kafka/records.ts";
+import type { Clock } from "../../process/clock.ts";
 import { Failure } from "../failure.ts";
-import type { Clock } from "../server-context.ts";
 
 export interface LastNumber {
   /** Kafka's topic id: of another topic of the same name the number says nothing. */

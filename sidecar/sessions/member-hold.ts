@@ -9,9 +9,10 @@
  *   steady clock from when it was sent: by then others may have the partitions (P5).
  * - J4 A member that waits for a partition, or has none, looks often; one that delivers learns with its saves.
  */
+
+import type { Clock } from "../../process/clock.ts";
 import { Failure } from "../failure.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Clock } from "../server-context.ts";
 import { MemberPartitions, type MemberStream } from "./member-partitions.ts";
 import { type Holding, type Membership, tokenOf } from "./membership.ts";
 import { unavailable } from "./session-hold.ts";

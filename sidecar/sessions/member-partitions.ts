@@ -9,8 +9,8 @@
  * Neighbour: member-hold.ts talks to the store, and brings here what it says.
  */
 import type { Position } from "../../kafka/log.ts";
+import type { Clock } from "../../process/clock.ts";
 import type { Failure } from "../failure.ts";
-import type { Clock } from "../server-context.ts";
 import { type Holding, MEMBER_RULES, type Membership, placesOf, type Share } from "./membership.ts";
 import type { Holder, Seen } from "./session-store.ts";
 

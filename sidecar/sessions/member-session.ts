@@ -3,12 +3,12 @@
  * told of them. Between a Subscription, which owns the stream, and a MemberHold, which talks to the store.
  */
 import type { Position } from "../../kafka/log.ts";
+import type { Clock } from "../../process/clock.ts";
 import type { Ack, Opened } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { Cursor } from "../dispatch/cursor.ts";
 import type { Slice } from "../dispatch/partition-dispatch.ts";
 import { Failure } from "../failure.ts";
 import { LOSSES } from "../open.ts";
-import type { Clock } from "../server-context.ts";
 import { encodeToken, type TokenIdentity } from "../token.ts";
 import { AckIntake } from "./ack-intake.ts";
 import type { AckMode } from "./acks.ts";

@@ -1,9 +1,10 @@
 /** Joining shared sessions: what a stream gets when it opens one. What it then has is member-hold.ts. */
 import type { Position } from "../../kafka/log.ts";
+import type { Clock } from "../../process/clock.ts";
 import type { SubscribeOpen } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Failure } from "../failure.ts";
 import { afterRecreation, lookUpOne, resolveStart } from "../open.ts";
-import type { Clock, ServerContext } from "../server-context.ts";
+import type { ServerContext } from "../server-context.ts";
 import { MemberHold } from "./member-hold.ts";
 import { type Join, placesOf } from "./membership.ts";
 import { unavailable } from "./session-hold.ts";

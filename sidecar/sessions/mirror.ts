@@ -20,9 +20,9 @@
  */
 import type { Logger } from "pino";
 import type { AdminOutcome, GroupOffsets } from "../../kafka/log.ts";
+import type { Clock } from "../../process/clock.ts";
 import type { Catalog } from "../catalog.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Clock } from "../server-context.ts";
 import { tokenOf } from "./membership.ts";
 import { mirrorGroup } from "./mirror-group.ts";
 import { type SavedToken, savedPositions } from "./saved-position.ts";

@@ -7,7 +7,7 @@
  * network lost it) loses the connection: TCP would wait for a quarter of an hour.
  */
 import { createClient, ErrorReply, RESP_TYPES } from "@redis/client";
-import type { Clock } from "../server-context.ts";
+import type { Clock } from "../../process/clock.ts";
 import { withAdvice } from "./redis-advice.ts";
 
 export interface RedisAddress {

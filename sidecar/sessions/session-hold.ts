@@ -12,9 +12,10 @@
  * - H2 What the store says of another fence than the one held now is old news, and is not acted on.
  * - H3 Before `begin` there is no position to save and nobody to tell: the next look at the store does both.
  */
+
+import type { Clock } from "../../process/clock.ts";
 import { Failure } from "../failure.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Clock } from "../server-context.ts";
 import { SESSION_RULES } from "./rules.ts";
 import type {
   ClaimOutcome,

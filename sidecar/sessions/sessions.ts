@@ -3,6 +3,7 @@
  * held. What one stream holds is session-hold.ts.
  */
 import type { Position, TopicInfo } from "../../kafka/log.ts";
+import type { Clock } from "../../process/clock.ts";
 import type { SubscribeOpen } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure } from "../failure.ts";
@@ -14,7 +15,7 @@ import {
   type ResolvedStart,
   resolveStart,
 } from "../open.ts";
-import type { Clock, ServerContext } from "../server-context.ts";
+import type { ServerContext } from "../server-context.ts";
 import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
 import type { MemberHold } from "./member-hold.ts";
 import { type OpenedMember, openMember } from "./members.ts";

@@ -10,6 +10,7 @@ import type {
   WatchScope,
 } from "../../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../../operator/topic-schema.ts";
+import { nameOf } from "../../../operator/topic-spec.ts";
 
 interface Watcher {
   readonly scope: WatchScope;
@@ -23,6 +24,8 @@ export class MemoryTopicApi implements TopicApi {
   readonly calls: string[] = [];
   /** Answers of this call fail so long. */
   failing: string | undefined;
+  /** Of the last watch that was asked for. */
+  signal: AbortSignal | undefined;
   #version = 0;
   /** What came after a version older than this is forgotten. */
   #oldest = 0;
@@ -79,6 +82,7 @@ export class MemoryTopicApi implements TopicApi {
     signal: AbortSignal,
   ): Promise<WatchEnd> {
     this.calls.push(`watch ${resourceVersion}`);
+    this.signal = signal;
     if (this.failing === "watch")
       return Promise.resolve({ kind: "failed", reason: "connection refused" });
     if (Number(resourceVersion) < this.#oldest) return Promise.resolve({ kind: "expired" });
@@ -144,10 +148,6 @@ export class MemoryTopicApi implements TopicApi {
     for (const { scope, onEvent } of [...this.watchers])
       if (isIn(scope, event.topic)) onEvent(event);
   }
-}
-
-function nameOf({ metadata: { namespace, name } }: KubeTopic): string {
-  return `${namespace}/${name}`;
 }
 
 function isIn({ namespace }: WatchScope, { metadata }: KubeTopic): boolean {

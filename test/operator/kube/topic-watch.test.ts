@@ -1,4 +1,5 @@
 /** A watch that comes back from every end (W1, W2), in virtual time. */
+import { getEventListeners } from "node:events";
 import { expect, test } from "@jest/globals";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
 import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
@@ -110,6 +111,16 @@ test("of one namespace the others' Topics are not touched", async () => {
   api.put("bank/b", {});
   expect([...topics.keys()]).toEqual(["other/x", "shop/a"]);
   expect(changed).toEqual(["shop/a"]);
+});
+
+test("pauses that are over leave nothing behind, however many there were", async () => {
+  const { api, clock, troubles, watch } = bed();
+  api.failing = "watch";
+  watch.start();
+  await clock.run(600_000);
+  expect(troubles.length).toBeGreaterThan(20);
+  // The one that runs.
+  expect(getEventListeners(api.signal as AbortSignal, "abort")).toHaveLength(1);
 });
 
 test("closed it ends, also in a pause", async () => {
