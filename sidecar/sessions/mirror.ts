@@ -15,8 +15,9 @@
  * - M2 A beat does at most AT_MOST steps, LANES at a time, and each lane ends at its first failure: an outage
  *   costs a few requests per beat. Who was tried goes behind all others, so each has its turn.
  *
- * Two servers may still commit in the wrong order (one was frozen in between), and Kafka forgets offsets that
- * were not committed for `offsets.retention.minutes` (a week). So each is shown again after an hour.
+ * A commit can still land behind a later one: one of two servers was frozen in between, or a request that was
+ * given up lay on its way to a broker. So each position is shown once more after half a minute, and then every
+ * hour, since Kafka forgets offsets that were not committed for `offsets.retention.minutes` (a week).
  */
 import type { Logger } from "pino";
 import type { AdminOutcome, GroupOffsets } from "../../kafka/log.ts";
@@ -32,6 +33,7 @@ import type { SessionFollower } from "./sessions.ts";
 /** Steps of one beat. */
 const AT_MOST = 1000;
 const LANES = 4;
+const CONFIRM_MS = 30_000;
 const AGAIN_MS = 60 * 60 * 1000;
 /** A holder on another server learns of it within 1 s (P5); before, it would make a forgotten group again. */
 const CHANGED_MS = 2000;
@@ -60,6 +62,8 @@ export interface MirroredHold extends SavedToken {
 interface Shown {
   readonly token: Buffer;
   readonly atMs: number;
+  /** It was shown twice. */
+  readonly isConfirmed: boolean;
 }
 
 interface Asked {
@@ -74,7 +78,8 @@ interface Step {
   refused(): void;
 }
 
-const NEVER: Shown = { token: Buffer.alloc(0), atMs: Number.NEGATIVE_INFINITY };
+const NO_TOKEN = Buffer.alloc(0);
+const NEVER: Shown = { token: NO_TOKEN, atMs: Number.NEGATIVE_INFINITY, isConfirmed: false };
 
 export class SessionMirror implements SessionFollower {
   readonly #parts: MirrorParts;
@@ -190,7 +195,8 @@ export class SessionMirror implements SessionFollower {
       if (steps.length === atMost) break;
       // Without a fence somebody else may have moved it, or shows it.
       if (!hold.fence || hold.savedToken.length === 0) continue;
-      if (now - shown.atMs < AGAIN_MS && shown.token.equals(hold.savedToken)) continue;
+      const againMs = shown.isConfirmed ? AGAIN_MS : CONFIRM_MS;
+      if (now - shown.atMs < againMs && shown.token.equals(hold.savedToken)) continue;
       if (savedPositions(this.#parts.catalog, hold)) steps.push(this.#stepOf(hold, shown));
     }
     return steps;
@@ -208,7 +214,10 @@ export class SessionMirror implements SessionFollower {
         // Its turn came late, and it may be lost by now.
         return hold.fence && this.#show(hold);
       },
-      done: () => behindAll({ token, atMs: this.#parts.clock.now() }),
+      done: () => {
+        const isConfirmed = token.equals(shown.token);
+        behindAll({ token, atMs: this.#parts.clock.now(), isConfirmed });
+      },
       refused: () => {},
     };
   }
