@@ -150,7 +150,7 @@ export class PartitionAppender {
     for (let attempt = 0; ; attempt++) {
       const tried = this.#closed
         ? closed()
-        : await this.#attempt(batch, attempt > 0).catch(failedAttempt);
+        : await this.#attempt(batch, deadline, attempt > 0).catch(failedAttempt);
       if (tried.kind === "appended") return settle(batch, this.#partition, tried.offset);
       let reason: string;
       switch (tried.kind) {
@@ -168,7 +168,8 @@ export class PartitionAppender {
           break;
         case "missing": {
           missingSinceMs ??= now();
-          const gone = await this.#gone(now() - missingSinceMs).catch(() => false);
+          const judged = this.#gone(now() - missingSinceMs);
+          const gone = await this.#before(deadline, judged).catch(() => false);
           if (gone) return settleAll(batch, { kind: "gone" });
           reason = tried.reason;
           break;
@@ -184,15 +185,12 @@ export class PartitionAppender {
   }
 
   /** One try to get the batch into the log. Rejects only before anything was sent. */
-  async #attempt(
-    batch: Batch,
-    fresh: boolean,
-  ): Promise<Exclude<Verdict, { kind: "appended" }> | { kind: "appended"; offset: number }> {
+  async #attempt(batch: Batch, deadline: number, fresh: boolean): Promise<Tried> {
     const { cluster } = this.#world;
     const [topic, partition] = [this.#topic, this.#partition];
     if (batch.bytes === undefined) {
       if (this.#identity?.exhausted) this.#identity = undefined;
-      this.#identity ??= await newIdentity(cluster);
+      this.#identity ??= await this.#before(deadline, newIdentity(cluster));
       const { producerId, producerEpoch } = this.#identity;
       const baseSequence = this.#identity.take(batch.waiting.length);
       batch.bytes = encodeBatch(
@@ -200,7 +198,7 @@ export class PartitionAppender {
         { producerId, producerEpoch, baseSequence },
       );
     }
-    const leader = await cluster.leader(topic.name, partition, fresh);
+    const leader = await this.#before(deadline, cluster.leader(topic.name, partition, fresh));
     if (!leader)
       return {
         kind: "missing",
@@ -260,6 +258,17 @@ export class PartitionAppender {
     // Also without a write the sequence was taken: the broker would see a hole.
     this.#identity = undefined;
     settleAll(batch, written ? { kind: "unknown", reason: failure.reason } : failure);
+  }
+
+  /** A look-up that is awaited no longer than the batch has time: silent brokers take 10 s to be given up. */
+  #before<T>(deadline: number, lookedUp: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(
+        () => reject(new Error("no broker answered in time")),
+        Math.max(0, deadline - this.#world.now()),
+      );
+      lookedUp.then(resolve, reject).finally(() => clearTimeout(late));
+    });
   }
 
   #pause(ms: number): Promise<void> {

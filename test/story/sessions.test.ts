@@ -23,13 +23,18 @@ function serverOf(topic: string, ...flags: string[]): Promise<StoryServer> {
   return bed.server([topic], "--session-store", store.url, ...flags);
 }
 
-/** Resolves when the store says that the session is held. */
-async function held(address: string, name: string): Promise<void> {
+/** Resolves when the store says that the session is held, or that it is not. */
+async function saidToBe(
+  wanted: "held" | "free",
+  address: string,
+  topic: string,
+  session = topic,
+): Promise<void> {
   const stub = new ThroughlineServiceClient(address, credentials.createInsecure());
-  for (let isHeld = false; !isHeld; ) {
-    isHeld = await new Promise<boolean>((resolve) =>
-      stub.getSession({ topic: name, session: name }, (_error, answer) =>
-        resolve(answer?.held ?? false),
+  for (let said: string | undefined; said !== wanted; ) {
+    said = await new Promise((resolve) =>
+      stub.getSession({ topic, session }, (_error, answer) =>
+        resolve(answer && (answer.held ? "held" : "free")),
       ),
     );
   }
@@ -102,9 +107,10 @@ test(
     const worker = new Worker("moves");
     for (let round = 0; round < 4; round++) {
       await worker.take([a.address], 300, "leave");
+      // Nobody has crashed yet, and who leaves waits a second for the server, no more.
+      if (round === 0) await saidToBe("free", b.address, "moves", "worker");
       const before = worker.had.length;
       await worker.take([b.address], 300, "break");
-      // Nobody has crashed yet.
       if (round === 0) expect(worker.had.slice(before).some(({ marked }) => marked)).toBe(false);
       const crashed = worker.had.length;
       await worker.take([a.address], 300, "leave");
@@ -147,7 +153,7 @@ test(
     // The store is down and the server gone: the last saved position opens anywhere (P4).
     await goesOn();
     await store.restart("lost");
-    await held(a.address, "storm");
+    await saidToBe("held", a.address, "storm");
     store.freeze();
     await client.told("unverified", 3);
     store.thaw();
