@@ -1,0 +1,134 @@
+/** Where the injector's certificate is kept and where it is trusted: the port, and its Kubernetes side. */
+import {
+  AdmissionregistrationV1Api,
+  CoreV1Api,
+  type KubeConfig,
+  PatchStrategy,
+  setHeaderOptions,
+} from "@kubernetes/client-node";
+import { type ApiFailure, failureOf, statusOf } from "../kube/api-error.ts";
+import type { Certificate } from "./certificate.ts";
+
+/** What a write must replace: nothing, or exactly this. */
+export type Version = string | undefined;
+export type WriteOutcome =
+  | { readonly kind: "written" }
+  /** Someone else wrote meanwhile. */
+  | { readonly kind: "conflict" }
+  | ApiFailure;
+
+export interface CertificateStore {
+  /** Fields that it does not have are empty; without a version there is none. */
+  readCertificate(): Promise<
+    | { readonly kind: "read"; readonly certificate: Certificate; readonly version: Version }
+    | ApiFailure
+  >;
+  writeCertificate(certificate: Certificate, over: Version): Promise<WriteOutcome>;
+  /** The bundles of all webhooks of the configuration, in their order. */
+  readBundles(): Promise<
+    | { readonly kind: "read"; readonly bundles: readonly string[]; readonly version: Version }
+    | ApiFailure
+  >;
+  writeBundles(bundles: readonly string[], over: Version): Promise<WriteOutcome>;
+}
+
+const JSON_PATCH = setHeaderOptions("Content-Type", PatchStrategy.JsonPatch);
+const NONE: Certificate = { ca: "", cert: "", key: "" };
+
+export class KubeCertificateStore implements CertificateStore {
+  readonly #core: CoreV1Api;
+  readonly #registrations: AdmissionregistrationV1Api;
+  readonly #secret: { readonly namespace: string; readonly name: string };
+  readonly #webhookConfiguration: string;
+
+  constructor(
+    kube: KubeConfig,
+    secret: { readonly namespace: string; readonly name: string },
+    webhookConfiguration: string,
+  ) {
+    this.#core = kube.makeApiClient(CoreV1Api);
+    this.#registrations = kube.makeApiClient(AdmissionregistrationV1Api);
+    this.#secret = secret;
+    this.#webhookConfiguration = webhookConfiguration;
+  }
+
+  async readCertificate() {
+    try {
+      const { data = {}, metadata } = await this.#core.readNamespacedSecret(this.#secret);
+      const text = (key: string): string => Buffer.from(data[key] ?? "", "base64").toString();
+      return {
+        kind: "read" as const,
+        certificate: { ca: text("ca.crt"), cert: text("tls.crt"), key: text("tls.key") },
+        version: metadata?.resourceVersion,
+      };
+    } catch (error) {
+      if (statusOf(error) !== 404) return failureOf(error);
+      return { kind: "read" as const, certificate: NONE, version: undefined };
+    }
+  }
+
+  writeCertificate({ ca, cert, key }: Certificate, over: Version): Promise<WriteOutcome> {
+    const body = {
+      metadata: { ...this.#secret, ...(over !== undefined && { resourceVersion: over }) },
+      type: "kubernetes.io/tls",
+      stringData: { "ca.crt": ca, "tls.crt": cert, "tls.key": key },
+    };
+    return written(() =>
+      over === undefined
+        ? this.#core.createNamespacedSecret({ namespace: this.#secret.namespace, body })
+        : this.#core.replaceNamespacedSecret({ ...this.#secret, body }),
+    );
+  }
+
+  async readBundles() {
+    const name = this.#webhookConfiguration;
+    try {
+      const { webhooks = [], metadata } =
+        await this.#registrations.readMutatingWebhookConfiguration({ name });
+      return {
+        kind: "read" as const,
+        bundles: webhooks.map(({ clientConfig }) =>
+          Buffer.from(clientConfig.caBundle ?? "", "base64").toString(),
+        ),
+        version: metadata?.resourceVersion,
+      };
+    } catch (error) {
+      return failureOf(error);
+    }
+  }
+
+  writeBundles(bundles: readonly string[], over: Version): Promise<WriteOutcome> {
+    const body = [
+      { op: "test", path: "/metadata/resourceVersion", value: over },
+      ...bundles.map((bundle, i) => ({
+        ...{ op: "add", path: `/webhooks/${i}/clientConfig/caBundle` },
+        value: Buffer.from(bundle).toString("base64"),
+      })),
+    ];
+    return written(
+      () =>
+        this.#registrations.patchMutatingWebhookConfiguration(
+          { name: this.#webhookConfiguration, body },
+          JSON_PATCH,
+        ),
+      // The test of a patch failed.
+      [422],
+    );
+  }
+}
+
+async function written(
+  write: () => Promise<unknown>,
+  conflicts: readonly number[] = [],
+): Promise<WriteOutcome> {
+  try {
+    await write();
+    return { kind: "written" };
+  } catch (error) {
+    const status = statusOf(error);
+    // 404: it was there when it was read.
+    return status !== undefined && [404, 409, ...conflicts].includes(status)
+      ? { kind: "conflict" }
+      : failureOf(error);
+  }
+}
