@@ -169,10 +169,19 @@ function injectionOf(
   read.oneOf("kafka-sasl-mechanism", SASL_MECHANISMS);
   read.isTrue("session-store-cluster");
   deploymentIdOf(read);
-  read.matching(
-    ...["session-store" as const, read.text("session-store") ?? "", /^rediss?:\/\/[^@]+$/],
-    "redis://host:port or rediss://host:port, without user and password",
-  );
+  const store = read.text("session-store") ?? "";
+  if (store.includes("@"))
+    read.errors.push(
+      "--session-store holds a user or a password, which every pod would show: name them in " +
+        "--session-store-user and --session-store-password-secret.",
+    );
+  else
+    read.matching(
+      "session-store",
+      store,
+      /^rediss?:\/\/[^/]+\/?$/,
+      "redis://host:port or rediss://…",
+    );
   contradictions(read, given);
   const presets = Object.fromEntries(
     (Object.keys(POD_SETTINGS) as PodSettingName[]).flatMap((name) => {
