@@ -34,6 +34,8 @@ const TIMES = {
   keepAliveTimeout: 120_000,
 };
 const MAX_CONNECTIONS = 1000;
+/** The last answer says so: connections come to replicas that began later, and see the certificate of now. */
+const MAX_QUESTIONS_OF_CONNECTION = 100;
 /** Until a Service has sent its new connections elsewhere. */
 const LINGER_MS = 5000;
 
@@ -58,6 +60,7 @@ export async function openWebhookServer(
     }
   });
   server.maxConnections = MAX_CONNECTIONS;
+  server.maxRequestsPerSocket = MAX_QUESTIONS_OF_CONNECTION;
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(listen.port, listen.host, resolve);

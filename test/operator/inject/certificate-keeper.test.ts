@@ -178,14 +178,25 @@ test("a replica that comes while the next certificate settles is not ready with 
   const a = keeper("a");
   await until(20_000, [a]);
   const before = a.served;
-  for (let ms = 20_000; ; ms += 200) {
-    await until(ms, [a]);
-    // It has been made and is not served yet.
-    if (a.said.length > 1 && a.served === before) break;
-  }
+  for (let ms = 20_000; a.said.length === 1; ms += 200) await until(ms, [a]);
+  expect(a.served).toBe(before);
   const b = keeper("b");
   await until(VALIDITY_MS, [a, b]);
   expect([a.harm, b.harm, b.one.isTrusted]).toEqual([[], [], true]);
+});
+
+test("a bundle that loses the next authority while it settles delays it", async () => {
+  const { keeper, until, setBundle, clock, wallMs, secret } = bed();
+  const a = keeper("a");
+  await until(20_000, [a]);
+  const before = a.served as Certificate;
+  for (let ms = 20_000; a.said.length === 1; ms += 200) await until(ms, [a]);
+  await until(clock.now() + 3000, [a]);
+  setBundle(bundleWith("", before.ca, wallMs()));
+  await until(clock.now() + 4000, [a]);
+  expect(a.served).toBe(before);
+  await until(VALIDITY_MS, [a]);
+  expect([a.served, a.harm]).toEqual([secret(), []]);
 });
 
 test("a bundle that was emptied is mended", async () => {
