@@ -38,7 +38,8 @@ export async function startInjector(
       ...["operator/inject/main.ts", "--kubeconfig", file, "--sidecar-image", "throughline:1"],
       ...["--kafka", "kafka.kafka:9092", "--deployment-id", "prod"],
       ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
-      ...["--certificate-names", "127.0.0.1", ...flags],
+      // Ready after a twentieth of it.
+      ...["--certificate-names", "127.0.0.1", "--certificate-validity", "60s", ...flags],
     ],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
@@ -130,7 +131,7 @@ export async function openBalancer(): Promise<Balancer> {
     port: (server.address() as AddressInfo).port,
     add: (port) => ports.push(port),
     remove: (port) => {
-      ports.splice(ports.indexOf(port), 1);
+      if (ports.includes(port)) ports.splice(ports.indexOf(port), 1);
     },
     close: () =>
       new Promise((resolve) => {
