@@ -103,7 +103,7 @@ export class CertificateKeeper {
         return failed("The certificate's Secret cannot be written", outcome);
       if (outcome.kind === "conflict") return outcome;
       onNews(
-        kept.version === undefined
+        kept.certificate.cert === ""
           ? "a certificate was made: there was none"
           : `a certificate was made in place of the one in the Secret: ${why}`,
       );

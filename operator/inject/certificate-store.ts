@@ -5,12 +5,13 @@ import {
   type KubeConfig,
   PatchStrategy,
   setHeaderOptions,
+  type V1Secret,
 } from "@kubernetes/client-node";
 import { type ApiFailure, failureOf, statusOf } from "../kube/api-error.ts";
 import type { Certificate } from "./certificate.ts";
 
-/** What a write must replace: nothing, or exactly this. */
-export type Version = string | undefined;
+/** What a write must replace, as a read gave it: nothing (undefined), or exactly this. */
+export type Version = unknown;
 export type WriteOutcome =
   | { readonly kind: "written" }
   /** Someone else wrote meanwhile. */
@@ -54,12 +55,13 @@ export class KubeCertificateStore implements CertificateStore {
 
   async readCertificate() {
     try {
-      const { data = {}, metadata } = await this.#core.readNamespacedSecret(this.#secret);
-      const text = (key: string): string => Buffer.from(data[key] ?? "", "base64").toString();
+      const secret = await this.#core.readNamespacedSecret(this.#secret);
+      const text = (key: string): string =>
+        Buffer.from(secret.data?.[key] ?? "", "base64").toString();
       return {
         kind: "read" as const,
         certificate: { ca: text("ca.crt"), cert: text("tls.crt"), key: text("tls.key") },
-        version: metadata?.resourceVersion,
+        version: secret as Version,
       };
     } catch (error) {
       if (statusOf(error) !== 404) return failureOf(error);
@@ -67,17 +69,22 @@ export class KubeCertificateStore implements CertificateStore {
     }
   }
 
-  writeCertificate({ ca, cert, key }: Certificate, over: Version): Promise<WriteOutcome> {
-    const body = {
-      metadata: { ...this.#secret, ...(over !== undefined && { resourceVersion: over }) },
-      type: "kubernetes.io/tls",
-      stringData: { "ca.crt": ca, "tls.crt": cert, "tls.key": key },
+  /** Labels and the like of a Secret that somebody else made stay. */
+  async writeCertificate({ ca, cert, key }: Certificate, over: Version): Promise<WriteOutcome> {
+    const { namespace } = this.#secret;
+    const stringData = { "ca.crt": ca, "tls.crt": cert, "tls.key": key };
+    if (over !== undefined) {
+      const body = { ...(over as V1Secret), data: {}, stringData };
+      return written(() => this.#core.replaceNamespacedSecret({ ...this.#secret, body }));
+    }
+    const body = { metadata: this.#secret, stringData };
+    const outcome = await written(() => this.#core.createNamespacedSecret({ namespace, body }));
+    if (outcome.kind !== "failed") return outcome;
+    const { reason } = outcome;
+    return {
+      kind: "failed",
+      reason: `it is gone and cannot be made (${reason}): make it again, empty, and it is filled`,
     };
-    return written(() =>
-      over === undefined
-        ? this.#core.createNamespacedSecret({ namespace: this.#secret.namespace, body })
-        : this.#core.replaceNamespacedSecret({ ...this.#secret, body }),
-    );
   }
 
   async readBundles() {
@@ -90,7 +97,7 @@ export class KubeCertificateStore implements CertificateStore {
         bundles: webhooks.map(({ clientConfig }) =>
           Buffer.from(clientConfig.caBundle ?? "", "base64").toString(),
         ),
-        version: metadata?.resourceVersion,
+        version: metadata?.resourceVersion as Version,
       };
     } catch (error) {
       return failureOf(error);

@@ -1,7 +1,5 @@
 /** Injection on a real API server: what is asked, when, what stands in the way, and certificates that change. */
 import { X509Certificate } from "node:crypto";
-import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import {
   AdmissionregistrationV1Api,
@@ -11,17 +9,18 @@ import {
   setHeaderOptions,
   type V1Pod,
 } from "@kubernetes/client-node";
-import { loopbackCertificate } from "../certificate.ts";
 import { pod, sidecarOf } from "../operator/inject/pods.ts";
 import { type ReadmeDocument, readmeDocuments } from "../operator/inject/readme.ts";
 import { Pace, until } from "../story/waits.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { type Balancer, type Injector, openBalancer, startInjector } from "./injectors.ts";
+import { openMesh } from "./mesh-webhook.ts";
 
 const SLOW_MS = 180_000;
 const NAME = "throughline-injector";
 const SECRET = { namespace: "throughline", name: "throughline-injector-tls" };
 const JSON_PATCH = setHeaderOptions("Content-Type", PatchStrategy.JsonPatch);
+const CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const BRIEF = ["--certificate-validity", "20s"];
 const ADDRESS = { name: "THROUGHLINE_ADDRESS", value: "127.0.0.1:7070" };
 
@@ -31,6 +30,7 @@ let registrations: AdmissionregistrationV1Api;
 let kubeconfig: string;
 let service: Balancer;
 let webhook: ReadmeDocument;
+let secret: ReadmeDocument;
 const injectors = new Set<Injector>();
 
 beforeAll(async () => {
@@ -46,17 +46,18 @@ beforeAll(async () => {
     await core.createNamespace({ body: { metadata } });
   service = await openBalancer();
   const documents = readmeDocuments("kind: MutatingWebhookConfiguration");
-  webhook = documents[0] as ReadmeDocument;
-  kubeconfig = await accountWith(documents.slice(1));
+  [webhook, secret] = documents as [ReadmeDocument, ReadmeDocument];
+  kubeconfig = await accountWith(documents.slice(2));
 }, SLOW_MS);
 
 beforeEach(async () => {
   const [hook] = webhook["webhooks"] as [object];
   const clientConfig = { url: `https://127.0.0.1:${service.port}/inject` };
-  await plane.make("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", {
+  await plane.make(CONFIGURATIONS, {
     ...webhook,
     webhooks: [{ ...hook, clientConfig }],
   });
+  await makeSecret();
 });
 
 afterEach(async () => {
@@ -99,6 +100,11 @@ async function accountWith(rights: readonly ReadmeDocument[]): Promise<string> {
   return JSON.stringify({ ...JSON.parse(plane.kubeconfig), users });
 }
 
+/** Empty, as the README has it. */
+function makeSecret(): Promise<void> {
+  return plane.make("/api/v1/namespaces/throughline/secrets", secret);
+}
+
 /** Ready, and asked from here on. */
 async function inject(...flags: string[]): Promise<Injector> {
   const one = await startInjector(kubeconfig, flags);
@@ -132,8 +138,8 @@ async function bundle(): Promise<string> {
 }
 
 async function kept(): Promise<string | undefined> {
-  const secret = await core.readNamespacedSecret(SECRET).catch(() => undefined);
-  const pem = Buffer.from(secret?.data?.["tls.crt"] ?? "", "base64").toString();
+  const found = await core.readNamespacedSecret(SECRET).catch(() => undefined);
+  const pem = Buffer.from(found?.data?.["tls.crt"] ?? "", "base64").toString();
   return pem === "" ? undefined : new X509Certificate(pem).fingerprint256;
 }
 
@@ -233,8 +239,10 @@ test(
   "asked again after another webhook: one sidecar, and the other's container is told the address (J2)",
   async () => {
     const one = await inject();
-    const mesh = await openMesh();
+    const mesh = await openMesh(registrations, "shop");
     try {
+      // The API server follows its configuration by watching it.
+      await until(async () => containersOf(await create("shop", quiet(), "All")).includes("mesh"));
       const found = await create("shop", pod());
       expect(containersOf(found)).toEqual(["throughline", "app", "mesh"]);
       expect(found.spec?.containers.map(({ env }) => env)).toEqual([[ADDRESS], [ADDRESS]]);
@@ -318,12 +326,15 @@ test(
 );
 
 test(
-  "the Secret deleted and the bundle emptied under load: both are mended, and what is served changes",
+  "the Secret deleted under load: pods go on, it is said, and a Secret made again changes what is served",
   async () => {
     const replicas = await Promise.all([inject(), inject()]);
     const before = await kept();
     const pods = load();
     await core.deleteNamespacedSecret(SECRET);
+    for (const one of replicas)
+      await one.says(/it is gone and cannot be made .*forbidden.*make it again, empty/);
+    await makeSecret();
     await until(async () => ![undefined, before].includes(await kept()));
     const after = await kept();
     await until(async () => {
@@ -332,13 +343,16 @@ test(
       return shown.every((one) => one === after);
     }, 200);
     expect((await pods.stop()).refused).toEqual([]);
-    await registrations.patchMutatingWebhookConfiguration(
-      {
-        name: NAME,
-        body: [{ op: "remove", path: "/webhooks/0/clientConfig/caBundle" }],
-      },
-      JSON_PATCH,
-    );
+  },
+  SLOW_MS,
+);
+
+test(
+  "a bundle that was removed is put back",
+  async () => {
+    await inject();
+    const body = [{ op: "remove", path: "/webhooks/0/clientConfig/caBundle" }];
+    await registrations.patchMutatingWebhookConfiguration({ name: NAME, body }, JSON_PATCH);
     await until(async () => (await bundle()) !== "");
     await until(() => create("shop", pod()).then(Boolean, () => false));
   },
@@ -346,12 +360,13 @@ test(
 );
 
 test(
-  "a Secret with another's words in it is written anew; without a webhook configuration it is said and waited",
+  "a Secret with another's words is filled and keeps its labels; a missing configuration is said and waited for",
   async () => {
+    await core.deleteNamespacedSecret(SECRET);
     await core.createNamespacedSecret({
       namespace: SECRET.namespace,
       body: {
-        ...{ metadata: { name: SECRET.name }, type: "kubernetes.io/tls" },
+        ...{ metadata: { name: SECRET.name, labels: { app: "a" } }, type: "kubernetes.io/tls" },
         stringData: { "tls.crt": "words", "tls.key": "words" },
       },
     });
@@ -359,11 +374,9 @@ test(
     const one = await startInjector(kubeconfig, []);
     injectors.add(one);
     await one.says(/in place of the one in the Secret: it cannot be read/);
+    expect((await core.readNamespacedSecret(SECRET)).metadata?.labels).toEqual({ app: "a" });
     await one.says(/The webhook configuration cannot be read, .*"throughline-injector" not found/);
-    await plane.make(
-      "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
-      webhook,
-    );
+    await plane.make(CONFIGURATIONS, webhook);
     await one.ready();
     const found = await registrations.readMutatingWebhookConfiguration({ name: NAME });
     // As the README has it, and nothing else of it has changed.
@@ -374,51 +387,3 @@ test(
   },
   SLOW_MS,
 );
-
-/** Another mutating webhook, called after ours: it adds a container. */
-async function openMesh(): Promise<{ close(): Promise<void> }> {
-  const certificate = await loopbackCertificate();
-  const server = createServer(certificate, async (request, response) => {
-    let body = "";
-    for await (const bytes of request) body += bytes;
-    const { uid, object } = JSON.parse(body).request as { uid: string; object: V1Pod };
-    const isThere = object.spec?.containers.some(({ name }) => name === "mesh");
-    const patch = [{ op: "add", path: "/spec/containers/-", value: { name: "mesh", image: "m" } }];
-    const added = {
-      patchType: "JSONPatch",
-      patch: Buffer.from(JSON.stringify(patch)).toString("base64"),
-    };
-    const answer = { uid, allowed: true, ...(isThere ? {} : added) };
-    const review = { apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", response: answer };
-    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(review));
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await registrations.createMutatingWebhookConfiguration({
-    body: {
-      metadata: { name: "zz-mesh" },
-      webhooks: [
-        {
-          ...{ name: "mesh.example.com", admissionReviewVersions: ["v1"], sideEffects: "None" },
-          clientConfig: {
-            url: `https://127.0.0.1:${port}/`,
-            caBundle: Buffer.from(certificate.cert).toString("base64"),
-          },
-          rules: [
-            { apiGroups: [""], apiVersions: ["v1"], resources: ["pods"], operations: ["CREATE"] },
-          ],
-          namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "shop" } },
-        },
-      ],
-    },
-  });
-  // The API server follows its configuration by watching it.
-  await until(async () => containersOf(await create("shop", quiet(), "All")).includes("mesh"));
-  return {
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
-}
