@@ -106,36 +106,26 @@ export class KubeCertificateStore implements CertificateStore {
 
   writeBundles(bundles: readonly string[], over: Version): Promise<WriteOutcome> {
     const body = [
-      { op: "test", path: "/metadata/resourceVersion", value: over },
+      // Refused as a conflict when it is another by now.
+      { op: "replace", path: "/metadata/resourceVersion", value: over },
       ...bundles.map((bundle, i) => ({
         ...{ op: "add", path: `/webhooks/${i}/clientConfig/caBundle` },
         value: Buffer.from(bundle).toString("base64"),
       })),
     ];
-    return written(
-      () =>
-        this.#registrations.patchMutatingWebhookConfiguration(
-          { name: this.#webhookConfiguration, body },
-          JSON_PATCH,
-        ),
-      // The test of a patch failed.
-      [422],
+    const name = this.#webhookConfiguration;
+    return written(() =>
+      this.#registrations.patchMutatingWebhookConfiguration({ name, body }, JSON_PATCH),
     );
   }
 }
 
-async function written(
-  write: () => Promise<unknown>,
-  conflicts: readonly number[] = [],
-): Promise<WriteOutcome> {
+async function written(write: () => Promise<unknown>): Promise<WriteOutcome> {
   try {
     await write();
     return { kind: "written" };
   } catch (error) {
-    const status = statusOf(error);
-    // 404: it was there when it was read.
-    return status !== undefined && [404, 409, ...conflicts].includes(status)
-      ? { kind: "conflict" }
-      : failureOf(error);
+    // Not found: it was there when it was read.
+    return [404, 409].includes(statusOf(error) ?? 0) ? { kind: "conflict" } : failureOf(error);
   }
 }
