@@ -78,7 +78,8 @@ export class KubeCertificateStore implements CertificateStore {
       return written(() => this.#core.replaceNamespacedSecret({ ...this.#secret, body }));
     }
     const body = { metadata: this.#secret, stringData };
-    const outcome = await written(() => this.#core.createNamespacedSecret({ namespace, body }));
+    const made = (): Promise<unknown> => this.#core.createNamespacedSecret({ namespace, body });
+    const outcome = await written(made, [409]);
     if (outcome.kind !== "failed") return outcome;
     const { reason } = outcome;
     return {
@@ -120,12 +121,15 @@ export class KubeCertificateStore implements CertificateStore {
   }
 }
 
-async function written(write: () => Promise<unknown>): Promise<WriteOutcome> {
+/** Not found is a conflict of its own: it was there when it was read. */
+async function written(
+  write: () => Promise<unknown>,
+  conflicts = [404, 409],
+): Promise<WriteOutcome> {
   try {
     await write();
     return { kind: "written" };
   } catch (error) {
-    // Not found: it was there when it was read.
-    return [404, 409].includes(statusOf(error) ?? 0) ? { kind: "conflict" } : failureOf(error);
+    return conflicts.includes(statusOf(error) ?? 0) ? { kind: "conflict" } : failureOf(error);
   }
 }
