@@ -9,6 +9,7 @@ import {
   setHeaderOptions,
   type V1Pod,
 } from "@kubernetes/client-node";
+import { failureOf } from "../../operator/kube/api-error.ts";
 import { pod, sidecarOf } from "../operator/inject/pods.ts";
 import { type ReadmeDocument, readmeDocuments } from "../operator/inject/readme.ts";
 import { Pace, until } from "../story/waits.ts";
@@ -116,12 +117,14 @@ async function inject(...flags: string[]): Promise<Injector> {
 
 let made = 0;
 
-function create(namespace: string, one: V1Pod, dryRun?: "All"): Promise<V1Pod> {
-  const metadata = { ...one.metadata, name: `app-${made++}` };
-  return core.createNamespacedPod({
-    ...{ namespace, body: { ...one, metadata } },
-    ...(dryRun && { dryRun }),
-  });
+/** @throws with the server's own sentence. */
+async function create(namespace: string, one: V1Pod, dryRun?: "All"): Promise<V1Pod> {
+  const body = { ...one, metadata: { ...one.metadata, name: `app-${made++}` } };
+  try {
+    return await core.createNamespacedPod({ namespace, body, ...(dryRun && { dryRun }) });
+  } catch (error) {
+    throw new Error(failureOf(error).reason);
+  }
 }
 
 function containersOf(one: V1Pod): string[] {
