@@ -17,6 +17,8 @@ export interface Certificate {
 const RENEWED_WITH = 1 / 3;
 /** The API server's clock may be so far behind. */
 const CLOCKS_DIFFER_MS = 5 * 60_000;
+/** Two are usual. Of more than so many the oldest go: replicas that want different names would fill it. */
+const MAX_AUTHORITIES = 20;
 const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
 /** @param names DNS names and IP addresses. */
@@ -88,7 +90,10 @@ export function isIn(bundle: string, ca: string): boolean {
 export function bundleWith(bundle: string, ca: string, nowMs: number): string {
   const valid = pemsIn(bundle).filter((pem) => expiryMs(pem) > nowMs);
   const all = isIn(bundle, ca) ? valid : [...valid, ca.trim()];
-  return all.map((pem) => `${pem}\n`).join("");
+  return all
+    .slice(-MAX_AUTHORITIES)
+    .map((pem) => `${pem}\n`)
+    .join("");
 }
 
 function pemsIn(text: string): readonly string[] {

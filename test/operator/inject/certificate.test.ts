@@ -56,3 +56,12 @@ test("an authority stays in the bundle until it expires; order and repetition do
   expect([isIn(later, one.ca), isIn(later, two.ca)]).toEqual([false, true]);
   expect(bundle("no certificate at all\n", one.ca)).toBe(bundle("", one.ca));
 });
+
+test("a bundle has an end: of many authorities the newest stay", async () => {
+  const made = await Promise.all(
+    Array.from({ length: 22 }, (_, i) => makeCertificate(NAMES, DAY_MS, NOW_MS + i)),
+  );
+  const bundle = made.reduce((text, { ca }) => bundleWith(text, ca, NOW_MS), "");
+  expect(made.map(({ ca }) => isIn(bundle, ca)).indexOf(true)).toBe(2);
+  expect(bundle.match(/BEGIN/g)).toHaveLength(20);
+});
