@@ -31,6 +31,11 @@ export interface CertificateKeeperOptions {
   readonly onTrouble: (message: string) => void;
 }
 
+type Unwritten = Exclude<WriteOutcome, { readonly kind: "written" }>;
+type Trust =
+  /** Its authority is in every bundle; whether it was there before. */
+  { readonly kind: "trusted"; readonly wasTrusted: boolean } | Unwritten;
+
 const LONGEST_LOOK_MS = 5000;
 const LONGEST_SETTLING_MS = 10_000;
 /** Of the validity: there is time to look, to settle and to fail some times before the end. */
@@ -80,34 +85,50 @@ export class CertificateKeeper {
     while (!signal.aborted) {
       const looked = await this.#look();
       if (looked.kind === "failed") onTrouble(looked.reason);
-      if (looked.kind === "written") this.#failures = 0;
+      if (looked.kind === "trusted") this.#failures = 0;
       const ms =
-        looked.kind === "written"
+        looked.kind === "trusted"
           ? this.#lookMs
           : backoffMs(this.#failures++, FIRST_RETRY_MS, this.#lookMs, random);
       await pause(clock, ms, signal);
     }
   }
 
-  /** Written: all is as it should be. */
-  async #look(): Promise<WriteOutcome> {
-    const { store, names, validityMs, make, wallMs, onNews } = this.#options;
-    const kept = await store.readCertificate();
-    if (kept.kind === "failed") return failed("The certificate's Secret cannot be read", kept);
-    let { certificate } = kept;
-    const why = unfit(certificate, names, validityMs, wallMs());
-    if (why !== undefined) {
-      certificate = await make(wallMs());
-      const outcome = await store.writeCertificate(certificate, kept.version);
-      if (outcome.kind === "failed")
-        return failed("The certificate's Secret cannot be written", outcome);
-      if (outcome.kind === "conflict") return outcome;
-      onNews(
-        kept.certificate.cert === ""
-          ? "a certificate was made: there was none"
-          : `a certificate was made in place of the one in the Secret: ${why}`,
-      );
+  async #look(): Promise<Trust> {
+    const kept = await this.#keep();
+    if (kept.kind !== "kept") {
+      // What is served stays trusted all the same.
+      if (this.#served) await this.#trust(this.#served.certificate);
+      return kept;
     }
+    const trust = await this.#trust(kept.certificate);
+    if (trust.kind === "trusted") this.#settle(kept.certificate, trust.wasTrusted);
+    return trust;
+  }
+
+  /** The certificate of the Secret, or another in its place. */
+  async #keep(): Promise<{ kind: "kept"; certificate: Certificate } | Unwritten> {
+    const { store, names, validityMs, make, wallMs, onNews } = this.#options;
+    const found = await store.readCertificate();
+    if (found.kind === "failed") return failed("The certificate's Secret cannot be read", found);
+    const why = unfit(found.certificate, names, validityMs, wallMs());
+    if (why === undefined) return { kind: "kept", certificate: found.certificate };
+    const certificate = await make(wallMs());
+    const outcome = await store.writeCertificate(certificate, found.version);
+    if (outcome.kind === "failed")
+      return failed("The certificate's Secret cannot be written", outcome);
+    if (outcome.kind === "conflict") return outcome;
+    onNews(
+      found.certificate.cert === ""
+        ? "a certificate was made: there was none"
+        : `a certificate was made in place of the one in the Secret: ${why}`,
+    );
+    return { kind: "kept", certificate };
+  }
+
+  /** Its authority in every bundle. */
+  async #trust(certificate: Certificate): Promise<Trust> {
+    const { store, wallMs } = this.#options;
     const seen = await store.readBundles();
     if (seen.kind === "failed")
       return failed("The webhook configuration cannot be read, so nobody asks for pods", seen);
@@ -118,14 +139,11 @@ export class CertificateKeeper {
         return failed("The webhook configuration's caBundle cannot be written", outcome);
       if (outcome.kind === "conflict") return outcome;
     }
-    this.#settle(
-      certificate,
-      seen.bundles.every((one) => isIn(one, certificate.ca)),
-    );
-    return { kind: "written" };
+    const wasTrusted = seen.bundles.every((one) => isIn(one, certificate.ca));
+    return { kind: "trusted", wasTrusted };
   }
 
-  /** K1. @param wasTrusted its authority stood in every bundle before. */
+  /** K1 */
   #settle(certificate: Certificate, wasTrusted: boolean): void {
     const { clock, wallMs, serve } = this.#options;
     const { ca, cert } = certificate;

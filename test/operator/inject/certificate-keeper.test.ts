@@ -40,7 +40,7 @@ function bed(seed = 1) {
     const harm: string[] = [];
     const replica = {
       ...{ said, harm, served: undefined as Certificate | undefined },
-      fault: "none" as "none" | "away",
+      fault: "none" as "none" | "away" | "no-secret",
       /** Only a replica that is ready is asked. */
       check: (): void => {
         const { served } = replica;
@@ -53,7 +53,7 @@ function bed(seed = 1) {
     /** Each call takes its time, as on a network. */
     const reached = async (): Promise<boolean> => {
       await new Promise<void>((resolve) => clock.setTimer(random.next() * 50, resolve));
-      return replica.fault === "none";
+      return replica.fault !== "away";
     };
     const away = { kind: "failed", reason: "no answer" } as const;
     const store: CertificateStore = {
@@ -65,7 +65,7 @@ function bed(seed = 1) {
         };
       },
       writeCertificate: async (certificate, over): Promise<WriteOutcome> => {
-        if (!(await reached())) return away;
+        if (!(await reached()) || replica.fault === "no-secret") return away;
         if (over !== (secret && String(secret.version))) return { kind: "conflict" };
         secret = { certificate, version: ++version };
         writes.push(name);
@@ -206,6 +206,20 @@ test("a bundle that was emptied is mended", async () => {
   setBundle("");
   await until(27_000, []);
   expect(trusts(a.served?.ca ?? "")).toBe(true);
+});
+
+test("a Secret that may not be made again: what is served stays, and stays trusted (K4)", async () => {
+  const { keeper, until, deleteSecret, setBundle, trusts } = bed();
+  const a = keeper("a");
+  await until(20_000, [a]);
+  const before = a.served as Certificate;
+  a.fault = "no-secret";
+  deleteSecret();
+  await until(30_000, [a]);
+  expect(a.said.at(-1)).toBe("The certificate's Secret cannot be written: no answer");
+  setBundle("");
+  await until(40_000, []);
+  expect([a.served, a.one.isTrusted, trusts(before.ca)]).toEqual([before, true, true]);
 });
 
 test("the API server away: what is served goes on, it is said, and all is well afterwards (K4)", async () => {
