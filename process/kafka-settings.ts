@@ -36,7 +36,11 @@ export const KAFKA_SETTINGS = {
 
 type Name = keyof typeof KAFKA_SETTINGS;
 
-const MECHANISMS: readonly SaslMechanism[] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+export const SASL_MECHANISMS: readonly SaslMechanism[] = [
+  "PLAIN",
+  "SCRAM-SHA-256",
+  "SCRAM-SHA-512",
+];
 
 export function kafkaConfig(read: SettingReader<Name>): KafkaConfig {
   const brokers = read.list(read.required("kafka"));
@@ -52,7 +56,7 @@ function tlsOf(read: SettingReader<Name>): KafkaConfig["tls"] {
 }
 
 function saslOf(read: SettingReader<Name>): KafkaConfig["sasl"] {
-  const mechanism = read.oneOf("kafka-sasl-mechanism", MECHANISMS);
+  const mechanism = read.oneOf("kafka-sasl-mechanism", SASL_MECHANISMS);
   if (!read.together(["kafka-sasl-user", "kafka-sasl-password-file"])) return undefined;
   const password = read.secret("kafka-sasl-password-file");
   if (password === undefined) return undefined;

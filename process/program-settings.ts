@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import type { Address, Outside, SettingReader } from "./settings.ts";
 
 export const HEALTH_LISTEN = {
-  value: "host:port",
+  value: "[host]:port",
   help: "plain HTTP: /livez, /readyz, /metrics; off by default",
 } as const;
 
@@ -23,7 +23,7 @@ export function outsideOf(program: Pick<Outside, "args" | "environment">): Outsi
 
 export function healthListenOf(read: SettingReader<"health-listen">): Address | undefined {
   const text = read.text("health-listen");
-  return text === undefined ? undefined : read.address("health-listen", text);
+  return text === undefined ? undefined : read.listenAddress("health-listen", text);
 }
 
 export function logLevelOf(read: SettingReader<"log-level">): string {

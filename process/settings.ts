@@ -166,6 +166,13 @@ export class SettingReader<Name extends string> {
     return { host: host.replace(/^\[|\]$/g, ""), port };
   }
 
+  /** Where to listen: an address, or `:port` for every address of this machine (an empty host). */
+  listenAddress(name: Name, text: string): Address {
+    const [, digits = ""] = /^:(\d{1,5})$/.exec(text) ?? [];
+    if (digits === "") return this.address(name, text);
+    return { host: "", port: this.address(name, `any:${digits}`).port };
+  }
+
   /** Separated by commas. */
   list(text: string): string[] {
     return text

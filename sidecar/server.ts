@@ -104,20 +104,6 @@ export async function startServer(
     () => sessions?.close(),
   ];
   try {
-    const statusPage =
-      config.healthListen &&
-      (await openStatusPage(
-        {
-          readiness: () => reliability.readiness(),
-          metricsPage: () => {
-            metrics.inFlightBytes(budget.used);
-            metrics.sessions(sessionFigures(sessions?.held ?? [], catalog, endOf));
-            return metrics.page();
-          },
-        },
-        config.healthListen,
-      ).catch(cannotListen("--health-listen", config.healthListen)));
-    if (statusPage) stopAll.unshift(() => statusPage.close());
     const door = await openDoor(
       context,
       { dispatch, budget, sessions, allocated: (bytes) => memory.allocated(bytes) },
@@ -135,6 +121,21 @@ export async function startServer(
       },
     ).catch(cannotListen("--listen", config.listen));
     stopAll.unshift(() => door.close());
+    // After the door: a pod's app begins when this page answers.
+    const statusPage =
+      config.healthListen &&
+      (await openStatusPage(
+        {
+          readiness: () => reliability.readiness(),
+          metricsPage: () => {
+            metrics.inFlightBytes(budget.used);
+            metrics.sessions(sessionFigures(sessions?.held ?? [], catalog, endOf));
+            return metrics.page();
+          },
+        },
+        config.healthListen,
+      ).catch(cannotListen("--health-listen", config.healthListen)));
+    if (statusPage) stopAll.unshift(() => statusPage.close());
     return {
       address: door.address,
       healthPort: statusPage?.port,
