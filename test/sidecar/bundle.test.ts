@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { credentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { freePorts } from "../../local/free-ports.ts";
 import { ServerReflectionClient } from "../../proto/gen/grpc/reflection/v1/reflection.ts";
 import { shipped } from "../shipped.ts";
 
@@ -38,8 +39,9 @@ test.each(PROGRAMS)("%s says what is missing, and ends with code 1", (program) =
 });
 
 test("the operator stands by, and looks for its API server", async () => {
+  const [port] = await freePorts(1);
   const kubeconfig = join(folder, "kubeconfig");
-  const cluster = { name: "c", cluster: { server: "https://127.0.0.1:1" } };
+  const cluster = { name: "c", cluster: { server: `https://127.0.0.1:${port}` } };
   const context = { name: "c", context: { cluster: "c", user: "u" } };
   const [clusters, users, contexts] = [[cluster], [{ name: "u", user: {} }], [context]];
   writeFileSync(kubeconfig, JSON.stringify({ "current-context": "c", clusters, users, contexts }));
