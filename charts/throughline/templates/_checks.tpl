@@ -19,28 +19,34 @@ by the value's name.
 {{- $wrong = append $wrong "deploymentId: is required where no cluster is asked (helm template, --dry-run=client). What an install has by default: kubectl get namespace kube-system -o jsonpath={.metadata.uid}" }}
 {{- end }}
 {{- end }}
-{{- range $name := without $programs "webhook" }}
-{{- $kafka := include "throughline.kafka" (dict "root" $ "values" (index $.Values $name)) | fromYaml }}
-{{- $own := printf "kafka, %s.kafka" $name }}
+{{- range $name := $programs }}
+{{- $at := ternary "webhook.sidecar" $name (eq $name "webhook") }}
+{{- $values := ternary $.Values.webhook.sidecar (index $.Values $name) (eq $name "webhook") }}
+{{- $kafka := include "throughline.kafka" (dict "root" $ "values" $values) | fromYaml }}
 {{- if not $kafka.brokers }}
-{{- $wrong = append $wrong (printf "kafka.brokers: is required for the %s, as [host:port]." $name) }}
+{{- $wrong = append $wrong "kafka.brokers: is required, as [host:port]." }}
 {{- end }}
-{{- if and $kafka.sasl.user (not $kafka.sasl.passwordSecret.name) }}
-{{- $wrong = append $wrong (printf "kafka.sasl.passwordSecret.name: goes with kafka.sasl.user (%s)." $own) }}
+{{- with $kafka.sasl }}
+{{- $hasUser := or .user (dig "name" "" (.userSecret | default dict)) }}
+{{- if and $hasUser (not .passwordSecret.name) }}
+{{- $wrong = append $wrong (printf "kafka.sasl.passwordSecret.name: goes with the user; set it here or in %s.kafka." $at) }}
 {{- end }}
-{{- if and $kafka.sasl.passwordSecret.name (not $kafka.sasl.user) }}
-{{- $wrong = append $wrong (printf "kafka.sasl.user: goes with kafka.sasl.passwordSecret (%s)." $own) }}
+{{- if and .passwordSecret.name (not $hasUser) }}
+{{- $wrong = append $wrong (printf "kafka.sasl.user: goes with the password; set it here or in %s.kafka." $at) }}
 {{- end }}
 {{- end }}
-{{- if .Values.gateway.enabled }}
-{{- if not .Values.gateway.namespace }}
-{{- $wrong = append $wrong "gateway.namespace: is required; a gateway speaks for one namespace." }}
+{{- if ne $name "operator" }}
+{{- with mergeOverwrite (deepCopy $.Values.sessionStore) ($values.sessionStore | default dict) }}
+{{- $hasUser := or .user (dig "name" "" (.userSecret | default dict)) }}
+{{- if contains "@" .url }}
+{{- $wrong = append $wrong "sessionStore.url: holds a user or a password; name them in sessionStore.user and sessionStore.passwordSecret." }}
+{{- else if and .url (not (regexMatch "^rediss?://[^/?#]+/?$" .url)) }}
+{{- $wrong = append $wrong "sessionStore.url: must be redis://host:port, or rediss://host:port with TLS." }}
 {{- end }}
-{{- with .Values.sessionStore }}
-{{- if and (not .url) (or .cluster .user .passwordSecret.name .caSecret.name) }}
+{{- if and (not .url) (or .cluster $hasUser .passwordSecret.name .caSecret.name) }}
 {{- $wrong = append $wrong "sessionStore.url: is required with the other settings of sessionStore." }}
 {{- end }}
-{{- if and .user (not .passwordSecret.name) }}
+{{- if and $hasUser (not .passwordSecret.name) }}
 {{- $wrong = append $wrong "sessionStore.passwordSecret.name: goes with sessionStore.user." }}
 {{- end }}
 {{- if and .caSecret.name (not (hasPrefix "rediss://" .url)) }}
@@ -51,7 +57,13 @@ by the value's name.
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- with .Values.gateway }}
+{{- if and .enabled (not .namespace) }}
+{{- $wrong = append $wrong "gateway.namespace: is required; a gateway speaks for one namespace." }}
+{{- end }}
+{{- end }}
 {{- if $wrong }}
-{{- fail (printf "\n\n%s\n" (join "\n" $wrong)) }}
+{{- fail (printf "\n\n%s\n" (join "\n" (uniq $wrong))) }}
 {{- end }}
 {{- end }}

@@ -90,7 +90,7 @@ spec:
           {{- end }}
           args:
             {{- range $flag, $value := $flags }}
-            - {{ printf "--%s=%s" $flag $value | quote }}
+            X
             {{- end }}
           {{- with $values.env }}
           env:

@@ -14,9 +14,16 @@ kafka: {{ join "," .brokers | quote }}
 {{- if .tls.enabled }}
 kafka-tls: "true"
 {{- end }}
-{{- if .sasl.user }}
-kafka-sasl-mechanism: {{ .sasl.mechanism | quote }}
-kafka-sasl-user: {{ .sasl.user | quote }}
+{{- with .sasl }}
+{{- if or .user .userSecret }}
+kafka-sasl-mechanism: {{ .mechanism | quote }}
+{{- end }}
+{{- /* A user for each namespace: of sidecars only. */}}
+{{- if .userSecret }}
+kafka-sasl-user-secret: {{ printf "%s/%s" .userSecret.name .userSecret.key | quote }}
+{{- else if .user }}
+kafka-sasl-user: {{ .user | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -40,8 +47,10 @@ session-store: {{ .url | quote }}
 {{- if .cluster }}
 session-store-cluster: "true"
 {{- end }}
-{{- with .user }}
-session-store-user: {{ . | quote }}
+{{- if .userSecret }}
+session-store-user-secret: {{ printf "%s/%s" .userSecret.name .userSecret.key | quote }}
+{{- else if .user }}
+session-store-user: {{ .user | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
