@@ -90,7 +90,7 @@ spec:
           {{- end }}
           args:
             {{- range $flag, $value := $flags }}
-            X
+            - {{ printf "--%s=%s" $flag (toString $value | replace "$" "$$") | quote }}
             {{- end }}
           {{- with $values.env }}
           env:
