@@ -51,7 +51,7 @@ const CLUSTER_WIDE =
   /^(ClusterRole|ClusterRoleBinding|CustomResourceDefinition|MutatingWebhookConfiguration|Namespace)$/;
 
 /** Where an object is, by its kind's regular plural. */
-export function pathOf({ apiVersion, kind, metadata: { name, namespace } }: KubeObject): string {
+function pathOf({ apiVersion, kind, metadata: { name, namespace } }: KubeObject): string {
   const api = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
   const within = CLUSTER_WIDE.test(kind) ? "" : `/namespaces/${namespace}`;
   return `${api}${within}/${PLURALS[kind] ?? `${kind.toLowerCase()}s`}/${name}`;

@@ -126,8 +126,12 @@ test(
   async () => {
     const bad = await helm.run("upgrade", "throughline", CHART, ...IN, "--set", "nonsense=1");
     expect(bad).toMatchObject({ code: 1, stderr: expect.stringContaining("nonsense") });
+    const values = VALUES.flatMap((value) => ["--set", value]);
+    const another = [...values, "--set", "deploymentId=another"];
+    const moved = await helm.run("upgrade", "throughline", CHART, ...IN, ...another);
+    expect(moved).toMatchObject({ code: 1, stderr: expect.stringContaining("this release has") });
     expect(await helm.done("list", ...IN, "--short", "--deployed")).toBe("throughline\n");
-    const other = ["install", "other", CHART, ...IN, "--set", VALUES.join(",")];
+    const other = ["install", "other", CHART, ...IN, ...values];
     const refused = await helm.run(...other);
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("ownership") });
     await helm.done(...other, "--set", "crds.install=false", "--dry-run=server");

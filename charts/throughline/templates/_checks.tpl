@@ -19,7 +19,16 @@ by the value's name.
 {{- $wrong = append $wrong "deploymentId: is required where no cluster is asked (helm template, --dry-run=client). What an install has by default: kubectl get namespace kube-system -o jsonpath={.metadata.uid}" }}
 {{- end }}
 {{- end }}
+{{- $flag := printf "--deployment-id=%s" (include "throughline.deploymentId" .) }}
 {{- range $name := $programs }}
+{{- $there := lookup "apps/v1" "Deployment" $.Release.Namespace (printf "%s-%s" (include "throughline.name" $) $name) }}
+{{- range $container := dig "spec" "template" "spec" "containers" list $there }}
+{{- range $arg := $container.args }}
+{{- if and (hasPrefix "--deployment-id=" $arg) (ne $arg $flag) }}
+{{- $wrong = append $wrong (printf "deploymentId: this release has %s; another one would begin with an empty catalog and without its sessions. Set it to that, or uninstall first." (trimPrefix "--deployment-id=" $arg)) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $at := ternary "webhook.sidecar" $name (eq $name "webhook") }}
 {{- $values := ternary $.Values.webhook.sidecar (index $.Values $name) (eq $name "webhook") }}
 {{- $kafka := include "throughline.kafka" (dict "root" $ "values" $values) | fromYaml }}
