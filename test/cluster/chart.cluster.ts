@@ -176,6 +176,7 @@ test.each([
   ["webhook.timeoutSeconds=31", "/webhook/timeoutSeconds"],
   ["gateway.namespace=", "gateway.namespace: is required"],
   ["gateway.port=70000", "/gateway/port"],
+  ["webhook.port=443", "/webhook/port"],
   ["gateway.drainSeconds=-1", "/gateway/drainSeconds"],
   ["gateway.service.type=ExternalName", "/gateway/service/type"],
   ["networkPolicy.clients=all", "/networkPolicy/clients"],
