@@ -54,14 +54,13 @@ function newerChart(): void {
   cpSync(CHART, chart(), { recursive: true });
   const change = (path: string, from: RegExp, to: string): void => {
     const text = readFileSync(join(chart(), path), "utf8");
-    const changed = text.replaceAll(from, to);
+    const changed = text.replace(from, to);
     if (changed === text) throw new Error(`${path} has no ${from}`);
     writeFileSync(join(chart(), path), changed);
   };
   change("Chart.yaml", /^((?:appV|v)ersion): .*$/gm, "$1: 99.0.0");
   const field = "colour: {type: string, description: New.}";
-  const crd = "files/crds/topics.throughline.dev.yaml";
-  change(crd, /^( +)(kafkaTopic:\n +type: string\n +description: "Name)/m, `$1${field}\n$1$2`);
+  change("files/crds/topics.throughline.dev.yaml", /^( +)kafkaTopic:$/m, `$1${field}\n$&`);
 }
 
 async function helmed(step: string, ...args: readonly string[]): Promise<string> {
