@@ -37,6 +37,7 @@ let helm: Helm;
 let kafka: EmbeddedKafka;
 let store: EmbeddedStore;
 let gatewayPort: number;
+let gatewayHealth: number;
 const children = new Set<ChildProcess>();
 
 beforeAll(async () => {
@@ -64,8 +65,8 @@ beforeAll(async () => {
   const core = plane.kube.makeApiClient(CoreV1Api);
   for (const name of ["throughline", "shop"])
     await core.createNamespace({ body: { metadata: { name } } });
-  const [operatorHealth, gatewayHealth, port] = await freePorts(3);
-  gatewayPort = port as number;
+  const [operatorHealth, ...ports] = await freePorts(3);
+  [gatewayPort, gatewayHealth] = ports as [number, number];
   const user = (name: string): object => ({
     sasl: { mechanism: "PLAIN", user: name, passwordSecret: { name: "kafka" } },
   });
@@ -111,7 +112,7 @@ async function grant(mark: string, principals: Readonly<Record<string, string>>)
   writeFileSync(tool, '#!/bin/sh\nprintf "%s\\n" "$@"; echo ---\n', { mode: 0o755 });
   const config = join(folder, "admin.properties");
   writeFileSync(config, "");
-  const said = execFileSync("bash", ["-eu", "-c", block(mark)], {
+  const said = execFileSync("sh", ["-eu", "-c", block(mark)], {
     encoding: "utf8",
     env: {
       PATH: `${bin}:${process.env["PATH"]}`,
@@ -223,7 +224,6 @@ async function run(component: string, main: string, ...more: readonly string[]) 
   });
   children.add(child);
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  lines.on("line", (line) => console.log(line));
   return {
     child,
     says: (word: string) =>
@@ -321,11 +321,12 @@ test(
     await grant("server's rights", { SERVER: "server" });
     const server = await run("gateway", "sidecar/main.ts");
     await server.says('"serving"');
+    while (!(await fetch(`http://127.0.0.1:${gatewayHealth}/readyz`)).ok);
     const client = new ThroughlineClient([`127.0.0.1:${gatewayPort}`]);
     const event = { type: "made", key: Buffer.from("k"), payload: Buffer.from("v"), headers: [] };
     const events: NewEvent[] = [event];
     const [unnamed] = await client.publish("orders", events);
-    expect(unnamed).toMatchObject({ outcome: { $case: "position" } });
+    expect(unnamed).toMatchObject({ result: { $case: "position" } });
     const publisher = client.namedPublisher({ topic: "orders", name: "till" });
     await publisher.publish(events);
     expect(await publisher.lastNumber()).toBe(1n);
