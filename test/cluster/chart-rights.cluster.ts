@@ -224,16 +224,14 @@ async function run(component: string, main: string, ...more: readonly string[]) 
   });
   children.add(child);
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
-  return {
-    child,
-    says: (word: string) =>
-      new Promise<void>((resolve, reject) => {
-        lines.on("line", (line) => {
-          if (line.includes(word)) resolve();
-        });
-        child.once("exit", (code) => reject(new Error(`${component} ended with ${code}`)));
-      }),
-  };
+  /** Resolves when it says the word. */
+  return (word: string): Promise<void> =>
+    new Promise((resolve, reject) => {
+      lines.on("line", (line) => {
+        if (line.includes(word)) resolve();
+      });
+      child.once("exit", (code) => reject(new Error(`${component} ended with ${code}`)));
+    });
 }
 
 interface Topic {
@@ -319,8 +317,8 @@ test(
   "with the README's rights a server serves events, named publishers and sessions, and may no more",
   async () => {
     await grant("server's rights", { SERVER: "server" });
-    const server = await run("gateway", "sidecar/main.ts");
-    await server.says('"serving"');
+    const says = await run("gateway", "sidecar/main.ts");
+    await says('"serving"');
     while (!(await fetch(`http://127.0.0.1:${gatewayHealth}/readyz`)).ok);
     const client = new ThroughlineClient([`127.0.0.1:${gatewayPort}`]);
     const event = { type: "made", key: Buffer.from("k"), payload: Buffer.from("v"), headers: [] };
