@@ -331,7 +331,8 @@ test(
     publisher.close();
     const session = { name: "billing", acks: "explicit" } as const;
     let seen = 0;
-    for await (const batch of client.subscribe({ topic: "orders", session })) {
+    const start = { $case: "earliest", value: {} } as const;
+    for await (const batch of client.subscribe({ topic: "orders", session, start })) {
       seen += batch.events.length;
       batch.ack();
       if (seen === 2) break;
