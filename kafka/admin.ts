@@ -3,6 +3,9 @@
  *
  * Any broker takes a step and the controller answers it, before the broker's own metadata shows it: a
  * step that makes, grows or deletes a topic ends only when the next look will see it.
+ *
+ * Looks at topics, and topics to be made, travel together where many ask at once, in batches so small that who
+ * comes later waits little.
  */
 import {
   ConfigResourceTypes,
@@ -14,6 +17,7 @@ import {
   IncrementalAlterConfigOperationTypes,
   incrementalAlterConfigsV1,
 } from "@platformatic/kafka";
+import { AskedInBatches } from "./asked-in-batches.ts";
 import { type Cluster, dashed, type TopicView } from "./cluster.ts";
 import {
   failureOf,
@@ -35,9 +39,13 @@ import type {
 
 const TIMEOUT_MS = 15_000;
 const VISIBLE_WITHIN_MS = 5000;
-const LOOK_AGAIN_MS = 20;
+const LOOK_AGAIN_MS = 5;
+/** Topics of one request. */
+const BATCH = 50;
 /** DescribeConfigs: a value set on the topic itself. */
 const DYNAMIC_TOPIC_CONFIG = 1;
+
+type NewTopic = Parameters<LogAdmin["createTopic"]>[0];
 
 interface Result {
   readonly errorCode: number;
@@ -46,6 +54,15 @@ interface Result {
 
 export class KafkaAdmin implements LogAdmin {
   readonly #cluster: Cluster;
+  readonly #looks = new AskedInBatches<string, TopicView | undefined>(
+    ...[BATCH, String, (names: readonly string[]) => this.#look(names)],
+  );
+  readonly #creations = new AskedInBatches<NewTopic, AdminOutcome<TopicInfo>>(
+    ...[BATCH, ({ name }: NewTopic) => name, (topics: readonly NewTopic[]) => this.#create(topics)],
+  );
+  readonly #settings = new AskedInBatches<string, AdminOutcome<TopicSettings>>(
+    ...[BATCH, String, (names: readonly string[]) => this.#describe(names)],
+  );
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -55,10 +72,11 @@ export class KafkaAdmin implements LogAdmin {
     names: readonly string[],
   ): Promise<AdminOutcome<ReadonlyMap<string, TopicInfo>>> {
     try {
-      const view = await this.#cluster.view(names);
+      const views = await Promise.all(names.map((name) => this.#looks.ask(name)));
       const found = new Map<string, TopicInfo>();
-      for (const [name, topic] of view.topics) {
-        if (topic.errorCode === UNKNOWN_TOPIC_OR_PARTITION) continue;
+      for (const [i, name] of names.entries()) {
+        const topic = views[i];
+        if (!topic || topic.errorCode === UNKNOWN_TOPIC_OR_PARTITION) continue;
         if (topic.errorCode !== 0) return refusal({ errorCode: topic.errorCode });
         const { id, partitions } = topic;
         const replicas = partitions[0]?.replicas ?? 0;
@@ -79,30 +97,35 @@ export class KafkaAdmin implements LogAdmin {
     }
   }
 
-  async createTopic(
-    topic: Parameters<LogAdmin["createTopic"]>[0],
-  ): Promise<AdminOutcome<TopicInfo>> {
-    const request = {
-      name: topic.name,
-      numPartitions: topic.partitions,
-      replicationFactor: topic.replicas,
-      assignments: [],
-      configs: Object.entries(topic.settings).map(([name, value]) => ({ name, value })),
-    };
+  createTopic(topic: NewTopic): Promise<AdminOutcome<TopicInfo>> {
+    return this.#creations.ask(topic);
+  }
+
+  async #create(
+    topics: readonly NewTopic[],
+  ): Promise<(topic: NewTopic) => AdminOutcome<TopicInfo>> {
+    const request = topics.map(({ name, partitions, replicas, settings }) => ({
+      ...{ name, numPartitions: partitions, replicationFactor: replicas, assignments: [] },
+      configs: Object.entries(settings).map(([key, value]) => ({ name: key, value })),
+    }));
     const answer = await this.#ask<ReturnType<typeof createTopicsV7.parseResponse>>((connection) =>
-      createTopicsV7.api.async(connection, [request], TIMEOUT_MS, false),
+      createTopicsV7.api.async(connection, request, TIMEOUT_MS, false),
     );
-    if ("kind" in answer) return answer;
-    const made = answer.topics[0];
-    if (made?.errorCode !== 0) return refusal(made);
-    const { name, topicId, numPartitions, replicationFactor } = made;
-    const id = topicId.replaceAll("-", "");
-    await this.#visible(name, (topic) => {
-      return topic?.id === id && topic.partitions.every(({ leaderId }) => leaderId >= 0);
+    if ("kind" in answer) return () => answer;
+    const results = new Map(answer.topics.map((result) => [result.name, result]));
+    const made = answer.topics.filter(({ errorCode }) => errorCode === 0);
+    const ids = new Map(made.map(({ name, topicId }) => [name, topicId.replaceAll("-", "")]));
+    await this.#visible([...ids.keys()], (name, topic) => {
+      if (topic === undefined || topic.id !== ids.get(name)) return false;
+      return topic.partitions.every(({ leaderId }) => leaderId >= 0);
     });
-    return {
-      kind: "done",
-      value: { name, id, partitions: numPartitions, replicas: replicationFactor },
+    return ({ name }) => {
+      const result = results.get(name);
+      const id = ids.get(name);
+      if (!result || id === undefined) return refusal(result);
+      const { numPartitions, replicationFactor } = result;
+      const value = { name, id, partitions: numPartitions, replicas: replicationFactor };
+      return { kind: "done", value };
     };
   }
 
@@ -114,23 +137,33 @@ export class KafkaAdmin implements LogAdmin {
     if ("kind" in answer) return answer;
     const outcome = done(answer.results[0]);
     if (outcome.kind === "done") {
-      await this.#visible(name, (topic) => topic?.partitions.length === partitions);
+      await this.#visible([name], (_, topic) => topic?.partitions.length === partitions);
     }
     return outcome;
   }
 
-  async settings(name: string): Promise<AdminOutcome<TopicSettings>> {
-    const request = [{ resourceType: ConfigResourceTypes.TOPIC, resourceName: name }];
+  settings(name: string): Promise<AdminOutcome<TopicSettings>> {
+    return this.#settings.ask(name);
+  }
+
+  async #describe(
+    names: readonly string[],
+  ): Promise<(name: string) => AdminOutcome<TopicSettings>> {
+    const resourceType = ConfigResourceTypes.TOPIC;
+    const request = names.map((resourceName) => ({ resourceType, resourceName }));
     const answer = await this.#ask<ReturnType<typeof describeConfigsV4.parseResponse>>((c) =>
       describeConfigsV4.api.async(c, request, false, false),
     );
-    if ("kind" in answer) return answer;
-    const result = answer.results[0];
-    if (result?.errorCode !== 0) return refusal(result);
-    const own = result.configs.filter((config) => config.configSource === DYNAMIC_TOPIC_CONFIG);
-    return {
-      kind: "done",
-      value: Object.fromEntries(own.map(({ name: key, value }) => [key, value ?? ""])),
+    if ("kind" in answer) return () => answer;
+    const results = new Map(answer.results.map((result) => [result.resourceName, result]));
+    return (name) => {
+      const result = results.get(name);
+      if (result?.errorCode !== 0) return refusal(result);
+      const own = result.configs.filter((config) => config.configSource === DYNAMIC_TOPIC_CONFIG);
+      return {
+        kind: "done",
+        value: Object.fromEntries(own.map(({ name: key, value }) => [key, value ?? ""])),
+      };
     };
   }
 
@@ -158,18 +191,31 @@ export class KafkaAdmin implements LogAdmin {
     if ("kind" in answer) return answer;
     const outcome = done(answer.responses[0]);
     const name = answer.responses[0]?.name;
-    if (outcome.kind === "done" && name) await this.#visible(name, (topic) => topic?.id !== id);
+    if (outcome.kind === "done" && name) {
+      await this.#visible([name], (_, topic) => topic?.id !== id);
+    }
     return outcome;
   }
 
+  async #look(names: readonly string[]): Promise<(name: string) => TopicView | undefined> {
+    const { topics } = await this.#cluster.view(names);
+    return (name) => topics.get(name);
+  }
+
   /** The step is done in any case; this only waits for it to be seen, for a while. */
-  async #visible(name: string, seen: (topic: TopicView | undefined) => boolean): Promise<void> {
+  async #visible(
+    names: readonly string[],
+    seen: (name: string, topic: TopicView | undefined) => boolean,
+  ): Promise<void> {
     const deadline = performance.now() + VISIBLE_WITHIN_MS;
-    while (performance.now() < deadline) {
-      const view = await this.#cluster.view([name]).catch(() => undefined);
-      const topic = view?.topics.get(name);
-      if (view && seen(topic?.errorCode === 0 ? topic : undefined)) return;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    let left = names;
+    while (left.length > 0 && performance.now() < deadline) {
+      const view = await this.#cluster.view(left).catch(() => undefined);
+      left = left.filter((name) => {
+        const topic = view?.topics.get(name);
+        return !view || !seen(name, topic?.errorCode === 0 ? topic : undefined);
+      });
+      if (left.length > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
     }
   }
 

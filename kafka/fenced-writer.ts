@@ -1,11 +1,13 @@
 /**
  * Writes whole transactions to partition 0 of a topic, under a transactional id: opening one with the
- * same id fences the older one (the catalog's writer). For small topics: one transaction at a time.
+ * same id fences the older one (the catalog's writer). For small topics: one transaction at a time, and what is
+ * to be written meanwhile goes into the next one together.
  *
  * After a failure in mid-transaction the writer takes a new epoch of its own, which aborts what is open;
  * that fails, as fenced, when another writer came since. So a fenced writer never comes back by itself.
  */
-import { type Cluster, closeConnection } from "./cluster.ts";
+import type { Connection } from "@platformatic/kafka";
+import { type Broker, type Cluster, closeConnection } from "./cluster.ts";
 import {
   failureOfError,
   INVALID_PRODUCER_EPOCH,
@@ -36,6 +38,12 @@ const FENCED: readonly number[] = [
 
 type Written = Awaited<ReturnType<FencedWriter["write"]>>;
 
+interface Waiting {
+  readonly topic: string;
+  readonly records: readonly NewRecord[];
+  readonly done: (written: Written) => void;
+}
+
 /** Rejects when Kafka cannot be asked, or refuses. */
 export async function openFencedWriter(
   cluster: Cluster,
@@ -55,7 +63,9 @@ class KafkaFencedWriter implements FencedWriter {
   readonly #sequences = new Map<string, number>();
   /** A transaction may be open that must not be committed. */
   #spoiled = false;
-  #last: Promise<unknown> = Promise.resolve();
+  #waiting: Waiting[] = [];
+  #running: Promise<void> | undefined;
+  #link: { readonly to: string; readonly connection: Connection } | undefined;
 
   constructor(
     cluster: Cluster,
@@ -70,22 +80,53 @@ class KafkaFencedWriter implements FencedWriter {
   }
 
   write(topic: string, records: readonly NewRecord[]): Promise<Written> {
-    const written = this.#last.then(() => this.#write(topic, records));
-    this.#last = written;
-    return written;
+    if (records.length === 0) return Promise.resolve({ kind: "done" });
+    return new Promise((done) => {
+      this.#waiting.push({ topic, records, done });
+      // Those of this turn are written together.
+      this.#running ??= Promise.resolve().then(() => this.#run());
+    });
   }
 
   async close(): Promise<void> {
-    await this.#last;
+    await this.#running;
+    this.#drop();
   }
 
-  async #write(topic: string, records: readonly NewRecord[]): Promise<Written> {
-    if (records.length === 0) return { kind: "done" };
+  async #run(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const together = this.#take();
+      const written = await this.#write(together);
+      // It may be about one of them only.
+      if (written.kind === "refused" && together.length > 1)
+        for (const one of together) one.done(await this.#write([one]));
+      else for (const { done } of together) done(written);
+    }
+    this.#running = undefined;
+  }
+
+  #take(): Waiting[] {
+    let bytes = 0;
+    let count = 0;
+    for (const { records } of this.#waiting) {
+      bytes += records.reduce((sum, record) => sum + recordBytes(record), 0);
+      if (count > 0 && bytes > BATCH_BYTES) break;
+      count++;
+    }
+    return this.#waiting.splice(0, count);
+  }
+
+  async #write(together: readonly Waiting[]): Promise<Written> {
+    const byTopic = new Map<string, NewRecord[]>();
+    for (const { topic, records } of together)
+      byTopic.set(topic, [...(byTopic.get(topic) ?? []), ...records]);
     try {
       if (this.#spoiled) await this.#recover();
       this.#spoiled = true;
-      await this.#coordinator.addPartitions(this.#identity, [{ name: topic, partitions: [0] }]);
-      for (const some of chunks(records)) await this.#produce(topic, some);
+      const partitions = [...byTopic.keys()].map((name) => ({ name, partitions: [0] }));
+      await this.#coordinator.addPartitions(this.#identity, partitions);
+      for (const [topic, records] of byTopic)
+        for (const some of chunks(records)) await this.#produce(topic, some);
       await this.#coordinator.end(this.#identity, "commit");
       this.#spoiled = false;
       return { kind: "done" };
@@ -124,16 +165,36 @@ class KafkaFencedWriter implements FencedWriter {
   async #produceOnce(name: string, batch: Buffer, fresh: boolean): Promise<void> {
     const leader = await this.#cluster.leader(name, 0, fresh);
     if (!leader) throw new Error(`nobody leads ${name}[0]`);
-    const connection = await this.#cluster.connect(leader.broker, REQUEST_TIMEOUT_MS);
+    const connection = await this.#connectionTo(leader.broker);
     try {
       const topic = { name, id: "", partitions: 1, replicas: 0 };
       const parts = [{ topic, partition: 0, batch }];
       const produce = produceInTransaction(connection);
       const [answer] = await produce(parts, REQUEST_TIMEOUT_MS, this.#id);
       if (answer?.error !== 0) throw new Refused(answer?.error ?? -1, answer?.said ?? null);
-    } finally {
-      closeConnection(connection);
+    } catch (error) {
+      this.#drop();
+      throw error;
     }
+  }
+
+  async #connectionTo(broker: Broker): Promise<Connection> {
+    const to = `${broker.host}:${broker.port}`;
+    if (this.#link?.to === to) return this.#link.connection;
+    this.#drop();
+    const connection = await this.#cluster.connect(broker, REQUEST_TIMEOUT_MS);
+    const link = { to, connection };
+    this.#link = link;
+    connection.on("close", () => {
+      if (this.#link === link) this.#link = undefined;
+    });
+    return connection;
+  }
+
+  #drop(): void {
+    const link = this.#link;
+    this.#link = undefined;
+    if (link) closeConnection(link.connection);
   }
 }
 

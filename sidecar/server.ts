@@ -173,7 +173,9 @@ export async function startServer(
 
 const SATURATED = 0.7;
 const SATURATION_SAMPLE_MS = 150;
-const SATURATION_SAMPLE_WEIGHT = 0.3;
+/** Who resumes waits for what is there rather than begin what the processor has no time for. */
+const SATURATION_RISES_BY = 0.5;
+const SATURATION_FALLS_BY = 0.2;
 
 function makeDispatch(
   context: ServerContext,
@@ -225,7 +227,7 @@ function saturation(inFlight: InFlightBudget): () => boolean {
     if (idle + active < SATURATION_SAMPLE_MS) return mean > SATURATED;
     before = now;
     const busy = Math.min(1, Math.max(utilization, inFlight.usedShare));
-    mean += (busy - mean) * SATURATION_SAMPLE_WEIGHT;
+    mean += (busy - mean) * (busy > mean ? SATURATION_RISES_BY : SATURATION_FALLS_BY);
     return mean > SATURATED;
   };
 }

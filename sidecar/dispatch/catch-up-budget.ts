@@ -3,10 +3,12 @@
  * turn, first come first served over partitions.
  */
 export class CatchUpBudget {
+  readonly dispatchers: number;
   #free: number;
   readonly #queue = new Set<() => void>();
 
   constructor(dispatchers: number) {
+    this.dispatchers = dispatchers;
     this.#free = dispatchers;
   }
 

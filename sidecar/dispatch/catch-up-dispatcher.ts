@@ -79,9 +79,9 @@ export class CatchUpDispatcher implements Sweep {
     this.#events = events;
     this.tail = new Tail(start.offset, start.epoch);
     this.sinceMs = start.sinceMs;
-    const { clock, pace } = host;
+    const { clock, load, pace } = host;
     this.#progress = new Rate(pace.youngMs, clock.now());
-    this.#delivered = new Rate(pace.youngMs, clock.now());
+    this.#delivered = load.share(clock.now());
   }
 
   get closed(): boolean {

@@ -6,8 +6,13 @@
 import type { PlanningPace } from "./plan-catch-up.ts";
 import { Rate } from "./rate.ts";
 
-/** Members of one dispatcher may have so many times less than the average, and it is still a fair share. */
-const UNFAIR = 4;
+/**
+ * Members of one dispatcher may have so many times less than the average, and it is still a fair share: the
+ * window of each waits for whoever has his turn last, and few windows wait for all.
+ */
+const UNFAIR = 16;
+/** Shares are judged over so many times what makes a dispatcher old: turns of a thousand clients take a second or two. */
+const JUDGED_OVER = 4;
 
 export class CatchUpLoad {
   readonly #saturated: () => boolean;
@@ -19,7 +24,12 @@ export class CatchUpLoad {
   constructor(saturated: () => boolean, pace: PlanningPace, nowMs: number) {
     this.#saturated = saturated;
     this.#pace = pace;
-    this.#delivered = new Rate(pace.youngMs, nowMs);
+    this.#delivered = this.share(nowMs);
+  }
+
+  /** What a dispatcher delivers, over the time that shares are judged by. */
+  share(nowMs: number): Rate {
+    return new Rate(JUDGED_OVER * this.#pace.youngMs, nowMs);
   }
 
   members(delta: number): void {

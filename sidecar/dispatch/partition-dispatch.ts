@@ -220,9 +220,10 @@ export class PartitionDispatch {
     const { shareDistanceBytes } = limits;
     // Asked in time, so that it is known when it matters.
     void load.saturated;
-    const situation = { nowMs: clock.now(), main, shareDistanceBytes, pace };
-    let wantsPlace = false;
     const waiting = [...this.#waiting].sort((a, b) => a.next - b.next);
+    const isHerd = waiting.length > budget.dispatchers;
+    const situation = { nowMs: clock.now(), main, shareDistanceBytes, isHerd, pace };
+    let wantsPlace = false;
     for (const cursor of waiting) {
       if (cursor.place.at !== "waiting") continue;
       // Since it began to wait its frames filled up elsewhere: a place would be read into for nobody.

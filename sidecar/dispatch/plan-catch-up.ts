@@ -5,7 +5,7 @@
  * A herd that lost one server resumes from many positions near each other, within a second or so. One
  * sweep from the lowest position serves all, so that Kafka is read about once and not once per client.
  * But who waits for a sweep is slowed by its members (P6), so it waits only
- * - for one that will be there soon, or
+ * - for one that will be there soon; in a herd, whose first second tells little, until it has waited so long, or
  * - for one that goes as fast as the server can: one more would take its time from the same processor.
  */
 import type { Cursor } from "./cursor.ts";
@@ -49,6 +49,8 @@ export interface Situation {
   readonly nowMs: number;
   readonly main: Pick<Tail, "from" | "next" | "bytes">;
   readonly shareDistanceBytes: number;
+  /** More clients wait than there are dispatchers: together they will saturate the server soon. */
+  readonly isHerd: boolean;
   readonly pace: PlanningPace;
 }
 
@@ -86,13 +88,13 @@ function isWorthWaiting(
   sweep: Sweep,
   distance: number,
   waitedMs: number,
-  { nowMs, pace }: Situation,
+  { nowMs, isHerd, pace }: Situation,
 ): boolean {
   if (sweep.atFullSpeed(nowMs)) return true;
   const progress = sweep.progress(nowMs);
   // A young one is taken to be fast, but not one after another for ever.
-  if (progress === undefined) return waitedMs < pace.soonMs;
-  return distance * 1000 <= progress * pace.soonMs;
+  if (waitedMs < pace.soonMs && (isHerd || progress === undefined)) return true;
+  return progress !== undefined && distance * 1000 <= progress * pace.soonMs;
 }
 
 function eventBytes(tail: Situation["main"], main: Situation["main"]): number {

@@ -7,7 +7,7 @@
  */
 // First: see there.
 import "./aborted-in-order.ts";
-import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -107,14 +107,16 @@ await witness.close();
 await field.close();
 
 say("judging");
+// Of the judge's evidence all lies in the folder then, for whoever looks into an anomaly.
+const answers = { shown: groups.shown, stood: sessions.stood };
+writeFileSync(join(folder, "answers.json"), JSON.stringify(answers));
 const histories = join(folder, "histories");
 const world = worldOf(histories, {
   ...{
     topics: witness.topics,
     deeds: striker.deeds,
     crashes: field.crashes,
-    shown: groups.shown,
-    stood: sessions.stood,
+    ...answers,
     samples,
     rssCapBytes: flags.broken === undefined ? RSS_CAP_BYTES : Number.POSITIVE_INFINITY,
   },

@@ -137,3 +137,47 @@ test("Kafka out of reach is unavailable, not a refusal, and names the address", 
   }
   await nowhere.close();
 }, 60_000);
+
+test("of topics made at once only those are refused that Kafka refuses, and each is told its own", async () => {
+  const names = Array.from({ length: 70 }, (_, i) => `together.${i}`);
+  const outcomes = await Promise.all(
+    names.map((name, i) => create({ name, partitions: 1 + (i % 3), replicas: i === 33 ? 3 : 1 })),
+  );
+  for (const [i, outcome] of outcomes.entries()) {
+    if (i === 33) expect(outcome).toMatchObject({ kind: "refused" });
+    else expect(outcome).toMatchObject({ value: { name: names[i], partitions: 1 + (i % 3) } });
+  }
+  const [once, twice] = await Promise.all(["same", "same"].map((name) => create({ name })));
+  expect(once?.kind).toBe("done");
+  expect(twice).toMatchObject({ kind: "refused", error: "TOPIC_ALREADY_EXISTS" });
+  const found = await log.admin.describeTopics(names);
+  expect(found.kind === "done" && found.value.size).toBe(69);
+  const all = await Promise.all(names.map((name) => log.admin.settings(name)));
+  expect(all.map(({ kind }, i) => (kind === "done" ? -1 : i)).filter((i) => i >= 0)).toEqual([33]);
+});
+
+test("what a fenced writer is given at once goes into few transactions; one that is refused spoils no other", async () => {
+  const made = await create({
+    name: "written.together",
+    settings: { "max.message.bytes": "2000" },
+  });
+  const opened = await log.openFencedWriter("written-together");
+  if (made.kind !== "done" || opened.kind !== "done") throw new Error("not made");
+  const record = (i: number) => ({
+    ...{ key: null, value: Buffer.alloc(i === 5 ? 5000 : 10, i), headers: [], timeMs: 0 },
+  });
+  const write = (i: number) => opened.value.write("written.together", [record(i)]);
+  expect((await write(0)).kind).toBe("done");
+  const kinds = (await Promise.all([1, 2, 3, 4].map(write))).map(({ kind }) => kind);
+  expect(kinds).toEqual(Array(4).fill("done"));
+  const end = async (): Promise<number> => {
+    const found = await log.offset(made.value, 0, "latest");
+    return found.kind === "offset" ? found.offset : -1;
+  };
+  // Five records, and a marker for each of two transactions; the last marker comes after the answer.
+  while ((await end()) < 7);
+  expect(await end()).toBe(7);
+  const mixed = (await Promise.all([5, 6, 7].map(write))).map(({ kind }) => kind);
+  expect(mixed).toEqual(["refused", "done", "done"]);
+  await opened.value.close();
+});

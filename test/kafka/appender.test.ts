@@ -233,53 +233,6 @@ describe("P7 under broker trouble", () => {
   );
 
   test(
-    "what waited behind it for all its time is not tried any more: it was not appended",
-    async () => {
-      const topic = await newTopic(1);
-      const limits = { requestTimeoutMs: 3000, deliveryTimeoutMs: 3000, batchBytes: 1 };
-      const hasty = open(limits);
-      expect((await hasty.append(topic, 0, record("0:1"))).kind).toBe("appended");
-      for (const node of [1, 2, 3]) kafka.freeze(node);
-      try {
-        const begun = performance.now();
-        const outcomes = await Promise.all(
-          Array.from({ length: 10 }, (_, i) => hasty.append(topic, 0, record(`0:${i + 2}`))),
-        );
-        expect(performance.now() - begun).toBeLessThan(10_000);
-        const kinds = outcomes.map(({ kind }) => kind);
-        expect(kinds).toEqual(["unknown", ...Array(9).fill("unavailable")]);
-      } finally {
-        for (const node of [1, 2, 3]) kafka.thaw(node);
-      }
-    },
-    SLOW_MS,
-  );
-
-  test(
-    "brokers that do not even say who leads hold up no append for longer than its time",
-    async () => {
-      const topic = await newTopic(1);
-      const hasty = open({ requestTimeoutMs: 3000, deliveryTimeoutMs: 3000, batchBytes: 1 });
-      // It has its connection and its identity, but has not asked about this topic yet.
-      const other = await newTopic(1);
-      expect((await hasty.append(other, 0, record("0:1"))).kind).toBe("appended");
-      for (const node of [1, 2, 3]) kafka.freeze(node);
-      try {
-        const begun = performance.now();
-        const outcomes = await Promise.all([
-          hasty.append(topic, 0, record("0:2")),
-          hasty.append(topic, 0, record("0:3")),
-        ]);
-        expect(performance.now() - begun).toBeLessThan(8000);
-        expect(outcomes.map(({ kind }) => kind)).toEqual(["unavailable", "unavailable"]);
-      } finally {
-        for (const node of [1, 2, 3]) kafka.thaw(node);
-      }
-    },
-    SLOW_MS,
-  );
-
-  test(
     "a fenced writer goes on when the leader and its coordinator are killed; whole transactions, once",
     async () => {
       const topic = await newTopic(1);

@@ -54,6 +54,8 @@ afterEach(async () => {
 /** What was written until now is on the replica; what comes is not. */
 async function stopReplication(): Promise<void> {
   while (!String(await ofReplica.ask("INFO", "replication")).includes("master_link_status:up"));
+  // WAIT is for what its own connection wrote; what came before that is on the replica then too.
+  await ofPrimary.ask("SET", "throughline-test", "written");
   while (Number(await ofPrimary.ask("WAIT", "1", "1000")) < 1);
   replication.fault({ kind: "freeze" });
 }

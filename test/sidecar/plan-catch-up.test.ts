@@ -21,11 +21,15 @@ function sweep(
 }
 
 /** The plan for a client at this position that has waited so long. */
-function planned(next: number, running: readonly Sweep[], { waitedMs = 0, alone = false } = {}) {
+function planned(
+  next: number,
+  running: readonly Sweep[],
+  { waitedMs = 0, alone = false, isHerd = false } = {},
+) {
   const place = { at: "waiting", sinceMs: NOW_MS - waitedMs } as const;
   const main = { from: 1_000_000, next: 1_000_000, bytes: 0 };
   const situation = {
-    ...{ nowMs: NOW_MS, main, shareDistanceBytes: 64 * MIB, pace: PLANNING_PACE },
+    ...{ nowMs: NOW_MS, main, shareDistanceBytes: 64 * MIB, isHerd, pace: PLANNING_PACE },
   };
   return planCatchUp({ next, alone, place }, running, situation);
 }
@@ -61,6 +65,12 @@ test("one behind it stands still: it starts one", () => {
 test("one behind it is young: it waits, but not for ever for one young one after another", () => {
   expect(planned(30_000, [sweep(0, YOUNG)])).toEqual(WAIT);
   expect(planned(30_000, [sweep(0, YOUNG)], { waitedMs: 2000 })).toEqual(START);
+});
+
+test("in a herd it waits two seconds for one behind it, however slow: the herd makes all slow", () => {
+  const slow = sweep(0, { ...OLD, rate: 0 });
+  expect(planned(30_000, [slow], { isHerd: true, waitedMs: 1999 })).toEqual(WAIT);
+  expect(planned(30_000, [slow], { isHerd: true, waitedMs: 2000 })).toEqual(START);
 });
 
 test("one behind it goes as fast as the server can: it waits, however long it takes", () => {
