@@ -253,7 +253,10 @@ function until(name: string, holds: (topic: Topic | undefined) => boolean): Prom
     const seen = (type: string, topic: Topic): void => {
       if (holds(type === "DELETED" ? undefined : topic)) resolve();
     };
-    void new Watch(plane.kube).watch(TOPICS, query, seen, reject);
+    const watch = new Watch(plane.kube);
+    // The library's own half a minute is short for a busy machine.
+    Object.assign(watch, { requestTimeoutMs: SLOW_MS });
+    void watch.watch(TOPICS, query, seen, reject);
   });
 }
 
