@@ -69,7 +69,7 @@ const DRIVERS: Record<string, RegExp> = {
   "@bufbuild/protobuf": /^sidecar\/descriptors\.ts$/,
   pino: /^\w+\/logger\.ts$/,
   "@prometheus-io/client": /^\w+\/metrics\.ts$/,
-  yaml: /^local\/topic-documents\.ts$|^tools\/generate-crds\.ts$/,
+  yaml: /^local\/topic-documents\.ts$|^tools\/(generate-crds|chart-values)\.ts$/,
   ajv: /^operator\/validate\.ts$/,
   "@marcbachmann/cel-js": /^operator\/validate\.ts$/,
   // What the redis package wraps, without its modules for search and the like.

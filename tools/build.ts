@@ -1,6 +1,6 @@
 /**
- * Bundles the server into dist/ (or the folder given), as the image ships it: half the start-up time and two thirds of the
- * memory of the sources with all that their packages load. Not minified: an uncaught error would print
+ * Bundles the programs into dist/ (or the folder given), as the image ships them: half the start-up time and two thirds
+ * of the memory of the sources with all that their packages load. Not minified: an uncaught error would print
  * one line of a megabyte.
  *
  * What is left out of the Kafka client is what this project does not call: its schema registries, and
@@ -45,7 +45,11 @@ const leaner: Plugin = {
 
 rmSync(dist, { recursive: true, force: true });
 await build({
-  entryPoints: { sidecar: join(root, "sidecar/main.ts") },
+  entryPoints: {
+    sidecar: join(root, "sidecar/main.ts"),
+    operator: join(root, "operator/main.ts"),
+    injector: join(root, "operator/inject/main.ts"),
+  },
   outdir: dist,
   outExtension: { ".js": ".mjs" },
   bundle: true,

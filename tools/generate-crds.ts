@@ -1,10 +1,12 @@
-/** Writes crds/ from operator/topic-crd.ts. `npm run gen` runs it; a test compares. */
+/** Writes crds/, and the chart's copy of it, from operator/topic-crd.ts. `npm run gen` runs it; tests compare. */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { stringify } from "yaml";
 import { TOPIC_CRD } from "../operator/topic-crd.ts";
 
 export const TOPIC_CRD_FILE = `crds/${TOPIC_CRD.metadata.name}.yaml`;
+/** Its template reads it: a chart holds nothing that is outside its folder. */
+export const CHART_CRD_FILE = `charts/throughline/files/${TOPIC_CRD_FILE}`;
 
 export function topicCrdYaml(): string {
   const yaml = stringify(TOPIC_CRD, { lineWidth: 100, aliasDuplicateObjects: false });
@@ -13,6 +15,8 @@ export function topicCrdYaml(): string {
 
 if (import.meta.main) {
   const root = join(import.meta.dirname, "..");
-  mkdirSync(join(root, "crds"), { recursive: true });
-  writeFileSync(join(root, TOPIC_CRD_FILE), topicCrdYaml());
+  for (const file of [TOPIC_CRD_FILE, CHART_CRD_FILE]) {
+    mkdirSync(join(root, dirname(file)), { recursive: true });
+    writeFileSync(join(root, file), topicCrdYaml());
+  }
 }
