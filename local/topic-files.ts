@@ -205,10 +205,9 @@ export class TopicFiles {
         continue;
       }
       const policy = topic.spec.deletionPolicy ?? "Retain";
-      try {
-        await this.#options.reconciler.delete(name, policy);
-      } catch (error) {
-        errors.push(`Topic ${name} cannot be deleted yet: ${(error as Error).message}`);
+      const why = await this.#options.reconciler.delete(name, policy);
+      if (why) {
+        errors.push(`Topic ${name} cannot be deleted yet: ${why.message}`);
         nextMs = Math.min(nextMs, this.#timing.retryMs);
         continue;
       }

@@ -5,6 +5,7 @@
  * the leader no more: the next start stands by.
  */
 import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { outOfDate } from "../process/certificates.ts";
 import { makeLogger } from "../process/logger.ts";
 import { endOnBug, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
@@ -17,6 +18,11 @@ async function run(config: Config): Promise<void> {
   const logger = makeLogger(config.logLevel, config.identity);
   endOnBug(logger);
   const { brokers, tls, sasl } = config.kafka;
+  const certificate = tls?.cert;
+  for (const warning of certificate
+    ? outOfDate(certificate, "--kafka-tls-cert-file", Date.now())
+    : [])
+    logger.warn(warning);
   try {
     const log = openKafkaLog({
       ...{ brokers, clientId: "throughline-operator" },

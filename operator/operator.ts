@@ -10,19 +10,28 @@ import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
+import { allowedNames } from "./allowed-names.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
+import { countedLog } from "./counted-log.ts";
 import { failureOf } from "./kube/api-error.ts";
 import { Controller } from "./kube/controller.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
 import { KubeTopicApi } from "./kube/kube-topic-api.ts";
 import { Lease } from "./kube/lease.ts";
+import type { Condition, KubeTopic } from "./kube/topic-api.ts";
 import { TopicWatches } from "./kube/topic-watches.ts";
+import { OperatorMetrics } from "./metrics.ts";
+import { OtherDeployments } from "./other-deployments.ts";
 import { pause } from "./pauses.ts";
 import { Reconciler } from "./reconcile.ts";
+import { stuck } from "./stuck.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
+const LEASE_REQUEST_MS = 4000;
 const WORK = { concurrency: 16, resyncMs: 10_000, retryMs: 2000 };
+/** Between looks at what other deployments hold. */
+const OTHERS_MS = 60_000;
 /** While the catalog cannot be taken over. */
 const LEAD_RETRY_MS = 5000;
 export interface RunningOperator {
@@ -35,17 +44,36 @@ export interface RunningOperator {
 export async function startOperator(
   config: Config,
   kube: KubeConfig,
-  log: Log,
+  bareLog: Log,
   logger: Logger,
 ): Promise<RunningOperator> {
   const world = { clock: STEADY_CLOCK, random: Math.random };
+  const metrics = new OperatorMetrics({
+    leading: () => controller !== undefined && lease.mayAct,
+    busy: () => controller?.queue.busy ?? 0,
+    lateMs: () => controller?.queue.lateMs ?? 0,
+    topics: () => countByReady(watches.topics.values()),
+  });
+  const count = (method: string, code: number): void => metrics.apiRequest(method, code);
+  const log = countedLog(bareLog, (request, outcome) => metrics.kafkaRequest(request, outcome));
   const onTrouble = (message: string): void => logger.warn(message);
   const closing = new AbortController();
   const lease = new Lease({
     ...{ ...world, ...LEASE, onTrouble, holder: config.identity },
-    api: new KubeLeaseApi(kube, config.leaseNamespace, config.leaseName),
+    api: new KubeLeaseApi(
+      kube,
+      { namespace: config.leaseNamespace, name: config.leaseName },
+      LEASE_REQUEST_MS,
+      count,
+    ),
   });
-  const api = new KubeTopicApi(kube);
+  const api = new KubeTopicApi(kube, {
+    ...{ identity: config.identity, count, clock: STEADY_CLOCK },
+    onUntold: (topic, reason) => {
+      metrics.eventFailed();
+      logger.info({ topic }, `An Event was not written: ${reason}`);
+    },
+  });
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
   const superseded = Promise.withResolvers<void>();
@@ -54,16 +82,23 @@ export async function startOperator(
     namespaces: config.namespaces,
     labelSelector: config.labelSelector,
     changed: (name) => controller?.queue.add(name),
+    onBegin: (what) => metrics.watchBegins(what),
   });
   const page =
     config.healthListen &&
     (await openStatusPage(
       {
+        stuck: () =>
+          stuck({
+            work: controller?.queue.stuckMs ?? 0,
+            lease: lease.idleMs,
+            watch: watches.idleMs,
+          }),
         readiness: () =>
           watches.areListed
             ? { ready: true, why: "ready" }
             : { ready: false, why: "Topics are not listed yet" },
-        metricsPage: () => Promise.resolve(metricsOf()),
+        metricsPage: () => metrics.page(),
       },
       config.healthListen,
     ));
@@ -101,34 +136,43 @@ export async function startOperator(
   async function takeOver(): Promise<void> {
     const clusterUid = await clusterUidOf(kube);
     catalog = await CatalogWriter.open(log, config.deploymentId, Date.now, { clusterUid });
-    const reconciler = new Reconciler(log, catalog, allows(config.allowedKafkaTopics));
+    const others = new OtherDeployments(log, config.deploymentId);
+    // One of them may have taken what was taken here when this deployment's last operator died.
+    await others.refresh().catch((error: Error) => onTrouble(error.message));
+    const reconciler = new Reconciler(log, catalog, {
+      ...{ others, allowed: allowedNames(config.allowedKafkaTopics) },
+      mayAct: () => lease.mayAct,
+    });
     controller = new Controller({
       ...{ ...world, ...WORK, api, reconciler, clusterUid },
       topics: watches.topics,
       isInScope: (namespace) => config.namespaces?.includes(namespace) ?? true,
       mayAct: () => lease.mayAct,
       now: () => new Date().toISOString().replace(/\.\d+Z$/, "Z"),
+      onDone: (outcome, tookMs) => metrics.reconciled(outcome, tookMs),
       onFailure: (topic, message) => logger.warn({ topic }, message),
       onSuperseded: superseded.resolve,
     });
     // Those that are no more have a record only.
     for (const name of [...watches.topics.keys(), ...catalog.records.keys()])
-      controller.queue.add(name);
+      controller.queue.addAgain(name, 0);
     logger.info({ topics: watches.topics.size }, "leading");
+    void followOthers(others);
   }
 
-  function metricsOf(): string {
-    const figures: Record<string, number> = {
-      throughline_operator_leading: controller && lease.mayAct ? 1 : 0,
-      throughline_operator_topics: watches.topics.size,
-      throughline_operator_work: controller?.queue.busy ?? 0,
-      throughline_operator_work_late_seconds: (controller?.queue.lateMs ?? 0) / 1000,
-    };
-    const lines = Object.entries(figures).map(
-      ([name, value]) => `# TYPE ${name} gauge\n${name} ${value}\n`,
-    );
-    return lines.join("");
+  async function followOthers(others: OtherDeployments): Promise<void> {
+    while (!closing.signal.aborted) {
+      await pause(STEADY_CLOCK, OTHERS_MS, closing.signal);
+      await others.refresh().catch((error: Error) => onTrouble(error.message));
+    }
   }
+}
+
+function countByReady(topics: Iterable<KubeTopic>): Record<Condition["status"], number> {
+  const counts = { True: 0, False: 0, Unknown: 0 };
+  for (const { status } of topics)
+    counts[status?.conditions?.find(({ type }) => type === "Ready")?.status ?? "Unknown"]++;
+  return counts;
 }
 
 async function clusterUidOf(kube: KubeConfig): Promise<string> {
@@ -138,11 +182,4 @@ async function clusterUidOf(kube: KubeConfig): Promise<string> {
   } catch (error) {
     throw new Error(`The cluster's uid cannot be read: ${failureOf(error).reason}`);
   }
-}
-
-function allows(patterns: readonly string[]): (kafkaTopic: string) => boolean {
-  return (kafkaTopic) =>
-    patterns.some((pattern) =>
-      pattern.endsWith("*") ? kafkaTopic.startsWith(pattern.slice(0, -1)) : kafkaTopic === pattern,
-    );
 }

@@ -1,9 +1,11 @@
 /** From a Topic at an API server to its reconcile and its status: what is done, and what is left alone. */
 import { expect, test } from "@jest/globals";
+import { IndexedMap } from "../../../operator/indexed-map.ts";
 import { Controller, FINALIZER } from "../../../operator/kube/controller.ts";
-import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
+import type { Condition, KubeTopic } from "../../../operator/kube/topic-api.ts";
 import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
-import type { TopicStatus } from "../../../operator/reconcile.ts";
+import type { Owner, TopicStatus, Why } from "../../../operator/reconcile.ts";
+import { kafkaTopicOf } from "../../../operator/topic-spec.ts";
 import { Random } from "../../sim/random.ts";
 import { VirtualClock } from "../../sim/virtual-clock.ts";
 import { MemoryTopicApi } from "./memory-topic-api.ts";
@@ -11,42 +13,51 @@ import { MemoryTopicApi } from "./memory-topic-api.ts";
 const READY: TopicStatus = {
   ...{ ready: true, reason: "Ready", message: "The stream is served." },
   ...{ kafkaTopic: "shop.a", topicId: "00ff", partitions: 1, replicas: 1 },
+  adopted: false,
 };
+const PAUSED = { annotations: { "throughline.dev/pause": "true" } };
 
 function bed() {
   const api = new MemoryTopicApi();
   const clock = new VirtualClock(new Random(1));
-  const topics = new Map<string, KubeTopic>();
+  const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
   const deeds: string[] = [];
+  const owners: Owner[] = [];
   const failures: string[] = [];
-  const state = { status: READY, mayAct: true, broken: "" };
+  const outcomes: string[] = [];
+  const state = { status: READY, mayAct: true, broken: "", waits: undefined as Why | undefined };
   const controller: Controller = new Controller({
     ...{ api, topics, clock, random: () => 0.5, clusterUid: "c", concurrency: 4 },
     ...{ resyncMs: 10_000, retryMs: 2000, now: () => `T${clock.now()}` },
     isInScope: (namespace) => namespace === "shop",
     mayAct: () => state.mayAct,
     reconciler: {
-      apply: async ({ metadata: { name } }) => {
+      apply: async ({ metadata: { name } }, owner) => {
         deeds.push(`apply ${name}`);
+        owners.push(owner);
         if (state.broken) throw new Error(state.broken);
         return state.status;
       },
       delete: async (name, policy) => {
         deeds.push(`${policy} ${name}`);
-        if (state.broken) throw new Error(state.broken);
+        return state.waits;
       },
     },
+    onDone: (outcome) => outcomes.push(outcome),
     onFailure: (_name, message) => failures.push(message),
     onSuperseded: () => deeds.push("end"),
   });
   const watch = new TopicWatch({
     ...{ api, topics, clock, random: () => 1, scope: { namespace: undefined, labelSelector: "" } },
     changed: (name) => controller.queue.add(name),
+    onBegin: () => {},
     onTrouble: () => {},
   });
   watch.start();
+  const ready = (name: string) =>
+    api.topics.get(name)?.status?.conditions?.find(({ type }) => type === "Ready");
   const now = (name: string): KubeTopic | undefined => api.topics.get(name);
-  return { api, clock, controller, deeds, failures, state, now };
+  return { api, clock, controller, deeds, failures, outcomes, owners, ready, state, now };
 }
 
 test("a new Topic is reconciled, its status written once, and looked at again in time", async () => {
@@ -56,7 +67,7 @@ test("a new Topic is reconciled, its status written once, and looked at again in
   expect(deeds).toEqual(["apply a"]);
   expect(now("shop/a")?.status).toEqual({
     ...{ observedGeneration: 1, kafkaTopic: "shop.a", topicId: "00ff" },
-    ...{ partitions: 1, replicas: 1 },
+    ...{ adopted: false, partitions: 1, replicas: 1 },
     conditions: [
       {
         ...{ type: "Ready", status: "True", reason: "Ready", message: "The stream is served." },
@@ -74,9 +85,9 @@ test("a Topic that is not Ready is tried again sooner, and the time of its condi
   state.status = { ...READY, ready: false, reason: "Conflict", message: "held" };
   api.put("shop/a", {});
   await clock.run(4000);
-  expect(deeds.length).toBeGreaterThan(2);
+  expect(deeds).toHaveLength(2);
   state.status = { ...state.status, message: "held by another" };
-  await clock.run(6000);
+  await clock.run(12_000);
   expect(now("shop/a")?.status?.conditions).toMatchObject([
     { status: "False", message: "held by another", lastTransitionTime: "T0" },
   ]);
@@ -105,11 +116,11 @@ test("with policy Delete a finalizer is there before anything in Kafka is; it go
   await clock.run(100);
   expect(now("shop/a")?.metadata.finalizers).toEqual(["other/one", FINALIZER]);
   expect(deeds).toEqual(["apply a"]);
-  state.broken = "Kafka does not answer";
+  state.waits = { reason: "KafkaUnavailable", message: "Kafka does not answer" };
   api.delete("shop/a");
   await clock.run(1000);
   expect(now("shop/a")?.metadata.finalizers).toEqual(["other/one", FINALIZER]);
-  state.broken = "";
+  state.waits = undefined;
   await clock.run(60_000);
   expect(now("shop/a")?.metadata.finalizers).toEqual(["other/one"]);
   expect(deeds.at(-1)).toBe("Delete shop/a");
@@ -134,21 +145,219 @@ test("a policy that changes to Retain takes the finalizer away", async () => {
   expect(now("shop/a")?.metadata.finalizers).toEqual([]);
 });
 
-test("a paused Topic is left alone; deleted, its Kafka topic stays", async () => {
-  const { api, clock, deeds, now } = bed();
+test("a paused Topic is left alone and says so; deleted, its Kafka topic stays", async () => {
+  const { api, clock, deeds, ready, now } = bed();
   api.put("shop/a", { deletionPolicy: "Delete" });
   await clock.run(100);
-  api.put(
-    "shop/a",
-    { deletionPolicy: "Delete", partitions: 2 },
-    { annotations: { "throughline.dev/pause": "true" } },
-  );
+  api.put("shop/a", { deletionPolicy: "Delete", partitions: 2 }, PAUSED);
   await clock.run(60_000);
   expect(deeds).toEqual(["apply a"]);
+  expect(ready("shop/a")).toMatchObject({
+    ...{ status: "Unknown", reason: "Paused", observedGeneration: 2 },
+  });
+  expect(now("shop/a")?.status).toMatchObject({ observedGeneration: 2, topicId: "00ff" });
   api.delete("shop/a");
   await clock.run(61_000);
   expect(deeds.at(-1)).toBe("Retain shop/a");
   expect(now("shop/a")).toBeUndefined();
+});
+
+test("a pause that ends is followed by a reconcile", async () => {
+  const { api, clock, deeds, ready } = bed();
+  api.put("shop/a", {}, PAUSED);
+  await clock.run(100);
+  expect(deeds).toEqual([]);
+  api.put("shop/a", {}, { annotations: {} });
+  await clock.run(200);
+  expect([deeds, ready("shop/a")?.status]).toEqual([["apply a"], "True"]);
+});
+
+test.each([
+  ["an annotation that nobody knows", { "throughline.dev/pauze": "true" }, /pauze is not known/],
+  ["a switch with another value", { "throughline.dev/pause": "yes" }, /is "yes"; set it to "true"/],
+])(
+  "%s is told, and the Kafka topic left alone, also at deletion",
+  async (_, annotations, words) => {
+    const { api, clock, deeds, ready } = bed();
+    api.put("shop/a", { deletionPolicy: "Delete" });
+    await clock.run(100);
+    api.put("shop/a", { deletionPolicy: "Delete" }, { annotations });
+    await clock.run(60_000);
+    expect(ready("shop/a")).toMatchObject({ status: "Unknown", reason: "InvalidAnnotation" });
+    expect(api.told.at(-1)).toMatch(words);
+    api.delete("shop/a");
+    await clock.run(61_000);
+    // Once more when it is gone, as for any that left a record.
+    expect([...new Set(deeds)]).toEqual(["apply a", "Retain shop/a"]);
+  },
+);
+
+test("annotations of others are theirs", async () => {
+  const { api, clock, ready } = bed();
+  api.put("shop/a", {}, { annotations: { "argocd.argoproj.io/sync-wave": "1" } });
+  await clock.run(100);
+  expect(ready("shop/a")?.status).toBe("True");
+});
+
+test("a deletion that waits says why, once as an Event, and how to abandon it", async () => {
+  const { api, clock, deeds, ready, state, now, outcomes } = bed();
+  api.put("shop/a", { deletionPolicy: "Delete" });
+  await clock.run(100);
+  state.waits = { reason: "TOPIC_DELETION_DISABLED", message: "Topic deletion is disabled." };
+  api.delete("shop/a");
+  await clock.run(30_000);
+  expect(ready("shop/a")).toMatchObject({ status: "False", reason: "DeletionWaits" });
+  expect(ready("shop/a")?.message).toContain(
+    "TOPIC_DELETION_DISABLED: Topic deletion is disabled.",
+  );
+  expect(api.told.filter((told) => told.includes("DeletionWaits"))).toHaveLength(1);
+  expect(outcomes.filter((outcome) => outcome === "deletion-waits").length).toBeGreaterThan(5);
+  const attempts = deeds.length;
+  api.put(
+    "shop/a",
+    { deletionPolicy: "Delete" },
+    { annotations: { "throughline.dev/abandon-kafka-topic": "true" } },
+  );
+  await clock.run(30_100);
+  expect(now("shop/a")).toBeUndefined();
+  // Its record is retained as soon as Kafka can be asked.
+  expect(deeds.slice(attempts)).toEqual(["Retain shop/a"]);
+  state.waits = undefined;
+  await clock.run(60_000);
+  expect(deeds.at(-1)).toBe("Retain shop/a");
+  expect(deeds.length).toBeGreaterThan(attempts + 1);
+});
+
+test("a policy that changes to Retain while the deletion waits lets the Topic go", async () => {
+  const { api, clock, deeds, state, now } = bed();
+  api.put("shop/a", { deletionPolicy: "Delete" });
+  await clock.run(100);
+  state.waits = { reason: "KafkaUnavailable", message: "no broker" };
+  api.delete("shop/a");
+  await clock.run(3000);
+  state.waits = undefined;
+  api.put("shop/a", { deletionPolicy: "Retain" });
+  await clock.run(3100);
+  expect([now("shop/a"), deeds.at(-1)]).toEqual([undefined, "Retain shop/a"]);
+});
+
+test("in a namespace that is being deleted nothing is begun, and what is deleted goes", async () => {
+  const { api, clock, deeds, now } = bed();
+  api.put("shop/a", { deletionPolicy: "Delete" });
+  await clock.run(100);
+  api.terminating.add("shop");
+  api.put("shop/b", { deletionPolicy: "Delete" });
+  await clock.run(30_000);
+  expect(deeds.filter((deed) => deed.endsWith("b"))).toEqual([]);
+  expect(now("shop/b")?.metadata.finalizers).toBeUndefined();
+  for (const name of ["shop/a", "shop/b"]) api.delete(name);
+  await clock.run(30_100);
+  expect([now("shop/a"), now("shop/b")]).toEqual([undefined, undefined]);
+  expect(deeds).toContain("Delete shop/a");
+});
+
+test("a Topic that other labels took out of sight keeps its stream; deleted, it is let go and retained", async () => {
+  const { api, clock, controller, deeds, now } = bed();
+  api.put("shop/a", { deletionPolicy: "Delete" });
+  await clock.run(100);
+  // The watch has no other labels than all: the controller is told as by a watch that has.
+  const hidden = api.topics.get("shop/a") as KubeTopic;
+  api.hide("shop/a");
+  await clock.run(1000);
+  expect(deeds).toEqual(["apply a"]);
+  api.topics.set("shop/a", {
+    ...hidden,
+    metadata: { ...hidden.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
+  });
+  await clock.run(120_000);
+  expect(deeds).toEqual(["apply a", "Retain shop/a"]);
+  expect(now("shop/a")).toBeUndefined();
+  expect(controller.queue.busy).toBe(0);
+});
+
+test("of Topics that name one Kafka topic the reconciler is told which are older and wait for it too", async () => {
+  const { api, clock, owners, state } = bed();
+  state.mayAct = false;
+  const at = (second: number) => ({ creationTimestamp: `2026-01-01T00:00:0${second}Z` });
+  const spec = { kafkaTopic: "shop.all" };
+  api.put("shop/young", spec, at(5));
+  api.put("shop/old", spec, at(1));
+  api.put("shop/paused", spec, { ...at(0), ...PAUSED });
+  api.put("shop/other", { kafkaTopic: "shop.else" }, at(0));
+  await clock.run(10);
+  state.mayAct = true;
+  api.put("shop/young", { ...spec, partitions: 2 }, at(5));
+  await clock.run(20);
+  expect(owners.map(({ older }) => older?.map(({ metadata }) => metadata.name))).toEqual([["old"]]);
+});
+
+test("when the winner of a conflict goes the loser is looked at at once", async () => {
+  const { api, clock, deeds } = bed();
+  api.put("shop/a", { kafkaTopic: "shop.all", deletionPolicy: "Delete" });
+  api.put("shop/b", { kafkaTopic: "shop.all" });
+  await clock.run(100);
+  deeds.length = 0;
+  api.delete("shop/a");
+  await clock.run(200);
+  expect(deeds).toEqual(["Delete shop/a", "apply b", "Retain shop/a"]);
+});
+
+test("what a person must know is told once: the first Ready, a refusal, growth, the end of a refusal", async () => {
+  const { api, clock, state } = bed();
+  api.put("shop/a", { partitions: 1 });
+  await clock.run(30_000);
+  state.status = { ...READY, partitions: 3 };
+  await clock.run(60_000);
+  const refused = { ...READY, partitions: 3, ready: false };
+  state.status = { ...refused, reason: "INVALID_CONFIG", message: "Unknown no.such" };
+  await clock.run(90_000);
+  state.status = { ...refused, reason: "KafkaUnavailable", message: "no broker" };
+  await clock.run(120_000);
+  state.status = { ...READY, partitions: 3 };
+  await clock.run(150_000);
+  state.status = { ...refused, reason: "DataLost", message: "is gone" };
+  await clock.run(180_000);
+  state.status = { ...READY, topicId: "11ff", partitions: 4 };
+  await clock.run(210_000);
+  expect(api.told.map((told) => told.replace(/: .*/, ""))).toEqual([
+    "shop/a Normal Ready",
+    "shop/a Warning PartitionsGrew",
+    "shop/a Warning INVALID_CONFIG",
+    "shop/a Warning DataLost",
+    "shop/a Normal Ready",
+  ]);
+  expect(api.told[1]).toMatch(/3 partitions now, it had 1: keys move/);
+});
+
+test("a correction that is refused anew is told anew", async () => {
+  const { api, clock, state } = bed();
+  const refused = (message: string) => ({
+    ...READY,
+    ready: false,
+    reason: "INVALID_CONFIG",
+    message,
+  });
+  state.status = refused("Unknown a");
+  api.put("shop/a", { config: { a: "1" } });
+  await clock.run(30_000);
+  state.status = refused("Unknown b");
+  api.put("shop/a", { config: { b: "1" } });
+  await clock.run(60_000);
+  expect(api.told.map((told) => told.slice(-9))).toEqual(["Unknown a", "Unknown b"]);
+});
+
+test("conditions of others stay", async () => {
+  const { api, clock, state, now } = bed();
+  api.put("shop/a", {});
+  await clock.run(100);
+  const topic = now("shop/a") as KubeTopic;
+  const theirs = { ...(topic.status?.conditions?.[0] as Condition), type: "Theirs" };
+  await api.patchStatus(topic, {
+    conditions: [...(topic.status?.conditions ?? []), theirs],
+  });
+  state.status = { ...READY, partitions: 2 };
+  await clock.run(30_000);
+  expect(now("shop/a")?.status?.conditions?.map(({ type }) => type)).toEqual(["Ready", "Theirs"]);
 });
 
 test("a catalog that a newer leader writes ends this one, and is no Topic's fault", async () => {
