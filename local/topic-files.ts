@@ -10,6 +10,7 @@
  */
 import { createHash } from "node:crypto";
 import { type FSWatcher, statSync, watch } from "node:fs";
+import { annotationOf, DELETE_ADOPTED } from "../operator/annotations.ts";
 import type { Reconciler, TopicStatus } from "../operator/reconcile.ts";
 import { type TopicResource, TopicValidator } from "../operator/validate.ts";
 import { readTopicDocuments, type TopicDocument } from "./topic-documents.ts";
@@ -205,7 +206,11 @@ export class TopicFiles {
         continue;
       }
       const policy = topic.spec.deletionPolicy ?? "Retain";
-      const why = await this.#options.reconciler.delete(name, policy);
+      const why = await this.#options.reconciler.delete(
+        name,
+        policy,
+        annotationOf(topic, DELETE_ADOPTED),
+      );
       if (why) {
         errors.push(`Topic ${name} cannot be deleted yet: ${why.message}`);
         nextMs = Math.min(nextMs, this.#timing.retryMs);
