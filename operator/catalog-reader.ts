@@ -17,6 +17,9 @@ const FETCH_BYTES = 1 << 20;
 const BEGUN = "begun";
 const ABANDONED = "abandoned";
 
+/** Somebody deleted its Kafka topic. Who opens it anew makes it anew. */
+export class CatalogGone extends Error {}
+
 export class CatalogReader {
   readonly topic: TopicInfo;
   /** By `<namespace>/<name>`, and by Kafka topic. */
@@ -34,7 +37,7 @@ export class CatalogReader {
   /** Reads on from where it stopped to the end. @throws when Kafka cannot be asked, or a record cannot be read. */
   async read(): Promise<void> {
     const end = await this.#log.offset(this.topic, 0, "latest");
-    if (end.kind === "gone") throw new Error(`the catalog ${this.topic.name} is gone`);
+    if (end.kind === "gone") throw new CatalogGone(`the catalog ${this.topic.name} is gone`);
     if (end.kind !== "offset") throw failed(end);
     if (this.#position.offset >= end.offset) return;
     const reader = this.#log.openReader(this.topic, 0);

@@ -21,6 +21,8 @@ export class CatalogWriter {
   #writer: FencedWriter | undefined;
   /** Topics of which nobody knows whether the last write is in the log: the next one is written in any case. */
   readonly #doubtful = new Set<string>();
+  readonly #changing = new Set<Promise<void>>();
+  #rereading: Promise<void> = Promise.resolve();
 
   private constructor(
     read: CatalogReader,
@@ -74,36 +76,55 @@ export class CatalogWriter {
     return this.#now();
   }
 
-  /** @throws when Kafka did not take it. */
-  async put(name: string, record: CatalogRecord): Promise<void> {
-    const value = Buffer.from(CatalogRecord.encode(record).finish());
-    const known = this.records.get(name);
-    const isKnown = known && value.equals(CatalogRecord.encode(known).finish());
-    if (isKnown && !this.#doubtful.has(name)) return;
-    await this.#write(name, name, value);
-    this.records.set(name, record);
-    this.#read.begun.delete(name);
+  /** @throws when Kafka did not take it; so do the other changes. */
+  put(name: string, record: CatalogRecord): Promise<void> {
+    return this.#change(async () => {
+      const value = Buffer.from(CatalogRecord.encode(record).finish());
+      const known = this.records.get(name);
+      const isKnown = known && value.equals(CatalogRecord.encode(known).finish());
+      if (isKnown && !this.#doubtful.has(name)) return;
+      await this.#write(name, name, value);
+      this.records.set(name, record);
+      this.#read.begun.delete(name);
+    });
   }
 
-  async remove(name: string): Promise<void> {
-    if (!this.records.has(name) && !this.#doubtful.has(name)) return;
-    await this.#write(name, name, null);
-    this.records.delete(name);
-    this.#read.begun.delete(name);
+  remove(name: string): Promise<void> {
+    return this.#change(async () => {
+      if (!this.records.has(name) && !this.#doubtful.has(name)) return;
+      await this.#write(name, name, null);
+      this.records.delete(name);
+      this.#read.begun.delete(name);
+    });
   }
 
   /** A Kafka topic that does not exist is about to be made for this Topic. */
-  async begin(name: string, kafkaTopic: string): Promise<void> {
-    if (this.begun.get(name) === kafkaTopic) return;
-    await this.#write(name, begunKey(name, kafkaTopic), null);
-    this.#read.begun.set(name, kafkaTopic);
+  begin(name: string, kafkaTopic: string): Promise<void> {
+    return this.#change(async () => {
+      if (this.begun.get(name) === kafkaTopic) return;
+      await this.#write(name, begunKey(name, kafkaTopic), null);
+      this.#read.begun.set(name, kafkaTopic);
+    });
   }
 
   /** It was not made, or somebody else was first, or it is gone again. */
-  async abandon(name: string): Promise<void> {
-    if (!this.begun.has(name) && !this.#doubtful.has(name)) return;
-    await this.#write(name, abandonedKey(name), null);
-    this.#read.begun.delete(name);
+  abandon(name: string): Promise<void> {
+    return this.#change(async () => {
+      if (!this.begun.has(name) && !this.#doubtful.has(name)) return;
+      await this.#write(name, abandonedKey(name), null);
+      this.#read.begun.delete(name);
+    });
+  }
+
+  /**
+   * Sees what somebody else wrote or took away: the next reconcile of each Topic puts it right. No change runs
+   * meanwhile, so that nothing older than a change of ours is seen as the last.
+   * @throws CatalogGone, or when it cannot be read.
+   */
+  reread(): Promise<void> {
+    const read = Promise.allSettled([...this.#changing]).then(() => this.#read.read());
+    this.#rereading = read.catch(() => {});
+    return read;
   }
 
   /** The deployment is no more: its catalog goes too. Nobody can write after this. */
@@ -113,6 +134,14 @@ export class CatalogWriter {
 
   async close(): Promise<void> {
     await this.#writer?.close();
+  }
+
+  #change(make: () => Promise<void>): Promise<void> {
+    const changed = this.#rereading.then(make);
+    this.#changing.add(changed);
+    const end = (): void => void this.#changing.delete(changed);
+    changed.then(end, end);
+    return changed;
   }
 
   async #write(name: string, key: string, value: Buffer | null): Promise<void> {

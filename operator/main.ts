@@ -1,8 +1,8 @@
 /**
  * The operator's process: configuration, signals, exit codes. What it runs is operator.ts.
  *
- * Exit codes: 0 after SIGTERM or --help, 1 for anything that a person must correct, 2 for a bug, 3 when it is
- * the leader no more: the next start stands by.
+ * Exit codes: 0 after SIGTERM or --help, 1 for anything that a person must correct, 2 for a bug, 3 when it
+ * cannot lead any more: the next start stands by.
  */
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { outOfDate } from "../process/certificates.ts";
@@ -40,8 +40,7 @@ async function run(config: Config): Promise<void> {
     };
     process.on("SIGTERM", stop);
     process.on("SIGINT", stop);
-    await operator.lost;
-    logger.warn("another operator is the leader; ending, so that nothing is done twice");
+    logger.warn(await operator.lost);
     process.exit(3);
   } catch (error) {
     process.stderr.write(`throughline: ${(error as Error).message}\n`);

@@ -11,6 +11,7 @@ import type { Log } from "../kafka/log.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
 import { allowedNames } from "./allowed-names.ts";
+import { CatalogGone } from "./catalog-reader.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
@@ -30,13 +31,15 @@ import { stuck } from "./stuck.ts";
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
 const WORK = { concurrency: 16, resyncMs: 10_000, retryMs: 2000 };
-/** Between looks at what other deployments hold. */
-const OTHERS_MS = 60_000;
+/** Between looks at what others wrote, into our catalog or their own. */
+const LOOK_MS = 30_000;
 /** While the catalog cannot be taken over. */
 const LEAD_RETRY_MS = 5000;
+const SUPERSEDED = "another operator is the leader; ending, so that nothing is done twice";
+
 export interface RunningOperator {
-  /** Resolves when it is the leader no more: the process must end. */
-  readonly lost: Promise<void>;
+  /** Resolves, with why, when it cannot lead any more: the process must end. */
+  readonly lost: Promise<string>;
   close(): Promise<void>;
 }
 
@@ -76,7 +79,7 @@ export async function startOperator(
   });
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
-  const superseded = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<string>();
   const watches = new TopicWatches({
     ...{ ...world, api, onTrouble },
     namespaces: config.namespaces,
@@ -107,7 +110,7 @@ export async function startOperator(
   void lead();
   logger.info({ deploymentId: config.deploymentId, identity: config.identity }, "standing by");
   return {
-    lost: Promise.race([lease.lost, superseded.promise]),
+    lost: Promise.race([lease.lost.then(() => SUPERSEDED), ended.promise]),
     close: async () => {
       closing.abort();
       page?.close();
@@ -151,19 +154,25 @@ export async function startOperator(
       now: () => new Date().toISOString().replace(/\.\d+Z$/, "Z"),
       onDone: (outcome, tookMs) => metrics.reconciled(outcome, tookMs),
       onFailure: (topic, message) => logger.warn({ topic }, message),
-      onSuperseded: superseded.resolve,
+      onSuperseded: () => ended.resolve(SUPERSEDED),
     });
     // Those that are no more have a record only.
     for (const name of [...watches.topics.keys(), ...catalog.records.keys()])
       controller.queue.addAgain(name, 0);
     logger.info({ topics: watches.topics.size }, "leading");
-    void followOthers(others);
+    void lookAround(catalog, others);
   }
 
-  async function followOthers(others: OtherDeployments): Promise<void> {
+  async function lookAround(catalog: CatalogWriter, others: OtherDeployments): Promise<void> {
     while (!closing.signal.aborted) {
-      await pause(STEADY_CLOCK, OTHERS_MS, closing.signal);
-      await others.refresh().catch((error: Error) => onTrouble(error.message));
+      await pause(STEADY_CLOCK, LOOK_MS, closing.signal);
+      for (const look of [() => catalog.reread(), () => others.refresh()]) {
+        await look().catch((error: Error) => {
+          onTrouble(error.message);
+          if (error instanceof CatalogGone)
+            ended.resolve(`${error.message}; ending, so that the next start makes it anew`);
+        });
+      }
     }
   }
 }

@@ -1,6 +1,7 @@
 /** The catalog: read back whole, written by one, never misread. */
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { MemoryLog } from "../../kafka/memory-log.ts";
+import { CatalogGone } from "../../operator/catalog-reader.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
@@ -34,6 +35,39 @@ test("a record that may be in the log is written over, whatever this operator be
   await catalog.put("shop/orders", record);
   await nextOperator();
   expect(catalog.records.get("shop/orders")?.partitions).toBe(1);
+});
+
+test.each([
+  ["wrote over", { partitions: 9 }],
+  ["took away", undefined],
+])("a record that somebody %s is seen on the next look, and put right", async (_what, over) => {
+  await reconciler.apply(topic({}), owner);
+  const record = catalog.records.get("shop/orders") as CatalogRecord;
+  const { topicId } = await reconciler.apply(topic({}), owner);
+  const value = over ? Buffer.from(CatalogRecord.encode({ ...record, ...over }).finish()) : null;
+  const key = Buffer.from("shop/orders");
+  log.appendNow("_throughline.test.catalog", 0, [{ key, value, headers: [], timeMs: 1 }]);
+  await catalog.reread();
+  expect(catalog.records.get("shop/orders")?.partitions).toBe(over?.partitions);
+  const recorded = { topicId, adopted: false };
+  expect((await reconciler.apply(topic({}), { ...owner, recorded })).ready).toBe(true);
+  await nextOperator();
+  expect(catalog.records.get("shop/orders")).toMatchObject({ partitions: 1, adopted: false });
+});
+
+test("what is being written while the catalog is read again is not seen as somebody's older word", async () => {
+  await reconciler.apply(topic({}), owner);
+  const record = catalog.records.get("shop/orders") as CatalogRecord;
+  const put = (partitions: number) => catalog.put("shop/orders", { ...record, partitions });
+  await Promise.all([put(2), catalog.reread(), put(3), catalog.reread(), put(4)]);
+  expect(catalog.records.get("shop/orders")?.partitions).toBe(4);
+  await nextOperator();
+  expect(catalog.records.get("shop/orders")?.partitions).toBe(4);
+});
+
+test("a catalog that somebody deleted is gone, and said so", async () => {
+  log.topics.remove("_throughline.test.catalog");
+  await expect(catalog.reread()).rejects.toThrow(CatalogGone);
 });
 
 describe("the catalog", () => {

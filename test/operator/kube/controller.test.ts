@@ -1,64 +1,10 @@
 /** From a Topic at an API server to its reconcile and its status: what is done, and what is left alone. */
 import { expect, test } from "@jest/globals";
-import { IndexedMap } from "../../../operator/indexed-map.ts";
-import { Controller, FINALIZER } from "../../../operator/kube/controller.ts";
+import { FINALIZER } from "../../../operator/kube/controller.ts";
 import type { Condition, KubeTopic } from "../../../operator/kube/topic-api.ts";
-import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
-import type { Owner, TopicStatus, Why } from "../../../operator/reconcile.ts";
-import { kafkaTopicOf } from "../../../operator/topic-spec.ts";
-import { Random } from "../../sim/random.ts";
-import { VirtualClock } from "../../sim/virtual-clock.ts";
-import { MemoryTopicApi } from "./memory-topic-api.ts";
+import { bed, READY } from "./controller-bed.ts";
 
-const READY: TopicStatus = {
-  ...{ ready: true, reason: "Ready", message: "The stream is served." },
-  ...{ kafkaTopic: "shop.a", topicId: "00ff", partitions: 1, replicas: 1 },
-  adopted: false,
-};
 const PAUSED = { annotations: { "throughline.dev/pause": "true" } };
-
-function bed() {
-  const api = new MemoryTopicApi();
-  const clock = new VirtualClock(new Random(1));
-  const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
-  const deeds: string[] = [];
-  const owners: Owner[] = [];
-  const failures: string[] = [];
-  const outcomes: string[] = [];
-  const state = { status: READY, mayAct: true, broken: "", waits: undefined as Why | undefined };
-  const controller: Controller = new Controller({
-    ...{ api, topics, clock, random: () => 0.5, clusterUid: "c", concurrency: 4 },
-    ...{ resyncMs: 10_000, retryMs: 2000, now: () => `T${clock.now()}` },
-    isInScope: (namespace) => namespace === "shop",
-    mayAct: () => state.mayAct,
-    reconciler: {
-      apply: async ({ metadata: { name } }, owner) => {
-        deeds.push(`apply ${name}`);
-        owners.push(owner);
-        if (state.broken) throw new Error(state.broken);
-        return state.status;
-      },
-      delete: async (name, policy) => {
-        deeds.push(`${policy} ${name}`);
-        return state.waits;
-      },
-    },
-    onDone: (outcome) => outcomes.push(outcome),
-    onFailure: (_name, message) => failures.push(message),
-    onSuperseded: () => deeds.push("end"),
-  });
-  const watch = new TopicWatch({
-    ...{ api, topics, clock, random: () => 1, scope: { namespace: undefined, labelSelector: "" } },
-    changed: (name) => controller.queue.add(name),
-    onBegin: () => {},
-    onTrouble: () => {},
-  });
-  watch.start();
-  const ready = (name: string) =>
-    api.topics.get(name)?.status?.conditions?.find(({ type }) => type === "Ready");
-  const now = (name: string): KubeTopic | undefined => api.topics.get(name);
-  return { api, clock, controller, deeds, failures, outcomes, owners, ready, state, now };
-}
 
 test("a new Topic is reconciled, its status written once, and looked at again in time", async () => {
   const { api, clock, deeds, now } = bed();
@@ -300,50 +246,6 @@ test("when the winner of a conflict goes the loser is looked at at once", async 
   api.delete("shop/a");
   await clock.run(200);
   expect(deeds).toEqual(["Delete shop/a", "apply b", "Retain shop/a"]);
-});
-
-test("what a person must know is told once: the first Ready, a refusal, growth, the end of a refusal", async () => {
-  const { api, clock, state } = bed();
-  api.put("shop/a", { partitions: 1 });
-  await clock.run(30_000);
-  state.status = { ...READY, partitions: 3 };
-  await clock.run(60_000);
-  const refused = { ...READY, partitions: 3, ready: false };
-  state.status = { ...refused, reason: "INVALID_CONFIG", message: "Unknown no.such" };
-  await clock.run(90_000);
-  state.status = { ...refused, reason: "KafkaUnavailable", message: "no broker" };
-  await clock.run(120_000);
-  state.status = { ...READY, partitions: 3 };
-  await clock.run(150_000);
-  state.status = { ...refused, reason: "DataLost", message: "is gone" };
-  await clock.run(180_000);
-  state.status = { ...READY, topicId: "11ff", partitions: 4 };
-  await clock.run(210_000);
-  expect(api.told.map((told) => told.replace(/: .*/, ""))).toEqual([
-    "shop/a Normal Ready",
-    "shop/a Warning PartitionsGrew",
-    "shop/a Warning INVALID_CONFIG",
-    "shop/a Warning DataLost",
-    "shop/a Normal Ready",
-  ]);
-  expect(api.told[1]).toMatch(/3 partitions now, it had 1: keys move/);
-});
-
-test("a correction that is refused anew is told anew", async () => {
-  const { api, clock, state } = bed();
-  const refused = (message: string) => ({
-    ...READY,
-    ready: false,
-    reason: "INVALID_CONFIG",
-    message,
-  });
-  state.status = refused("Unknown a");
-  api.put("shop/a", { config: { a: "1" } });
-  await clock.run(30_000);
-  state.status = refused("Unknown b");
-  api.put("shop/a", { config: { b: "1" } });
-  await clock.run(60_000);
-  expect(api.told.map((told) => told.slice(-9))).toEqual(["Unknown a", "Unknown b"]);
 });
 
 test("conditions of others stay", async () => {
