@@ -17,6 +17,7 @@ import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
 import { failureOf } from "./kube/api-error.ts";
 import { Controller } from "./kube/controller.ts";
+import { kubeClient } from "./kube/kube-client.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
 import { KubeTopicApi } from "./kube/kube-topic-api.ts";
 import { Lease } from "./kube/lease.ts";
@@ -30,6 +31,7 @@ import { stuck } from "./stuck.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
+const UID_REQUEST_MS = 30_000;
 const WORK = { concurrency: 16, resyncMs: 10_000, retryMs: 2000 };
 /** Between looks at what others wrote, into our catalog or their own. */
 const LOOK_MS = 30_000;
@@ -137,7 +139,7 @@ export async function startOperator(
   }
 
   async function takeOver(): Promise<void> {
-    const clusterUid = await clusterUidOf(kube);
+    const clusterUid = await clusterUidOf(kubeClient(kube, CoreV1Api, UID_REQUEST_MS, count));
     catalog = await CatalogWriter.open(log, config.deploymentId, Date.now, { clusterUid });
     const others = new OtherDeployments(log, config.deploymentId);
     // One of them may have taken what was taken here when this deployment's last operator died.
@@ -156,8 +158,9 @@ export async function startOperator(
       onFailure: (topic, message) => logger.warn({ topic }, message),
       onSuperseded: () => ended.resolve(SUPERSEDED),
     });
-    // Those that are no more have a record only.
-    for (const name of [...watches.topics.keys(), ...catalog.records.keys()])
+    // Those that are no more have a record only, or the mark of one that was begun.
+    const { records, begun } = catalog;
+    for (const name of [...watches.topics.keys(), ...records.keys(), ...begun.keys()])
       controller.queue.addAgain(name, 0);
     logger.info({ topics: watches.topics.size }, "leading");
     void lookAround(catalog, others);
@@ -184,9 +187,9 @@ function countByReady(topics: Iterable<KubeTopic>): Record<Condition["status"], 
   return counts;
 }
 
-async function clusterUidOf(kube: KubeConfig): Promise<string> {
+async function clusterUidOf(core: CoreV1Api): Promise<string> {
   try {
-    const found = await kube.makeApiClient(CoreV1Api).readNamespace({ name: "kube-system" });
+    const found = await core.readNamespace({ name: "kube-system" });
     return found.metadata?.uid ?? "";
   } catch (error) {
     throw new Error(`The cluster's uid cannot be read: ${failureOf(error).reason}`);

@@ -242,6 +242,8 @@ export class Reconciler {
   /** Says so before it makes it: who dies in between finds his own topic, not a stranger's. */
   async #create(topic: TopicResource, settings: TopicSettings): Promise<TopicInfo> {
     const name = nameOf(topic);
+    // An attempt of which nobody knows how it ended may have made it by now.
+    const wasBegun = this.#catalog.begun.get(name) === kafkaTopicOf(topic);
     await this.#catalog.begin(name, kafkaTopicOf(topic));
     this.#assertLeading();
     const made = await this.#log.admin.createTopic({
@@ -250,6 +252,8 @@ export class Reconciler {
       replicas: topic.spec.replicas ?? -1,
       settings,
     });
+    if (made.kind === "refused" && wasBegun && made.error === "TOPIC_ALREADY_EXISTS")
+      throw new Refused("KafkaUnavailable", `${made.reason} It is looked at again.`);
     // A refusal is certain: nothing of ours is there. Anything else may have made it.
     if (made.kind === "refused") await this.#catalog.abandon(name);
     return done(made);

@@ -38,6 +38,8 @@ interface Done {
 }
 
 const LEFT_ALONE: Done = { outcome: "left-alone" };
+/** The watch brings what it is now. */
+const CHANGED_MEANWHILE: Done = { outcome: "left-alone", againMs: 100 };
 
 export interface ControllerOptions {
   readonly api: TopicApi;
@@ -89,8 +91,9 @@ export class Controller {
   }
 
   async #work(name: string): Promise<Done> {
-    const { topics, mayAct } = this.#options;
-    if (!mayAct()) return LEFT_ALONE;
+    const { topics, mayAct, retryMs } = this.#options;
+    // Its Lease may yet be renewed: nothing is forgotten over it.
+    if (!mayAct()) return { ...LEFT_ALONE, againMs: retryMs };
     const topic = topics.get(name);
     if (topic === undefined) return this.#gone(name);
     if (topic.metadata.deletionTimestamp !== undefined) return this.#delete(topic);
@@ -109,8 +112,7 @@ export class Controller {
     if (found.kind === "found" && !isHeldByUs) return { ...LEFT_ALONE, againMs: UNSELECTED_MS };
     const why = await this.#options.reconciler.delete(fullName, "Retain");
     if (why) return this.#failed(why);
-    if (found.kind === "found") await this.#finalizer(found.topic, false);
-    return { outcome: "deleted" };
+    return found.kind === "found" ? this.#letGo(found.topic) : { outcome: "deleted" };
   }
 
   async #delete(topic: KubeTopic): Promise<Done> {
@@ -127,11 +129,10 @@ export class Controller {
         return { outcome: "deletion-waits", againMs: retryMs * (0.5 + random() / 2) };
       }
     }
-    // What was abandoned has its record until Kafka can be asked; then it is retained.
-    await this.#finalizer(topic, false);
     for (const [other] of topics.sharing(kafkaTopicOf(topic)))
       if (other !== name) this.queue.add(other);
-    return { outcome: "deleted" };
+    // What was abandoned has its record until Kafka can be asked; then it is retained.
+    return this.#letGo(topic);
   }
 
   async #apply(topic: KubeTopic): Promise<Done> {
@@ -148,8 +149,8 @@ export class Controller {
     const needsFinalizer = topic.spec.deletionPolicy === "Delete";
     if (needsFinalizer !== finalizers.includes(FINALIZER)) {
       // Its change comes back through the watch, and the work with it.
-      await this.#finalizer(topic, needsFinalizer);
-      return LEFT_ALONE;
+      const isSet = await this.#finalizer(topic, needsFinalizer);
+      return isSet ? LEFT_ALONE : CHANGED_MEANWHILE;
     }
     const { topicId = "", adopted = false } = topic.status ?? {};
     const owner: Owner = {
@@ -183,10 +184,17 @@ export class Controller {
     return true;
   }
 
-  async #finalizer(topic: KubeTopic, isThere: boolean): Promise<void> {
+  async #letGo(topic: KubeTopic): Promise<Done> {
+    return (await this.#finalizer(topic, false)) ? { outcome: "deleted" } : CHANGED_MEANWHILE;
+  }
+
+  /** @returns false: it has changed, if only its status, of which the watch asks for no work. */
+  async #finalizer(topic: KubeTopic, isThere: boolean): Promise<boolean> {
     const others = (topic.metadata.finalizers ?? []).filter((one) => one !== FINALIZER);
     const finalizers = isThere ? [...others, FINALIZER] : others;
-    assertDone(await this.#options.api.patchFinalizers(topic, finalizers));
+    const patched = await this.#options.api.patchFinalizers(topic, finalizers);
+    assertDone(patched);
+    return patched.kind !== "conflict";
   }
 
   /** Others that wait for the same Kafka topic and came first. */

@@ -187,33 +187,40 @@ test(
     const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
     console.log(`seed ${seed}`);
     const run = new Run(seed);
-    run.start();
-    run.start();
-    await run.changes();
-    const living = [...run.declared].filter((entry): entry is [string, Declared] => !!entry[1]);
-    for (const [name, declared] of run.declared)
-      if (declared) await bed.until(`f/${name}`, (topic) => isReady(topic));
-      else await bed.untilGone(`f/${name}`);
-    const wanted = {
-      kafka: Object.fromEntries(living),
-      ready: living.map(([name]) => name).sort(),
-      ...{ untrue: [], leftOver: [], wronglyRetained: [], begun: [] },
-    };
-    // What is gone from the API server is retained in the catalog a moment later.
-    const deadline = performance.now() + CONVERGE_MS;
-    for (;;) {
-      const found = await actual(run.declared);
-      if (isDeepStrictEqual(found, wanted)) break;
-      if (performance.now() > deadline) expect({ seed, ...found }).toEqual({ seed, ...wanted });
+    try {
+      await judge(seed, run);
+    } finally {
+      run.isOver = true;
     }
-    for (const [name] of living) {
-      const { status } = await bed.topic(`f/${name}`);
-      const info = await bed.kafkaTopic(`f.${name}`);
-      expect([seed, name, status?.topicId]).toEqual([seed, name, info?.id]);
-      // Nothing was ever lost on the way.
-      expect(status?.conditions?.map(({ type }) => type)).toEqual(["Ready"]);
-    }
-    run.isOver = true;
   },
   RUN_MS,
 );
+
+async function judge(seed: number, run: Run): Promise<void> {
+  run.start();
+  run.start();
+  await run.changes();
+  const living = [...run.declared].filter((entry): entry is [string, Declared] => !!entry[1]);
+  for (const [name, declared] of run.declared)
+    if (declared) await bed.until(`f/${name}`, (topic) => isReady(topic));
+    else await bed.untilGone(`f/${name}`);
+  const wanted = {
+    kafka: Object.fromEntries(living),
+    ready: living.map(([name]) => name).sort(),
+    ...{ untrue: [], leftOver: [], wronglyRetained: [], begun: [] },
+  };
+  // What is gone from the API server is retained in the catalog a moment later.
+  const deadline = performance.now() + CONVERGE_MS;
+  for (;;) {
+    const found = await actual(run.declared);
+    if (isDeepStrictEqual(found, wanted)) break;
+    if (performance.now() > deadline) expect({ seed, ...found }).toEqual({ seed, ...wanted });
+  }
+  for (const [name] of living) {
+    const { status } = await bed.topic(`f/${name}`);
+    const info = await bed.kafkaTopic(`f.${name}`);
+    expect([seed, name, status?.topicId]).toEqual([seed, name, info?.id]);
+    // Nothing was ever lost on the way.
+    expect(status?.conditions?.map(({ type }) => type)).toEqual(["Ready"]);
+  }
+}

@@ -139,6 +139,22 @@ test("an operator that dies between making and recording a topic finds it as its
   expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "NotOurs" });
 });
 
+test("a topic that is seen only after an attempt of unknown outcome is still its own", async () => {
+  const create = log.topics.createTopic.bind(log.topics);
+  const describe = log.topics.describeTopics.bind(log.topics);
+  log.topics.createTopic = async (wanted) => {
+    await create(wanted);
+    return { kind: "unavailable", reason: "Kafka: cut" };
+  };
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "KafkaUnavailable" });
+  log.topics.createTopic = create;
+  // The broker that is asked does not know of it yet.
+  log.topics.describeTopics = async () => ({ kind: "done", value: new Map() });
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "KafkaUnavailable" });
+  log.topics.describeTopics = describe;
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ ready: true });
+});
+
 test("a Topic that is deleted before its topic was recorded leaves no claim on the name", async () => {
   await catalog.begin("shop/orders", "shop.orders");
   await reconciler.delete("shop/orders", "Delete");

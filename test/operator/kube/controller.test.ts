@@ -279,6 +279,34 @@ test("who is the leader no more does nothing", async () => {
   expect(deeds).toEqual([]);
 });
 
+test("a lease that is renewed at the last moment has cost no Topic its turn", async () => {
+  const { api, clock, deeds, state } = bed();
+  state.mayAct = false;
+  api.put("shop/a", {});
+  await clock.run(100);
+  state.mayAct = true;
+  await clock.run(3000);
+  expect(deeds).toEqual(["apply a"]);
+});
+
+test("a finalizer that was refused because of a newer status is written all the same", async () => {
+  const { api, clock, deeds, now } = bed();
+  api.put("shop/a", {});
+  await clock.run(100);
+  const patch = api.patchFinalizers.bind(api);
+  let conflicts = 2;
+  api.patchFinalizers = async (topic, finalizers) =>
+    conflicts-- > 0 ? { kind: "conflict" } : patch(topic, finalizers);
+  api.put("shop/a", { deletionPolicy: "Delete" });
+  await clock.run(1000);
+  expect(now("shop/a")?.metadata.finalizers).toEqual([FINALIZER]);
+  conflicts = 2;
+  api.delete("shop/a");
+  await clock.run(2000);
+  expect(now("shop/a")).toBeUndefined();
+  expect(deeds).toContain("Delete shop/a");
+});
+
 test("a record whose Topic is outside the scope, or there after all, is left alone", async () => {
   const { api, clock, controller, deeds } = bed();
   await clock.run(1);
