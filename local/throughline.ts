@@ -87,7 +87,7 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     });
     stops.push(() => catalog.close());
     // On one machine who writes the files is the operator's owner: every name is allowed.
-    const allowed = { mayName: () => true, mayAdopt: () => false };
+    const allowed = { mayName: () => true, mayAdopt: () => false, toAdopt: "" };
     const reconciler = new Reconciler(log, catalog, { allowed });
     if (options.temporary) {
       await deleteAll(catalog, reconciler);

@@ -13,9 +13,13 @@ export interface AllowedNames {
   mayName(namespace: string, kafkaTopic: string): boolean;
   /** One that exists, wherever. */
   mayAdopt(namespace: string, kafkaTopic: string): boolean;
+  /** What a person is told who wants one that exists; empty where there is no way. */
+  readonly toAdopt: string;
 }
 
-export const NOTHING_ALLOWED: AllowedNames = { mayName: () => false, mayAdopt: () => false };
+export const NOTHING_ALLOWED: AllowedNames = {
+  ...{ mayName: () => false, mayAdopt: () => false, toAdopt: "" },
+};
 
 export function allowedNames(entries: readonly string[]): AllowedNames {
   const isListed = (namespace: string, kafkaTopic: string): boolean =>
@@ -26,5 +30,6 @@ export function allowedNames(entries: readonly string[]): AllowedNames {
         ? kafkaTopic.startsWith(pattern.slice(0, -1))
         : kafkaTopic === pattern;
     });
-  return { mayName: isListed, mayAdopt: isListed };
+  const toAdopt = "To adopt it, name it in the operator's --allowed-kafka-topics.";
+  return { mayName: isListed, mayAdopt: isListed, toAdopt };
 }

@@ -40,6 +40,7 @@ export interface Observed {
   /** Whether it may have this name outside its namespace, and a topic that exists. */
   readonly mayName: boolean;
   readonly mayAdopt: boolean;
+  readonly toAdopt: string;
   /** The Kafka topic, if it is there. */
   readonly kafka: TopicInfo | undefined;
   readonly settings: TopicSettings;
@@ -106,7 +107,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "no other Topic holds the Kafka topic",
-    check: ({ holders, topic, record, kafka, mayAdopt }) => {
+    check: ({ holders, topic, record, kafka, mayAdopt, toAdopt }) => {
       const isOurs = record !== undefined && !isRetained(record) && kafka?.id === idOf(record);
       // One that was retained, with nothing left to retain, frees the name; else who may adopt takes it.
       const holder = holders.find(({ record: its }) =>
@@ -117,7 +118,7 @@ const CHECKS: readonly Check[] = [
       return isRetained(holder.record)
         ? stop(
             "Conflict",
-            `Kafka topic "${name}" is retained for Topic ${holder.name}, which was deleted; ${TO_ADOPT} ${ANEW}`,
+            `Kafka topic "${name}" is retained for Topic ${holder.name}, which was deleted. ${ways(toAdopt)}`,
           )
         : stop("Conflict", `Kafka topic "${name}" is held by Topic ${holder.name}. ${ANEW}`);
     },
@@ -166,11 +167,11 @@ const CHECKS: readonly Check[] = [
   {
     name: "a Kafka topic that is not ours is not taken, unless it may be adopted",
     check: (observed) => {
-      const { kafka, topic, mayAdopt } = observed;
+      const { kafka, topic, mayAdopt, toAdopt } = observed;
       if (!kafka || isOurs(observed, kafka) || mayAdopt) return undefined;
       return stop(
         "NotOurs",
-        `Kafka topic "${kafkaTopicOf(topic)}" exists and no Topic of this deployment made it; ${TO_ADOPT} ${ANEW}`,
+        `Kafka topic "${kafkaTopicOf(topic)}" exists and no Topic of this deployment made it. ${ways(toAdopt)}`,
       );
     },
   },
@@ -217,7 +218,9 @@ const CHECKS: readonly Check[] = [
 /** A name cannot be changed, so the way out is another Topic. */
 const ANEW = "Delete this Topic and make one with another spec.kafkaTopic.";
 
-const TO_ADOPT = "to adopt it, name it in the operator's allow-list.";
+function ways(toAdopt: string): string {
+  return toAdopt === "" ? ANEW : `${toAdopt} Or: ${ANEW}`;
+}
 
 /** What to do for a Topic that should be. */
 export function planTopic(observed: Observed): Plan {

@@ -203,6 +203,7 @@ export class Reconciler {
       others: this.#others?.holders(kafkaTopic) ?? [],
       mayName: this.#allowed.mayName(namespace, kafkaTopic),
       mayAdopt: this.#allowed.mayAdopt(namespace, kafkaTopic),
+      toAdopt: this.#allowed.toAdopt,
     };
   }
 

@@ -46,7 +46,7 @@ export async function start(): Promise<void> {
     stateFile: join(scratch, "topics.json"),
     clusterUid: "test",
     reconciler: new Reconciler(log, catalog, {
-      allowed: { mayName: () => true, mayAdopt: () => false },
+      allowed: { mayName: () => true, mayAdopt: () => false, toAdopt: "" },
     }),
     timing,
     onStatus: (name, status) => {
