@@ -155,7 +155,7 @@ export class KubeTopicApi implements TopicApi {
   async tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
     const { namespace, name, uid, resourceVersion } = topic.metadata;
     const body = {
-      metadata: { generateName: `${name}.`, namespace },
+      metadata: { generateName: `${name}-`, namespace },
       ...{ type, reason, action: "Reconcile", eventTime: new V1MicroTime() },
       note: note.length > MAX_NOTE_LENGTH ? `${note.slice(0, MAX_NOTE_LENGTH - 1)}…` : note,
       ...{ reportingController: CONTROLLER, reportingInstance: this.#options.identity },

@@ -104,7 +104,7 @@ test(
     for (const name of ["away/waits", "away/abandoned"]) await bed.delete(name);
     await bed.untilReason("away/waits", "DeletionWaits");
     await bed.untilReason("away/abandoned", "DeletionWaits");
-    expect(await bed.told("away/waits")).toEqual(["Normal Ready", "Warning DeletionWaits"]);
+    expect(await bed.told("away/waits", 2)).toEqual(["Normal Ready", "Warning DeletionWaits"]);
     await bed.annotate("away/abandoned", { "throughline.dev/abandon-kafka-topic": "true" });
     await bed.untilGone("away/abandoned");
     await bed.kafka.startNode(1);

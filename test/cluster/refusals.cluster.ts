@@ -51,7 +51,7 @@ test.each([
     // Two more attempts have passed, and nothing more was said.
     await bed.apply(`no/${name}-after`, {});
     await bed.untilReady(`no/${name}-after`);
-    expect(await bed.told(`no/${name}`)).toEqual([`Warning ${reason}`]);
+    expect(await bed.told(`no/${name}`, 1)).toEqual([`Warning ${reason}`]);
   },
   SLOW_MS,
 );
@@ -61,7 +61,7 @@ test(
   async () => {
     await bed.patch("no/few", { spec: { replicas: 1 } });
     await bed.untilReady("no/few");
-    expect(await bed.told("no/few")).toEqual([
+    expect(await bed.told("no/few", 2)).toEqual([
       ...["Warning INVALID_REPLICATION_FACTOR", "Normal Ready"],
     ]);
   },

@@ -26,7 +26,7 @@ test(
     expect(readyOf(await bed.topic("clash/loser"))?.message).toContain(
       "held by Topic clash/winner",
     );
-    expect(await bed.told("clash/loser")).toEqual(["Warning Conflict"]);
+    expect(await bed.told("clash/loser", 1)).toEqual(["Warning Conflict"]);
     await bed.delete("clash/loser");
     await bed.untilGone("clash/loser");
     expect((await bed.kafkaTopic("clash.all"))?.id).toBe(id);
@@ -35,7 +35,7 @@ test(
     await bed.delete("clash/winner");
     await bed.untilReady("clash/next");
     expect((await bed.kafkaTopic("clash.all"))?.id).not.toBe(id);
-    expect((await bed.told("clash/next")).at(-1)).toBe("Normal Ready");
+    expect((await bed.told("clash/next", 2)).at(-1)).toBe("Normal Ready");
   },
   SLOW_MS,
 );
@@ -133,7 +133,7 @@ test(
     await bed.untilReady("lost/t");
     const { status } = await bed.topic("lost/t");
     expect(status?.topicId).not.toBe(id);
-    expect(await bed.told("lost/t")).toEqual([
+    expect(await bed.told("lost/t", 3)).toEqual([
       ...["Normal Ready", "Warning DataLost", "Normal Ready"],
     ]);
   },

@@ -168,15 +168,20 @@ export class TopicBed {
     return this.until(name, (topic) => topic === undefined);
   }
 
-  /** What was told of a Topic, in order: `<type> <reason>`. */
-  async told(name: string): Promise<string[]> {
+  /** What was told of a Topic, in order, `<type> <reason>`, when so much was told: an Event follows its status. */
+  async told(name: string, count: number): Promise<string[]> {
     const { namespace, name: short } = placeOf(name);
     const events = this.plane.kube.makeApiClient(EventsV1Api);
-    const { items } = await events.listNamespacedEvent({ namespace });
-    return items
-      .filter(({ regarding }) => regarding?.kind === "Topic" && regarding.name === short)
-      .toSorted((a, b) => Number(a.eventTime) - Number(b.eventTime))
-      .map(({ type, reason }) => `${type} ${reason}`);
+    for (;;) {
+      const { items } = await events.listNamespacedEvent({ namespace });
+      const found = items.filter(
+        ({ regarding }) => regarding?.kind === "Topic" && regarding.name === short,
+      );
+      if (found.length < count) continue;
+      return found
+        .toSorted((a, b) => Number(a.eventTime) - Number(b.eventTime))
+        .map(({ type, reason }) => `${type} ${reason}`);
+    }
   }
 
   async kafkaTopic(name: string): Promise<TopicInfo | undefined> {
