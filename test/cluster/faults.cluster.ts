@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { CatalogReader } from "../../operator/catalog-reader.ts";
 import { CatalogState } from "../../proto/gen/throughline/stored/v1/stored.ts";
-import { FaultProxy } from "../faults/fault-proxy.ts";
+import { FaultProxy, type ProxiedConnection, type Way } from "../faults/fault-proxy.ts";
 import { Random } from "../sim/random.ts";
 import { isReady, killed, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
@@ -15,25 +15,47 @@ const CHANGES = 200;
 const NAMES = 40;
 /** The next leader waits for the Lease of one that was killed. */
 const KILLS = 4;
-const CUTS = 24;
+const CUTS = 40;
 const RUN_MS = 400_000;
 const CONVERGE_MS = 90_000;
 const DEPLOYMENT = "faults";
 
 let bed: TopicBed;
-let kafkaWire: FaultProxy;
-let apiWire: FaultProxy;
+let kafkaWire: Wire;
+let apiWire: Wire;
 let flags: string[];
 
+/** A way to a server that is cut at the next bytes: a request that never arrives, or an answer that is lost. */
+interface Wire {
+  readonly proxy: FaultProxy;
+  cutAtNext(way: Way): void;
+}
+
+async function wire(): Promise<Wire> {
+  let armed: Way | undefined;
+  const trap = (way: Way) => (connection: ProxiedConnection) => {
+    if (armed !== way) return;
+    armed = undefined;
+    connection.reset();
+  };
+  const proxy = await FaultProxy.listen({ onUp: trap("up"), onDown: trap("down") });
+  return {
+    proxy,
+    cutAtNext: (way) => {
+      armed = way;
+    },
+  };
+}
+
 beforeAll(async () => {
-  kafkaWire = await FaultProxy.listen();
-  bed = await TopicBed.start({ secured: "PLAINTEXT", advertisedPorts: [kafkaWire.port] });
-  kafkaWire.target = Number(bed.kafka.securedBrokers[0]?.split(":")[1]);
+  [kafkaWire, apiWire] = await Promise.all([wire(), wire()]);
+  bed = await TopicBed.start({ secured: "PLAINTEXT", advertisedPorts: [kafkaWire.proxy.port] });
+  kafkaWire.proxy.target = Number(bed.kafka.securedBrokers[0]?.split(":")[1]);
   const direct = bed.plane.kube.getCurrentCluster()?.server as string;
-  apiWire = await FaultProxy.listen({ target: Number(new URL(direct).port) });
-  const through = bed.plane.kubeconfig.replace(direct, `https://${apiWire.address}`);
+  apiWire.proxy.target = Number(new URL(direct).port);
+  const through = bed.plane.kubeconfig.replace(direct, `https://${apiWire.proxy.address}`);
   flags = [
-    ...["--namespaces", "f", "--kafka", kafkaWire.address],
+    ...["--namespaces", "f", "--kafka", kafkaWire.proxy.address],
     ...["--kubeconfig", bed.file("through-the-wire", through)],
   ];
   await bed.namespace("f");
@@ -41,8 +63,8 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await bed?.stop();
-  await apiWire?.close();
-  await kafkaWire?.close();
+  await apiWire?.proxy.close();
+  await kafkaWire?.proxy.close();
 }, SLOW_MS);
 
 interface Declared {
@@ -80,10 +102,16 @@ class Run {
       const name = `t${this.#random.int(0, NAMES - 1)}`;
       await this.#change(name);
       if (kills.has(i)) await this.#kill();
-      if (cuts.has(i)) (this.#random.chance(0.5) ? kafkaWire : apiWire).reset();
+      if (cuts.has(i)) this.#cut();
       // Some changes come in a heap, others when the one before is done.
       if (this.#random.chance(1 / 3)) await this.#settled(name);
     }
+  }
+
+  /** Kafka's more often: the watch alone has bytes on the other for most of the time. */
+  #cut(): void {
+    const wire = this.#random.chance(0.7) ? kafkaWire : apiWire;
+    wire.cutAtNext(this.#random.chance(0.5) ? "up" : "down");
   }
 
   /** The older one is the leader, or will be. */

@@ -20,7 +20,7 @@ beforeAll(async () => {
       [`${LISTENER}.plain.sasl.jaas.config`]: USERS,
     },
   });
-  const denied = await bed.kafka.java("kafka.admin.AclCommand", [
+  const denied = await bed.kafka.java("org.apache.kafka.tools.AclCommand", [
     ...["--bootstrap-server", bed.kafka.brokers.join(","), "--add", "--deny-principal"],
     ...["User:operator", "--operation", "All", "--topic", "no.denied"],
   ]);
