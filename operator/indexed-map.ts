@@ -21,7 +21,7 @@ export class IndexedMap<Value> extends Map<string, Value> {
     return super.delete(key);
   }
 
-  /** In the order in which they were set first. */
+  /** All whose second key this is. */
   sharing(second: string): [key: string, value: Value][] {
     return [...(this.#keys.get(second) ?? [])].map((key) => [key, this.get(key) as Value]);
   }
