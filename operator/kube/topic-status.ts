@@ -26,8 +26,11 @@ export function changedStatus(
   ];
   // Others' conditions stay.
   const others = known.filter(({ type }) => !own.some((one) => one.type === type));
+  const { adopted, ...kafka } = found.kafka ?? {};
   const after: KubeStatus = {
-    ...{ observedGeneration, ...figures, ...found.kafka },
+    ...{ observedGeneration, ...figures, ...kafka },
+    // Said only where it is or was so: an older CRD does not know it, and would make each status a new one.
+    ...((adopted || figures.adopted) && { adopted: adopted ?? figures.adopted }),
     conditions: [...own, ...others],
   };
   const same = JSON.stringify(inOrder(topic.status ?? {})) === JSON.stringify(inOrder(after));

@@ -13,7 +13,7 @@ test("a new Topic is reconciled, its status written once, and looked at again in
   expect(deeds).toEqual(["apply a"]);
   expect(now("shop/a")?.status).toEqual({
     ...{ observedGeneration: 1, kafkaTopic: "shop.a", topicId: "00ff" },
-    ...{ adopted: false, partitions: 1, replicas: 1 },
+    ...{ partitions: 1, replicas: 1 },
     conditions: [
       {
         ...{ type: "Ready", status: "True", reason: "Ready", message: "The stream is served." },
