@@ -179,7 +179,7 @@ export class TopicBed {
       );
       if (found.length < count) continue;
       return found
-        .toSorted((a, b) => Number(a.eventTime) - Number(b.eventTime))
+        .toSorted((a, b) => timeOf(a) - timeOf(b))
         .map(({ type, reason }) => `${type} ${reason}`);
     }
   }
@@ -208,6 +208,11 @@ export class TopicBed {
     const all = ["--kubeconfig", this.kubeconfig, ...args];
     return (await promisify(execFile)(program, all)).stdout;
   }
+}
+
+/** The client gives the time as text, whatever its type says. */
+function timeOf({ eventTime }: { readonly eventTime: Date }): number {
+  return new Date(eventTime).getTime();
 }
 
 export function readyOf(topic: KubeTopic | undefined): Condition | undefined {
