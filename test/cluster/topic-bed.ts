@@ -143,7 +143,10 @@ export class TopicBed {
       if (typeof found === "number" ? found === 404 && holds(undefined) : holds(found)) return;
       isSo = await new Promise<boolean>((resolve) => {
         const watch = new Watch(this.plane.kube);
-        const query = { fieldSelector: `metadata.name=${short}` };
+        // From what was seen on: one that goes before the watch begins would be heard of no more.
+        const resourceVersion =
+          typeof found === "number" ? undefined : found.metadata.resourceVersion;
+        const query = { fieldSelector: `metadata.name=${short}`, resourceVersion };
         const seen = (type: string, one: KubeTopic): void => {
           if (holds(type === "DELETED" ? undefined : one)) resolve(true);
         };
