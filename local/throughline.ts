@@ -87,7 +87,8 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     });
     stops.push(() => catalog.close());
     // On one machine who writes the files is the operator's owner: every name is allowed.
-    const reconciler = new Reconciler(log, catalog, () => true);
+    const allowed = { mayName: () => true, mayAdopt: () => false, toAdopt: "" };
+    const reconciler = new Reconciler(log, catalog, { allowed });
     if (options.temporary) {
       await deleteAll(catalog, reconciler);
       await deletePublishers(log, deploymentId);
@@ -181,7 +182,10 @@ async function assertReachable(log: Log, given: readonly string[] | undefined): 
 }
 
 async function deleteAll(catalog: CatalogWriter, reconciler: Reconciler): Promise<void> {
-  for (const name of [...catalog.records.keys()]) await reconciler.delete(name, "Delete");
+  for (const name of [...catalog.records.keys()]) {
+    const why = await reconciler.delete(name, "Delete");
+    if (why) throw new Error(why.message);
+  }
 }
 
 /** What servers keep of named publishers. */

@@ -10,6 +10,7 @@
  */
 import { createHash } from "node:crypto";
 import { type FSWatcher, statSync, watch } from "node:fs";
+import { annotationOf, DELETE_ADOPTED } from "../operator/annotations.ts";
 import type { Reconciler, TopicStatus } from "../operator/reconcile.ts";
 import { type TopicResource, TopicValidator } from "../operator/validate.ts";
 import { readTopicDocuments, type TopicDocument } from "./topic-documents.ts";
@@ -205,10 +206,13 @@ export class TopicFiles {
         continue;
       }
       const policy = topic.spec.deletionPolicy ?? "Retain";
-      try {
-        await this.#options.reconciler.delete(name, policy);
-      } catch (error) {
-        errors.push(`Topic ${name} cannot be deleted yet: ${(error as Error).message}`);
+      const why = await this.#options.reconciler.delete(
+        name,
+        policy,
+        annotationOf(topic, DELETE_ADOPTED),
+      );
+      if (why) {
+        errors.push(`Topic ${name} cannot be deleted yet: ${why.message}`);
         nextMs = Math.min(nextMs, this.#timing.retryMs);
         continue;
       }

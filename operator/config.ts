@@ -19,6 +19,7 @@ import {
   SettingReader,
   type Settings,
 } from "../process/settings.ts";
+import { ALLOWED_ENTRY } from "./allowed-names.ts";
 
 export interface Config {
   readonly kafka: KafkaConfig;
@@ -28,7 +29,7 @@ export interface Config {
   /** Undefined: all. */
   readonly namespaces: readonly string[] | undefined;
   readonly labelSelector: string;
-  /** Kafka names that Topics may have outside their namespace's own: exact, or a prefix that ends with `*`. */
+  /** As `allowed-names.ts` has them. */
   readonly allowedKafkaTopics: readonly string[];
   readonly leaseNamespace: string;
   readonly leaseName: string;
@@ -45,8 +46,8 @@ const SETTINGS = {
   namespaces: { value: "name,…", help: "whose Topics (default: all namespaces)" },
   "label-selector": { value: "selector", help: "only Topics with these labels, as kubectl -l" },
   "allowed-kafka-topics": {
-    value: "name,…",
-    help: "Kafka topics that a Topic may name or adopt outside <namespace>.…; a trailing * is a prefix",
+    value: "entry,…",
+    help: "[<namespace>/]<Kafka topic> that a Topic may name outside <namespace>.…, or adopt; a trailing * is a prefix",
   },
   "lease-namespace": {
     value: "name",
@@ -61,6 +62,8 @@ const SETTINGS = {
   "log-level": LOG_LEVEL,
 } as const satisfies Settings;
 
+const ENTRY_RULE =
+  "a Kafka topic's name or its beginning with a *, and may have a namespace and / before it";
 const REQUIRED: readonly string[] = ["kafka", "deployment-id"];
 
 export function readConfig(): ParsedConfig<Config> {
@@ -83,7 +86,9 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
         ? undefined
         : read.list(namespaces).map((one) => namespaceOf(read, "namespaces", one)),
     labelSelector: read.text("label-selector") ?? "",
-    allowedKafkaTopics: read.list(read.text("allowed-kafka-topics") ?? ""),
+    allowedKafkaTopics: read
+      .list(read.text("allowed-kafka-topics") ?? "")
+      .map((one) => read.matching("allowed-kafka-topics", one, ALLOWED_ENTRY, ENTRY_RULE)),
     leaseNamespace: namespaceOf(read, "lease-namespace", read.text("lease-namespace") ?? ""),
     leaseName: read.text("lease-name") ?? `throughline-operator-${deploymentId}`,
     identity: `${outside.hostname()}_${randomUUID()}`,

@@ -1,10 +1,11 @@
 /**
  * The operator's process: configuration, signals, exit codes. What it runs is operator.ts.
  *
- * Exit codes: 0 after SIGTERM or --help, 1 for anything that a person must correct, 2 for a bug, 3 when it is
- * the leader no more: the next start stands by.
+ * Exit codes: 0 after SIGTERM or --help, 1 for anything that a person must correct, 2 for a bug, 3 when it
+ * cannot lead any more: the next start stands by.
  */
 import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { outOfDate } from "../process/certificates.ts";
 import { makeLogger } from "../process/logger.ts";
 import { endOnBug, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
@@ -17,6 +18,11 @@ async function run(config: Config): Promise<void> {
   const logger = makeLogger(config.logLevel, config.identity);
   endOnBug(logger);
   const { brokers, tls, sasl } = config.kafka;
+  const certificate = tls?.cert;
+  for (const warning of certificate
+    ? outOfDate(certificate, "--kafka-tls-cert-file", Date.now())
+    : [])
+    logger.warn(warning);
   try {
     const log = openKafkaLog({
       ...{ brokers, clientId: "throughline-operator" },
@@ -34,8 +40,7 @@ async function run(config: Config): Promise<void> {
     };
     process.on("SIGTERM", stop);
     process.on("SIGINT", stop);
-    await operator.lost;
-    logger.warn("another operator is the leader; ending, so that nothing is done twice");
+    logger.warn(await operator.lost);
     process.exit(3);
   } catch (error) {
     process.stderr.write(`throughline: ${(error as Error).message}\n`);

@@ -10,24 +10,38 @@ import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
+import { allowedNames } from "./allowed-names.ts";
+import { CatalogGone } from "./catalog-reader.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
+import { countedLog } from "./counted-log.ts";
 import { failureOf } from "./kube/api-error.ts";
 import { Controller } from "./kube/controller.ts";
+import { kubeClient } from "./kube/kube-client.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
 import { KubeTopicApi } from "./kube/kube-topic-api.ts";
 import { Lease } from "./kube/lease.ts";
+import type { Condition, KubeTopic } from "./kube/topic-api.ts";
 import { TopicWatches } from "./kube/topic-watches.ts";
+import { OperatorMetrics } from "./metrics.ts";
+import { OtherDeployments } from "./other-deployments.ts";
 import { pause } from "./pauses.ts";
 import { Reconciler } from "./reconcile.ts";
+import { stuck } from "./stuck.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
+const LEASE_REQUEST_MS = 4000;
+const UID_REQUEST_MS = 30_000;
 const WORK = { concurrency: 16, resyncMs: 10_000, retryMs: 2000 };
+/** Between looks at what others wrote, into our catalog or their own. */
+const LOOK_MS = 30_000;
 /** While the catalog cannot be taken over. */
 const LEAD_RETRY_MS = 5000;
+const SUPERSEDED = "another operator is the leader; ending, so that nothing is done twice";
+
 export interface RunningOperator {
-  /** Resolves when it is the leader no more: the process must end. */
-  readonly lost: Promise<void>;
+  /** Resolves, with why, when it cannot lead any more: the process must end. */
+  readonly lost: Promise<string>;
   close(): Promise<void>;
 }
 
@@ -35,35 +49,61 @@ export interface RunningOperator {
 export async function startOperator(
   config: Config,
   kube: KubeConfig,
-  log: Log,
+  bareLog: Log,
   logger: Logger,
 ): Promise<RunningOperator> {
   const world = { clock: STEADY_CLOCK, random: Math.random };
+  const metrics = new OperatorMetrics({
+    leading: () => controller !== undefined && lease.mayAct,
+    busy: () => controller?.queue.busy ?? 0,
+    lateMs: () => controller?.queue.lateMs ?? 0,
+    topics: () => countByReady(watches.topics.values()),
+  });
+  const count = (method: string, code: number): void => metrics.apiRequest(method, code);
+  const log = countedLog(bareLog, (request, outcome) => metrics.kafkaRequest(request, outcome));
   const onTrouble = (message: string): void => logger.warn(message);
   const closing = new AbortController();
   const lease = new Lease({
     ...{ ...world, ...LEASE, onTrouble, holder: config.identity },
-    api: new KubeLeaseApi(kube, config.leaseNamespace, config.leaseName),
+    api: new KubeLeaseApi(
+      kube,
+      { namespace: config.leaseNamespace, name: config.leaseName },
+      LEASE_REQUEST_MS,
+      count,
+    ),
   });
-  const api = new KubeTopicApi(kube);
+  const api = new KubeTopicApi(kube, {
+    ...{ identity: config.identity, count, clock: STEADY_CLOCK },
+    onUntold: (topic, reason) => {
+      metrics.eventFailed();
+      logger.info({ topic }, `An Event was not written: ${reason}`);
+    },
+  });
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
-  const superseded = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<string>();
   const watches = new TopicWatches({
     ...{ ...world, api, onTrouble },
     namespaces: config.namespaces,
     labelSelector: config.labelSelector,
     changed: (name) => controller?.queue.add(name),
+    onBegin: (what) => metrics.watchBegins(what),
   });
   const page =
     config.healthListen &&
     (await openStatusPage(
       {
+        stuck: () =>
+          stuck({
+            work: controller?.queue.stuckMs ?? 0,
+            lease: lease.idleMs,
+            watch: watches.idleMs,
+          }),
         readiness: () =>
           watches.areListed
             ? { ready: true, why: "ready" }
             : { ready: false, why: "Topics are not listed yet" },
-        metricsPage: () => Promise.resolve(metricsOf()),
+        metricsPage: () => metrics.page(),
       },
       config.healthListen,
     ));
@@ -72,7 +112,7 @@ export async function startOperator(
   void lead();
   logger.info({ deploymentId: config.deploymentId, identity: config.identity }, "standing by");
   return {
-    lost: Promise.race([lease.lost, superseded.promise]),
+    lost: Promise.race([lease.lost.then(() => SUPERSEDED), ended.promise]),
     close: async () => {
       closing.abort();
       page?.close();
@@ -99,50 +139,59 @@ export async function startOperator(
   }
 
   async function takeOver(): Promise<void> {
-    const clusterUid = await clusterUidOf(kube);
+    const clusterUid = await clusterUidOf(kubeClient(kube, CoreV1Api, UID_REQUEST_MS, count));
     catalog = await CatalogWriter.open(log, config.deploymentId, Date.now, { clusterUid });
-    const reconciler = new Reconciler(log, catalog, allows(config.allowedKafkaTopics));
+    const others = new OtherDeployments(log, config.deploymentId);
+    // One of them may have taken what was taken here when this deployment's last operator died.
+    await others.refresh().catch((error: Error) => onTrouble(error.message));
+    const reconciler = new Reconciler(log, catalog, {
+      ...{ others, allowed: allowedNames(config.allowedKafkaTopics) },
+      mayAct: () => lease.mayAct,
+    });
     controller = new Controller({
       ...{ ...world, ...WORK, api, reconciler, clusterUid },
       topics: watches.topics,
       isInScope: (namespace) => config.namespaces?.includes(namespace) ?? true,
       mayAct: () => lease.mayAct,
       now: () => new Date().toISOString().replace(/\.\d+Z$/, "Z"),
+      onDone: (outcome, tookMs) => metrics.reconciled(outcome, tookMs),
       onFailure: (topic, message) => logger.warn({ topic }, message),
-      onSuperseded: superseded.resolve,
+      onSuperseded: () => ended.resolve(SUPERSEDED),
     });
-    // Those that are no more have a record only.
-    for (const name of [...watches.topics.keys(), ...catalog.records.keys()])
-      controller.queue.add(name);
+    // Those that are no more have a record only, or the mark of one that was begun.
+    const { records, begun } = catalog;
+    for (const name of [...watches.topics.keys(), ...records.keys(), ...begun.keys()])
+      controller.queue.addAgain(name, 0);
     logger.info({ topics: watches.topics.size }, "leading");
+    void lookAround(catalog, others);
   }
 
-  function metricsOf(): string {
-    const figures: Record<string, number> = {
-      throughline_operator_leading: controller && lease.mayAct ? 1 : 0,
-      throughline_operator_topics: watches.topics.size,
-      throughline_operator_work: controller?.queue.busy ?? 0,
-      throughline_operator_work_late_seconds: (controller?.queue.lateMs ?? 0) / 1000,
-    };
-    const lines = Object.entries(figures).map(
-      ([name, value]) => `# TYPE ${name} gauge\n${name} ${value}\n`,
-    );
-    return lines.join("");
+  async function lookAround(catalog: CatalogWriter, others: OtherDeployments): Promise<void> {
+    while (!closing.signal.aborted) {
+      await pause(STEADY_CLOCK, LOOK_MS, closing.signal);
+      for (const look of [() => catalog.reread(), () => others.refresh()]) {
+        await look().catch((error: Error) => {
+          onTrouble(error.message);
+          if (error instanceof CatalogGone)
+            ended.resolve(`${error.message}; ending, so that the next start makes it anew`);
+        });
+      }
+    }
   }
 }
 
-async function clusterUidOf(kube: KubeConfig): Promise<string> {
+function countByReady(topics: Iterable<KubeTopic>): Record<Condition["status"], number> {
+  const counts = { True: 0, False: 0, Unknown: 0 };
+  for (const { status } of topics)
+    counts[status?.conditions?.find(({ type }) => type === "Ready")?.status ?? "Unknown"]++;
+  return counts;
+}
+
+async function clusterUidOf(core: CoreV1Api): Promise<string> {
   try {
-    const found = await kube.makeApiClient(CoreV1Api).readNamespace({ name: "kube-system" });
+    const found = await core.readNamespace({ name: "kube-system" });
     return found.metadata?.uid ?? "";
   } catch (error) {
     throw new Error(`The cluster's uid cannot be read: ${failureOf(error).reason}`);
   }
-}
-
-function allows(patterns: readonly string[]): (kafkaTopic: string) => boolean {
-  return (kafkaTopic) =>
-    patterns.some((pattern) =>
-      pattern.endsWith("*") ? kafkaTopic.startsWith(pattern.slice(0, -1)) : kafkaTopic === pattern,
-    );
 }

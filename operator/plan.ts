@@ -5,27 +5,42 @@
 import type { TopicInfo, TopicSettings } from "../kafka/log.ts";
 import type { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts";
 import { CatalogState } from "../proto/gen/throughline/stored/v1/stored.ts";
+import { ACCEPT_LOSS, annotationOf } from "./annotations.ts";
+import type { OtherHolder } from "./other-deployments.ts";
 import { kafkaTopicOf, partitionsOf, settingsOf } from "./topic-spec.ts";
 import type { TopicResource } from "./validate.ts";
 
-/** Names the id of a Kafka topic whose data is lost and need not come back. */
-const ACCEPT_LOSS = "throughline.dev/accept-loss";
 /** Kafka's own tools set these while they move replicas; they are nobody's wish for the Topic. */
 const LEFT_ALONE = [
   "leader.replication.throttled.replicas",
   "follower.replication.throttled.replicas",
 ];
 
+/** The Kafka topic of a Topic, as its status has it. */
+export interface Recorded {
+  readonly topicId: string;
+  readonly adopted: boolean;
+}
+
 export interface Observed {
   readonly topic: TopicResource;
   /** What the catalog says of this Topic; undefined when it is new. */
   readonly record: CatalogRecord | undefined;
+  /** What its status said before: it speaks when the catalog was lost. */
+  readonly recorded: Recorded | undefined;
   /** The Kafka topic that was about to be made for this Topic when an operator died. */
   readonly begun: string | undefined;
   /** Other Topics that name the same Kafka topic. */
   readonly holders: readonly { readonly name: string; readonly record: CatalogRecord }[];
-  /** Whether a name outside the Topic's namespace is on the operator's allow-list. */
-  readonly allowed: boolean;
+  /** The oldest Topic that asks for the same Kafka topic, and may; undefined when this one is. */
+  readonly older: string | undefined;
+  readonly deploymentId: string;
+  /** Records of other deployments that name the same Kafka topic. */
+  readonly others: readonly OtherHolder[];
+  /** Whether it may have this name outside its namespace, and a topic that exists. */
+  readonly mayName: boolean;
+  readonly mayAdopt: boolean;
+  readonly toAdopt: string;
   /** The Kafka topic, if it is there. */
   readonly kafka: TopicInfo | undefined;
   readonly settings: TopicSettings;
@@ -39,7 +54,9 @@ export type Step =
       readonly set: TopicSettings;
       readonly unset: readonly string[];
     }
-  | { readonly do: "record"; readonly state: CatalogState };
+  | { readonly do: "record"; readonly state: CatalogState; readonly adopted: boolean }
+  /** The record of this Topic, or of one that was deleted, goes: the Kafka topic is another's. */
+  | { readonly do: "release"; readonly name: string };
 
 export interface Plan {
   readonly steps: readonly Step[];
@@ -53,13 +70,34 @@ interface Check {
   readonly check: (observed: Observed) => Plan | undefined;
 }
 
+/** Also looked at when a Kafka topic was just taken: another deployment may have done so at the same time. */
+const NO_OTHER_DEPLOYMENT: Check = {
+  name: "no other deployment holds the Kafka topic",
+  check: ({ topic, record, kafka, others, deploymentId }) => {
+    const own = record && idOf(record) === kafka?.id ? record : undefined;
+    const holder = others.find(
+      (other) =>
+        (!isRetained(other.record) || kafka?.id === idOf(other.record)) &&
+        (!own || isOlder(other, { deploymentId, record: own })),
+    );
+    if (!holder) return undefined;
+    const { record: its, deploymentId: id } = holder;
+    return {
+      steps: own ? [{ do: "release", name: fullName(own) }] : [],
+      problem: {
+        reason: "Conflict",
+        message: `Kafka topic "${kafkaTopicOf(topic)}" ${isRetained(its) ? "is retained for" : "is held by"} Topic ${fullName(its)} of deployment "${id}". ${ANEW}`,
+      },
+    };
+  },
+};
+
 const CHECKS: readonly Check[] = [
   {
     name: "the Kafka name is the namespace's own, or allowed",
-    check: ({ topic, record, allowed }) => {
+    check: ({ topic, record, mayName }) => {
       const { namespace } = topic.metadata;
-      const own = kafkaTopicOf(topic).startsWith(`${namespace}.`);
-      return own || allowed || record
+      return isOwnName(topic) || mayName || record
         ? undefined
         : stop(
             "NameNotAllowed",
@@ -69,22 +107,36 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "no other Topic holds the Kafka topic",
-    check: ({ holders, topic, kafka }) => {
-      // One that was retained, with nothing left to retain, frees the name.
-      const holder = holders.find(
-        ({ record }) => !isRetained(record) || kafka?.id === idOf(record),
+    check: ({ holders, topic, record, kafka, mayAdopt, toAdopt }) => {
+      const isOurs = record !== undefined && !isRetained(record) && kafka?.id === idOf(record);
+      // One that was retained, with nothing left to retain, frees the name; else who may adopt takes it.
+      const holder = holders.find(({ record: its }) =>
+        isRetained(its) ? kafka?.id === idOf(its) && !mayAdopt && !isOurs : true,
       );
       if (!holder) return undefined;
-      const held = isRetained(holder.record)
-        ? `is retained for Topic ${holder.name}, which was deleted`
-        : `is held by Topic ${holder.name}`;
-      return stop("Conflict", `Kafka topic "${kafkaTopicOf(topic)}" ${held}. ${ANEW}`);
+      const name = kafkaTopicOf(topic);
+      return isRetained(holder.record)
+        ? stop(
+            "Conflict",
+            `Kafka topic "${name}" is retained for Topic ${holder.name}, which was deleted. ${ways(toAdopt)}`,
+          )
+        : stop("Conflict", `Kafka topic "${name}" is held by Topic ${holder.name}. ${ANEW}`);
     },
+  },
+  {
+    name: "no older Topic asks for the Kafka topic",
+    check: ({ older, record, begun, topic }) =>
+      older === undefined || record || begun === kafkaTopicOf(topic)
+        ? undefined
+        : stop(
+            "Conflict",
+            `Kafka topic "${kafkaTopicOf(topic)}" is asked for by Topic ${older} too, which is older. ${ANEW}`,
+          ),
   },
   {
     name: "the Topic's data is in the Kafka topic that it names",
     check: ({ record, topic }) => {
-      if (!record || record.kafkaTopic === kafkaTopicOf(topic) || accepts(topic, record))
+      if (!record || record.kafkaTopic === kafkaTopicOf(topic) || accepts(topic, idOf(record)))
         return undefined;
       return stop(
         "OtherKafkaTopic",
@@ -94,30 +146,46 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "recorded data is still there",
-    check: ({ record, kafka, topic }) => {
-      if (!record || kafka?.id === idOf(record) || accepts(topic, record)) return undefined;
-      const id = idOf(record);
+    check: ({ record, recorded, kafka, topic }) => {
+      const id = record ? idOf(record) : recorded?.topicId;
+      if (id === undefined || kafka?.id === id || accepts(topic, id)) return undefined;
       const [found, next] = kafka
         ? [`has another id (${kafka.id})`, "with what is there now"]
         : ["is gone", "with an empty one"];
+      const name = record?.kafkaTopic ?? kafkaTopicOf(topic);
+      const adopted = record?.adopted ?? recorded?.adopted ?? false;
       return {
-        steps: [{ do: "record", state: CatalogState.CATALOG_STATE_DATA_LOST }],
+        steps: [{ do: "record", state: CatalogState.CATALOG_STATE_DATA_LOST, adopted }],
         problem: {
           reason: "DataLost",
-          message: `Kafka topic "${record.kafkaTopic}" (id ${id}) ${found}; to go on ${next}, annotate the Topic with ${ACCEPT_LOSS}: ${id}.`,
+          message: `Kafka topic "${name}" (id ${id}) ${found}; to go on ${next}, annotate the Topic with ${ACCEPT_LOSS}: ${id}.`,
         },
       };
     },
   },
+  NO_OTHER_DEPLOYMENT,
   {
-    name: "a Kafka topic that is not ours is not taken",
-    check: ({ record, begun, kafka, topic }) => {
-      if (!kafka) return undefined;
-      const name = kafkaTopicOf(topic);
-      if (record?.kafkaTopic === name || begun === name) return undefined;
+    name: "a Kafka topic that is not ours is not taken, unless it may be adopted",
+    check: (observed) => {
+      const { kafka, topic, mayAdopt, toAdopt } = observed;
+      if (!kafka || isOurs(observed, kafka) || mayAdopt) return undefined;
       return stop(
         "NotOurs",
-        `Kafka topic "${name}" exists and no Topic of this deployment made it. ${ANEW}`,
+        `Kafka topic "${kafkaTopicOf(topic)}" exists and no Topic of this deployment made it. ${ways(toAdopt)}`,
+      );
+    },
+  },
+  {
+    name: "what is adopted is as it is declared: nothing that it has set falls away unsaid",
+    check: (observed) => {
+      const { kafka, topic, settings } = observed;
+      if (!kafka || isOurs(observed, kafka)) return undefined;
+      const undeclared = notWanted(topic, settings);
+      if (undeclared.length === 0) return undefined;
+      const list = undeclared.map((key) => `${key}=${settings[key]}`).join(", ");
+      return stop(
+        "SettingsDiffer",
+        `Kafka topic "${kafka.name}" has settings that the spec does not name, and adopting it would end them: ${list}. Say what it should have in spec.retention, spec.limits and spec.config, or remove them from the Kafka topic (a compacted one cannot be a Topic).`,
       );
     },
   },
@@ -140,7 +208,7 @@ const CHECKS: readonly Check[] = [
         : {
             steps: [
               { do: "create", settings: settingsOf(topic) },
-              { do: "record", state: CatalogState.CATALOG_STATE_READY },
+              { do: "record", state: CatalogState.CATALOG_STATE_READY, adopted: false },
             ],
             problem: undefined,
           },
@@ -150,13 +218,17 @@ const CHECKS: readonly Check[] = [
 /** A name cannot be changed, so the way out is another Topic. */
 const ANEW = "Delete this Topic and make one with another spec.kafkaTopic.";
 
+function ways(toAdopt: string): string {
+  return toAdopt === "" ? ANEW : `${toAdopt} Or: ${ANEW}`;
+}
+
 /** What to do for a Topic that should be. */
 export function planTopic(observed: Observed): Plan {
   for (const { check } of CHECKS) {
     const plan = check(observed);
     if (plan) return plan;
   }
-  const { topic, kafka, settings } = observed;
+  const { topic, kafka, settings, holders } = observed;
   const steps: Step[] = [];
   const partitions = partitionsOf(topic);
   if (kafka && kafka.partitions < partitions) steps.push({ do: "grow", partitions });
@@ -165,12 +237,26 @@ export function planTopic(observed: Observed): Plan {
     Object.entries(wanted).filter(([key, value]) => settings[key] !== value),
   );
   // What is set on the topic and not in the spec was removed from it, or is drift; both end (P9).
-  const unset = Object.keys(settings).filter(
-    (key) => !(key in wanted) && !LEFT_ALONE.includes(key),
-  );
+  const unset = notWanted(topic, settings);
   if (Object.keys(set).length + unset.length > 0) steps.push({ do: "change-settings", set, unset });
-  steps.push({ do: "record", state: CatalogState.CATALOG_STATE_READY });
+  const adopted = kafka !== undefined && isAdopted(observed, kafka);
+  steps.push({ do: "record", state: CatalogState.CATALOG_STATE_READY, adopted });
+  for (const { name } of holders) steps.push({ do: "release", name });
   return { steps, problem: kafka && differenceThatStays(topic, kafka) };
+}
+
+/** What to do when a Kafka topic was just taken and recorded. */
+export function planAfterTaking(observed: Observed): Plan | undefined {
+  return NO_OTHER_DEPLOYMENT.check(observed);
+}
+
+/** Whether what comes makes a Kafka topic this Topic's that was not before. */
+export function isTaking({ record, kafka }: Observed): boolean {
+  return !record || idOf(record) !== kafka?.id;
+}
+
+export function isOwnName(topic: TopicResource): boolean {
+  return kafkaTopicOf(topic).startsWith(`${topic.metadata.namespace}.`);
 }
 
 /** The stream is served, and Kafka is not what the spec says: status tells it. */
@@ -192,15 +278,46 @@ function differenceThatStays(topic: TopicResource, kafka: TopicInfo): Plan["prob
   return undefined;
 }
 
-function accepts(topic: TopicResource, record: CatalogRecord): boolean {
-  return topic.metadata.annotations?.[ACCEPT_LOSS] === idOf(record);
+function accepts(topic: TopicResource, id: string): boolean {
+  return annotationOf(topic, ACCEPT_LOSS) === id;
+}
+
+/** Recorded, or made by an operator that died before it said so; after an accepted loss, what is there now. */
+function isOurs({ record, recorded, begun, topic }: Observed, kafka: TopicInfo): boolean {
+  const name = kafkaTopicOf(topic);
+  if (record?.kafkaTopic === name || begun === name) return true;
+  return (
+    recorded !== undefined && (recorded.topicId === kafka.id || accepts(topic, recorded.topicId))
+  );
+}
+
+/** Whether the Kafka topic was there before it was this Topic's. */
+function isAdopted({ record, recorded, begun, topic }: Observed, kafka: TopicInfo): boolean {
+  if (record && idOf(record) === kafka.id) return record.adopted;
+  if (recorded?.topicId === kafka.id) return recorded.adopted;
+  return begun !== kafkaTopicOf(topic);
+}
+
+function notWanted(topic: TopicResource, settings: TopicSettings): string[] {
+  const wanted = settingsOf(topic);
+  return Object.keys(settings).filter((key) => !(key in wanted) && !LEFT_ALONE.includes(key));
+}
+
+/** By when it took the Kafka topic; of two that say the same time, by name, so that both say the same. */
+function isOlder(one: OtherHolder, other: OtherHolder): boolean {
+  const [a, b] = [one.record.takenAtMs, other.record.takenAtMs];
+  return a < b || (a === b && one.deploymentId < other.deploymentId);
+}
+
+function fullName({ namespace, name }: CatalogRecord): string {
+  return `${namespace}/${name}`;
 }
 
 function isRetained(record: CatalogRecord): boolean {
   return record.state === CatalogState.CATALOG_STATE_RETAINED;
 }
 
-function idOf(record: CatalogRecord): string {
+export function idOf(record: CatalogRecord): string {
   return record.topicId.toString("hex");
 }
 

@@ -10,7 +10,8 @@ const CONDITION = {
   properties: {
     type: {
       type: "string",
-      description: "Ready: the stream is served as the spec says. DataLost: its events are gone.",
+      description:
+        "Ready: the stream is served as the spec says; Unknown while the Topic is left alone. DataLost: the Kafka topic that held its events is gone, or is another.",
       maxLength: 316,
       pattern: "^[A-Za-z][A-Za-z0-9]*$",
     },
@@ -22,7 +23,7 @@ const CONDITION = {
     reason: {
       type: "string",
       description:
-        "Why, as one stable word: Ready, Conflict, NotOurs, or a name of Kafka's errors.",
+        "Why, as one stable word. Ready; Paused, InvalidAnnotation (left alone); KafkaUnavailable, NotAuthorised; NameNotAllowed, NotOurs, Conflict, SettingsDiffer, OtherKafkaTopic (the Kafka topic is not this Topic's to take); MorePartitions, ReplicasDiffer (served, and not as the spec says); DataLost; DeletionWaits; or the name of an error of Kafka's, such as INVALID_REPLICATION_FACTOR or POLICY_VIOLATION.",
       minLength: 1,
       maxLength: 1024,
       pattern: "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
@@ -48,7 +49,8 @@ const CONDITION = {
 
 const STATUS = {
   type: "object",
-  description: "What Kafka has, as the operator last saw it.",
+  description:
+    "What Kafka has, as the operator last saw it, and whether that is what the spec says. Written by the operator only.",
   properties: {
     observedGeneration: {
       type: "integer",
@@ -61,18 +63,28 @@ const STATUS = {
       type: "string",
       maxLength: 32,
       description:
-        "Id that Kafka gave the topic, 32 hex digits: a topic of the same name with another id is not this one. Deletion is by this id only.",
+        "Id that Kafka gave the topic, 32 hex digits: a topic of the same name with another id is not this one. Deletion is by this id only. Empty: this Topic has none.",
+    },
+    adopted: {
+      type: "boolean",
+      description:
+        "The Kafka topic was there before this Topic. It stays when the Topic is deleted, unless deletionPolicy is Delete and the annotation throughline.dev/delete-adopted has its id.",
     },
     partitions: {
       type: "integer",
       format: "int32",
       minimum: 0,
-      description: "Partitions in Kafka.",
+      description: "Partitions that the Kafka topic has; 0 when there is none.",
     },
-    replicas: { type: "integer", format: "int32", minimum: 0, description: "Replicas in Kafka." },
+    replicas: {
+      type: "integer",
+      format: "int32",
+      minimum: 0,
+      description: "Copies of each partition that the Kafka topic has.",
+    },
     conditions: {
       type: "array",
-      description: "Ready, DataLost.",
+      description: "Ready, and DataLost where it is or was so.",
       maxItems: 16,
       items: CONDITION,
       "x-kubernetes-list-type": "map",
@@ -123,7 +135,7 @@ export const TOPIC_CRD = {
           openAPIV3Schema: {
             type: "object",
             description:
-              "An ordered event stream. The operator makes it a Kafka topic; Throughline servers serve it as <namespace>/<name>.",
+              'An ordered event stream. The operator makes it a Kafka topic; Throughline servers serve it as <namespace>/<name>. Annotations: throughline.dev/pause: "true" leaves the Kafka topic alone, whatever the spec says, and deleting the Topic then keeps it; throughline.dev/accept-loss: <topic id> goes on after that Kafka topic was lost; throughline.dev/delete-adopted: <topic id> lets a Kafka topic go that was there before the Topic; throughline.dev/abandon-kafka-topic: "true" lets a Topic go whose Kafka topic cannot be deleted now.',
             properties: {
               apiVersion: { type: "string" },
               kind: { type: "string" },

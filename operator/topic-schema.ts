@@ -53,7 +53,7 @@ export const TOPIC_SPEC_SCHEMA = {
     kafkaTopic: {
       type: "string",
       description:
-        'Name of the Kafka topic: letters, digits, ".", "_" and "-". Default: "<namespace>.<name>"; a name that does not begin with "<namespace>." needs the operator\'s allow-list. Immutable.',
+        'Name of the Kafka topic: letters, digits, ".", "_" and "-". Default: "<namespace>.<name>". A name that does not begin with "<namespace>.", and a Kafka topic that exists already, need the operator\'s allow-list (--allowed-kafka-topics). Immutable.',
       pattern: KAFKA_NAME,
       minLength: 1,
       maxLength: 249,
@@ -75,7 +75,8 @@ export const TOPIC_SPEC_SCHEMA = {
       type: "integer",
       minimum: 1,
       maximum: 32767,
-      description: "Copies of each partition. Default: the broker's. Used when the topic is made.",
+      description:
+        "Copies of each partition. Default: the broker's. Used when the Kafka topic is made; later a difference is said in status, and moving replicas is done with Kafka's own tools.",
     },
     retention: {
       type: "object",
@@ -107,7 +108,7 @@ export const TOPIC_SPEC_SCHEMA = {
       type: "string",
       enum: ["Retain", "Delete"],
       description:
-        "What happens to the Kafka topic and its events when this Topic is deleted. Default: Retain.",
+        "What happens to the Kafka topic and its events when this Topic is deleted. Retain (default): they stay, and a Topic of the same name takes them back. Delete: they go; while Kafka cannot do it the deletion waits.",
     },
     limits: {
       type: "object",

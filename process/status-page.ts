@@ -9,6 +9,8 @@ export interface Readiness {
 }
 
 export interface StatusSource {
+  /** Why only a new process helps; by default nothing says so. */
+  stuck?(): string | undefined;
   readiness(): Readiness;
   metricsPage(): Promise<string>;
 }
@@ -28,8 +30,10 @@ export async function openStatusPage(
       response.writeHead(code, { "content-type": "text/plain; charset=utf-8" }).end(`${text}\n`);
     };
     switch (request.url?.split("?")[0]) {
-      case "/livez":
-        return say(200, "alive");
+      case "/livez": {
+        const why = source.stuck?.();
+        return say(why === undefined ? 200 : 503, why ?? "alive");
+      }
       case "/readyz": {
         const { ready, why } = source.readiness();
         return say(ready ? 200 : 503, why);

@@ -1,26 +1,50 @@
 /**
  * Makes Topics of an API server true: one reconcile per Topic at a time, then its status, written only
- * when it has changed.
+ * when it has changed, and an Event where a person must know.
  *
  * A finalizer is on a Topic only while its policy is Delete: with Retain nothing in Kafka goes, and a Topic
  * that is no more is found by its catalog record.
  */
 import type { Clock } from "../../process/clock.ts";
-import type { Owner, Reconciler } from "../reconcile.ts";
+import {
+  ABANDON,
+  annotationOf,
+  DELETE_ADOPTED,
+  isOn,
+  misunderstood,
+  PAUSE,
+} from "../annotations.ts";
+import type { IndexedMap } from "../indexed-map.ts";
+import type { Owner, Reconciler, Why } from "../reconcile.ts";
+import { kafkaTopicOf, nameOf } from "../topic-spec.ts";
 import { WorkQueue } from "../work-queue.ts";
 import type { KubeTopic, PatchOutcome, TopicApi } from "./topic-api.ts";
-import { changedStatus } from "./topic-status.ts";
+import { eventsOf } from "./topic-events.ts";
+import { changedStatus, type Found } from "./topic-status.ts";
 
 export const FINALIZER = "throughline.dev/kafka-topic";
-/** Stops all changes to a Topic's Kafka topic; deleting a paused Topic keeps it. */
-const PAUSE = "throughline.dev/pause";
 /** The reconciler's word for a catalog that is another's; no Topic's fault. */
 const SUPERSEDED = "Superseded";
+/** Between looks at a Topic that is there and has other labels. */
+const UNSELECTED_MS = 60_000;
+
+/** How a piece of work ended. `left-alone`: paused, out of scope, another's, or this one may not act. */
+export type WorkOutcome = "ready" | "not-ready" | "deleted" | "deletion-waits" | "left-alone";
+
+interface Done {
+  readonly outcome: WorkOutcome;
+  /** Undefined: when it changes. */
+  readonly againMs?: number;
+}
+
+const LEFT_ALONE: Done = { outcome: "left-alone" };
+/** The watch brings what it is now. */
+const CHANGED_MEANWHILE: Done = { outcome: "left-alone", againMs: 100 };
 
 export interface ControllerOptions {
   readonly api: TopicApi;
-  /** By `<namespace>/<name>`. */
-  readonly topics: ReadonlyMap<string, KubeTopic>;
+  /** By `<namespace>/<name>`, and by Kafka topic. */
+  readonly topics: IndexedMap<KubeTopic>;
   /** Whether Topics of this namespace are watched. */
   readonly isInScope: (namespace: string) => boolean;
   readonly reconciler: Pick<Reconciler, "apply" | "delete">;
@@ -36,6 +60,7 @@ export interface ControllerOptions {
   readonly resyncMs: number;
   /** While a Topic is not Ready. */
   readonly retryMs: number;
+  readonly onDone: (outcome: WorkOutcome | "failed", tookMs: number) => void;
   readonly onFailure: (name: string, message: string) => void;
   /** A newer leader writes the catalog: this one must end. */
   readonly onSuperseded: () => void;
@@ -47,69 +72,173 @@ export class Controller {
 
   constructor(options: ControllerOptions) {
     this.#options = options;
-    const { clock, random, concurrency, onFailure } = options;
+    const { clock, random, concurrency, onFailure, onDone } = options;
     this.queue = new WorkQueue({
       ...{ clock, random, concurrency, firstRetryMs: 200, longestRetryMs: 30_000 },
-      work: (name) => this.#work(name),
+      work: async (name) => {
+        const sinceMs = clock.now();
+        let outcome: WorkOutcome | "failed" = "failed";
+        try {
+          const done = await this.#work(name);
+          outcome = done.outcome;
+          return done.againMs;
+        } finally {
+          onDone(outcome, clock.now() - sinceMs);
+        }
+      },
       onFailure: (name, error) => onFailure(name, error.message),
     });
   }
 
-  async #work(name: string): Promise<number | undefined> {
-    const { topics, mayAct } = this.#options;
-    if (!mayAct()) return undefined;
+  async #work(name: string): Promise<Done> {
+    const { topics, mayAct, retryMs } = this.#options;
+    // Its Lease may yet be renewed: nothing is forgotten over it.
+    if (!mayAct()) return { ...LEFT_ALONE, againMs: retryMs };
     const topic = topics.get(name);
     if (topic === undefined) return this.#gone(name);
-    if (topic.metadata.deletionTimestamp !== undefined) return this.#delete(name, topic);
+    if (topic.metadata.deletionTimestamp !== undefined) return this.#delete(topic);
     return this.#apply(topic);
   }
 
   /** It left nothing but its record, or it is there and no concern of this operator (labels). */
-  async #gone(fullName: string): Promise<undefined> {
+  async #gone(fullName: string): Promise<Done> {
     const [namespace = "", name = ""] = fullName.split("/");
-    if (!this.#options.isInScope(namespace)) return;
+    if (!this.#options.isInScope(namespace)) return LEFT_ALONE;
     const found = await this.#options.api.find(namespace, name);
     if (found.kind === "failed") throw new Error(found.reason);
-    if (found.kind === "gone") await this.#options.reconciler.delete(fullName, "Retain");
+    const { metadata } = found.kind === "found" ? found.topic : {};
+    const isHeldByUs = metadata?.deletionTimestamp && metadata.finalizers?.includes(FINALIZER);
+    // Its stream goes on, and nothing is changed. Nobody but us would ever let it go.
+    if (found.kind === "found" && !isHeldByUs) return { ...LEFT_ALONE, againMs: UNSELECTED_MS };
+    const why = await this.#options.reconciler.delete(fullName, "Retain");
+    if (why) return this.#failed(why);
+    return found.kind === "found" ? this.#letGo(found.topic) : { outcome: "deleted" };
   }
 
-  async #delete(name: string, topic: KubeTopic): Promise<undefined> {
-    const { finalizers = [] } = topic.metadata;
-    if (!finalizers.includes(FINALIZER)) return;
-    const isKept = isPaused(topic) || topic.spec.deletionPolicy !== "Delete";
-    await this.#options.reconciler.delete(name, isKept ? "Retain" : "Delete");
-    const rest = finalizers.filter((one) => one !== FINALIZER);
-    done(await this.#options.api.patchFinalizers(topic, rest));
+  async #delete(topic: KubeTopic): Promise<Done> {
+    const { reconciler, topics, retryMs, random } = this.#options;
+    const name = nameOf(topic);
+    if (!topic.metadata.finalizers?.includes(FINALIZER)) return LEFT_ALONE;
+    if (!isOn(topic, ABANDON)) {
+      const isKept = isLeftAlone(topic) || topic.spec.deletionPolicy !== "Delete";
+      const adopted = annotationOf(topic, DELETE_ADOPTED);
+      const why = await reconciler.delete(name, isKept ? "Retain" : "Delete", adopted);
+      if (why?.reason === SUPERSEDED) return this.#failed(why);
+      if (why) {
+        await this.#say(topic, { ready: "False", ...waiting(topic, why) });
+        return { outcome: "deletion-waits", againMs: retryMs * (0.5 + random() / 2) };
+      }
+    }
+    for (const [other] of topics.sharing(kafkaTopicOf(topic)))
+      if (other !== name) this.queue.add(other);
+    // What was abandoned has its record until Kafka can be asked; then it is retained.
+    return this.#letGo(topic);
   }
 
-  async #apply(topic: KubeTopic): Promise<number | undefined> {
-    const { api, reconciler, clusterUid, now, resyncMs, retryMs, random } = this.#options;
-    if (isPaused(topic)) return undefined;
-    const { finalizers = [], uid, generation } = topic.metadata;
-    const needsOne = topic.spec.deletionPolicy === "Delete";
-    if (needsOne !== finalizers.includes(FINALIZER)) {
-      const others = finalizers.filter((one) => one !== FINALIZER);
+  async #apply(topic: KubeTopic): Promise<Done> {
+    const { api, reconciler, clusterUid, resyncMs, retryMs, random } = this.#options;
+    const { finalizers = [], uid, generation, namespace } = topic.metadata;
+    const halt = isLeftAlone(topic);
+    if (halt) {
+      await this.#say(topic, { ready: "Unknown", ...halt });
+      return LEFT_ALONE;
+    }
+    const isNew = !topic.status?.topicId;
+    // What is about to go with its namespace is not begun. Its deletion comes through the watch.
+    if (isNew && (await api.isTerminating(namespace))) return { ...LEFT_ALONE, againMs: resyncMs };
+    const needsFinalizer = topic.spec.deletionPolicy === "Delete";
+    if (needsFinalizer !== finalizers.includes(FINALIZER)) {
       // Its change comes back through the watch, and the work with it.
-      done(await api.patchFinalizers(topic, needsOne ? [...others, FINALIZER] : others));
-      return undefined;
+      const isSet = await this.#finalizer(topic, needsFinalizer);
+      return isSet ? LEFT_ALONE : CHANGED_MEANWHILE;
     }
-    const owner: Owner = { uid, generation, clusterUid };
+    const { topicId = "", adopted = false } = topic.status ?? {};
+    const owner: Owner = {
+      ...{ uid, generation, clusterUid },
+      ...(isNew ? { older: this.#olderThan(topic) } : { recorded: { topicId, adopted } }),
+    };
     const found = await reconciler.apply(topic, owner);
-    if (found.reason === SUPERSEDED) {
-      this.#options.onSuperseded();
-      return undefined;
-    }
+    if (found.reason === SUPERSEDED) return this.#failed(found);
+    const { ready, reason, message, ...kafka } = found;
+    const isSaid = await this.#say(topic, {
+      ...{ ready: ready ? "True" : "False", reason, message },
+      // While Kafka is away nobody knows better than before.
+      ...(reason !== "KafkaUnavailable" && { kafka }),
+    });
+    if (ready) return { outcome: "ready", againMs: resyncMs * (0.9 + random() / 5) };
+    // What stays refused is looked at with the others; a person's change comes through the watch.
+    const isLasting = !isSaid && reason !== "KafkaUnavailable";
+    const againMs = (isLasting ? resyncMs : retryMs) * (0.5 + random() / 2);
+    return { outcome: "not-ready", againMs };
+  }
+
+  /** @returns whether there was something new to say. */
+  async #say(topic: KubeTopic, found: Found): Promise<boolean> {
+    const { api, now } = this.#options;
     const status = changedStatus(topic, found, now);
-    if (status) done(await api.patchStatus(topic, status));
-    return found.ready ? resyncMs * (0.9 + random() / 5) : retryMs * (0.5 + random() / 2);
+    if (!status) return false;
+    const patched = await api.patchStatus(topic, status);
+    assertDone(patched);
+    if (patched.kind === "patched")
+      for (const event of eventsOf(topic, status)) await api.tell(topic, event);
+    return true;
+  }
+
+  async #letGo(topic: KubeTopic): Promise<Done> {
+    return (await this.#finalizer(topic, false)) ? { outcome: "deleted" } : CHANGED_MEANWHILE;
+  }
+
+  /** @returns false: it has changed, if only its status, of which the watch asks for no work. */
+  async #finalizer(topic: KubeTopic, isThere: boolean): Promise<boolean> {
+    const others = (topic.metadata.finalizers ?? []).filter((one) => one !== FINALIZER);
+    const finalizers = isThere ? [...others, FINALIZER] : others;
+    const patched = await this.#options.api.patchFinalizers(topic, finalizers);
+    assertDone(patched);
+    return patched.kind !== "conflict";
+  }
+
+  /** Others that wait for the same Kafka topic and came first. */
+  #olderThan(topic: KubeTopic): KubeTopic[] {
+    const order = (one: KubeTopic): string =>
+      `${one.metadata.creationTimestamp ?? ""} ${nameOf(one)}`;
+    return this.#options.topics
+      .sharing(kafkaTopicOf(topic))
+      .map(([, other]) => other)
+      .filter((other) => order(other) < order(topic))
+      .filter((other) => other.metadata.deletionTimestamp === undefined && !isLeftAlone(other))
+      .toSorted((a, b) => (order(a) < order(b) ? -1 : 1));
+  }
+
+  #failed({ reason, message }: Why): Done {
+    if (reason !== SUPERSEDED) throw new Error(message);
+    this.#options.onSuperseded();
+    return LEFT_ALONE;
   }
 }
 
-function isPaused({ metadata }: KubeTopic): boolean {
-  return metadata.annotations?.[PAUSE] === "true";
+/** Why nothing is done for it, as a person asked; undefined: it is to be made true. */
+function isLeftAlone(topic: KubeTopic): Why | undefined {
+  const message = misunderstood(topic);
+  if (message) {
+    const untouched = `${message} Until then its Kafka topic is left alone; the stream goes on.`;
+    return { reason: "InvalidAnnotation", message: untouched };
+  }
+  return isOn(topic, PAUSE)
+    ? {
+        reason: "Paused",
+        message: `Its Kafka topic is left alone while the annotation ${PAUSE} is "true"; the stream goes on. Deleting the Topic now keeps its Kafka topic.`,
+      }
+    : undefined;
+}
+
+function waiting(topic: KubeTopic, { reason, message }: Why): Why {
+  return {
+    reason: "DeletionWaits",
+    message: `Kafka topic "${kafkaTopicOf(topic)}" cannot be deleted now: ${reason}: ${message} It is tried again. To let the Topic go and keep the Kafka topic, set spec.deletionPolicy to Retain, or annotate the Topic with ${ABANDON}: "true" when Kafka cannot be reached.`,
+  };
 }
 
 /** What is gone, or another by now, comes again through the watch. */
-function done(outcome: PatchOutcome): void {
+function assertDone(outcome: PatchOutcome): void {
   if (outcome.kind === "failed") throw new Error(outcome.reason);
 }

@@ -1,15 +1,22 @@
 /** The leader's Lease at a real API server. */
 import { CoordinationV1Api, type KubeConfig, V1MicroTime } from "@kubernetes/client-node";
 import { failureOf, statusOf } from "./api-error.ts";
+import { type CountRequest, kubeClient } from "./kube-client.ts";
 import type { LeaseApi, LeaseRecord } from "./lease.ts";
 
 export class KubeLeaseApi implements LeaseApi {
   readonly #api: CoordinationV1Api;
   readonly #at: { readonly namespace: string; readonly name: string };
 
-  constructor(config: KubeConfig, namespace: string, name: string) {
-    this.#api = config.makeApiClient(CoordinationV1Api);
-    this.#at = { namespace, name };
+  /** @param timeoutMs short, so that an attempt that hangs leaves time for the next. */
+  constructor(
+    config: KubeConfig,
+    at: { readonly namespace: string; readonly name: string },
+    timeoutMs: number,
+    count: CountRequest,
+  ) {
+    this.#api = kubeClient(config, CoordinationV1Api, timeoutMs, count);
+    this.#at = at;
   }
 
   async read() {

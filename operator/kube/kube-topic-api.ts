@@ -1,13 +1,19 @@
 /** Topics at a real API server, through the Kubernetes client. */
 import {
+  CoreV1Api,
   CustomObjectsApi,
+  EventsV1Api,
   type KubeConfig,
   PatchStrategy,
   setHeaderOptions,
+  V1MicroTime,
   Watch,
 } from "@kubernetes/client-node";
-import { GROUP } from "../topic-schema.ts";
+import type { Clock } from "../../process/clock.ts";
+import { API_VERSION, GROUP } from "../topic-schema.ts";
+import { nameOf } from "../topic-spec.ts";
 import { failureOf, statusOf } from "./api-error.ts";
+import { type CountRequest, kubeClient } from "./kube-client.ts";
 import type {
   KubeStatus,
   KubeTopic,
@@ -18,6 +24,7 @@ import type {
   WatchEvent,
   WatchScope,
 } from "./topic-api.ts";
+import type { TopicEvent } from "./topic-events.ts";
 
 const VERSION = "v1alpha1";
 const TOPICS = { group: GROUP, version: VERSION, plural: "topics" };
@@ -26,14 +33,39 @@ const WATCH_SECONDS = 290;
 /** Without a byte for so long the connection is taken for dead. */
 const SILENCE_MS = 120_000;
 const EXPIRED = 410;
+const REQUEST_MS = 30_000;
+/** For so long a look at a namespace is good for its other Topics too. */
+const NAMESPACE_MS = 5000;
+const MAX_NOTE_LENGTH = 1024;
+const CONTROLLER = `${GROUP}/operator`;
+
+export interface KubeTopicApiOptions {
+  /** Of this process, in Events; at most 128 characters. */
+  readonly identity: string;
+  readonly count: CountRequest;
+  readonly clock: Clock;
+  /** An Event was not written. */
+  readonly onUntold: (topic: string, reason: string) => void;
+}
 
 export class KubeTopicApi implements TopicApi {
   readonly #config: KubeConfig;
+  readonly #options: KubeTopicApiOptions;
   readonly #objects: CustomObjectsApi;
+  readonly #core: CoreV1Api;
+  readonly #events: EventsV1Api;
+  readonly #namespaces = new Map<
+    string,
+    { readonly untilMs: number; readonly ends: Promise<boolean> }
+  >();
 
-  constructor(config: KubeConfig) {
+  constructor(config: KubeConfig, options: KubeTopicApiOptions) {
     this.#config = config;
-    this.#objects = config.makeApiClient(CustomObjectsApi);
+    this.#options = options;
+    const { count } = options;
+    this.#objects = kubeClient(config, CustomObjectsApi, REQUEST_MS, count);
+    this.#core = kubeClient(config, CoreV1Api, REQUEST_MS, count);
+    this.#events = kubeClient(config, EventsV1Api, REQUEST_MS, count);
   }
 
   async list({ namespace, labelSelector }: WatchScope, limit: number, next: string) {
@@ -101,17 +133,45 @@ export class KubeTopicApi implements TopicApi {
 
   async find(namespace: string, name: string) {
     try {
-      await this.#objects.getNamespacedCustomObject({ ...TOPICS, namespace, name });
-      return { kind: "found" as const };
+      const topic = await this.#objects.getNamespacedCustomObject({ ...TOPICS, namespace, name });
+      return { kind: "found" as const, topic: topic as KubeTopic };
     } catch (error) {
       return statusOf(error) === 404 ? { kind: "gone" as const } : failureOf(error);
+    }
+  }
+
+  isTerminating(namespace: string): Promise<boolean> {
+    const nowMs = this.#options.clock.now();
+    const known = this.#namespaces.get(namespace);
+    if (known && nowMs < known.untilMs) return known.ends;
+    const ends = this.#core.readNamespace({ name: namespace }).then(
+      ({ metadata }) => metadata?.deletionTimestamp !== undefined,
+      () => false,
+    );
+    this.#namespaces.set(namespace, { untilMs: nowMs + NAMESPACE_MS, ends });
+    return ends;
+  }
+
+  async tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
+    const { namespace, name, uid, resourceVersion } = topic.metadata;
+    const body = {
+      metadata: { generateName: `${name}-`, namespace },
+      ...{ type, reason, action: "Reconcile", eventTime: new V1MicroTime() },
+      note: note.length > MAX_NOTE_LENGTH ? `${note.slice(0, MAX_NOTE_LENGTH - 1)}…` : note,
+      ...{ reportingController: CONTROLLER, reportingInstance: this.#options.identity },
+      regarding: { apiVersion: API_VERSION, kind: "Topic", namespace, name, uid, resourceVersion },
+    };
+    try {
+      await this.#events.createNamespacedEvent({ namespace, body });
+    } catch (error) {
+      this.#options.onUntold(nameOf(topic), failureOf(error).reason);
     }
   }
 
   patchStatus(topic: KubeTopic, status: KubeStatus): Promise<PatchOutcome> {
     return patched(() =>
       this.#objects.patchNamespacedCustomObjectStatus(
-        { ...TOPICS, ...nameOf(topic), body: { metadata: ofUid(topic), status } },
+        { ...TOPICS, ...placeOf(topic), body: { metadata: ofUid(topic), status } },
         MERGE,
       ),
     );
@@ -122,7 +182,7 @@ export class KubeTopicApi implements TopicApi {
     return patched(() =>
       this.#objects.patchNamespacedCustomObject(
         {
-          ...{ ...TOPICS, ...nameOf(topic) },
+          ...{ ...TOPICS, ...placeOf(topic) },
           body: { metadata: { ...ofUid(topic), resourceVersion, finalizers } },
         },
         MERGE,
@@ -133,8 +193,8 @@ export class KubeTopicApi implements TopicApi {
 
 const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
 
-function nameOf({ metadata: { namespace, name } }: KubeTopic): { namespace: string; name: string } {
-  return { namespace, name };
+function placeOf({ metadata }: KubeTopic): { namespace: string; name: string } {
+  return { namespace: metadata.namespace, name: metadata.name };
 }
 
 /** A Topic of the same name that was made since is another: the server refuses the patch then. */

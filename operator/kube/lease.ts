@@ -57,6 +57,7 @@ export class Lease {
   readonly #options: LeaseOptions;
   #own: { readonly record: LeaseRecord; readonly sinceMs: number } | undefined;
   #other: { readonly version: string; readonly sinceMs: number } | undefined;
+  #turnMs: number;
   readonly #closing = new AbortController();
   #running: Promise<void> | undefined;
   readonly #gained = Promise.withResolvers<void>();
@@ -64,6 +65,7 @@ export class Lease {
 
   constructor(options: LeaseOptions) {
     this.#options = options;
+    this.#turnMs = options.clock.now();
   }
 
   get gained(): Promise<void> {
@@ -79,6 +81,11 @@ export class Lease {
   get mayAct(): boolean {
     const { clock, leaseMs, marginMs } = this.#options;
     return this.#own !== undefined && clock.now() < this.#own.sinceMs + leaseMs - marginMs;
+  }
+
+  /** Since it last went for the lease, its own or another's. A stuck loop shows here. */
+  get idleMs(): number {
+    return this.#options.clock.now() - this.#turnMs;
   }
 
   start(): void {
@@ -98,6 +105,7 @@ export class Lease {
     const { clock, renewMs, random } = this.#options;
     const { signal } = this.#closing;
     while (!signal.aborted) {
+      this.#turnMs = clock.now();
       await (this.#own ? this.#renew() : this.#try());
       if (this.#own && !this.mayAct) {
         this.#own = undefined;

@@ -4,6 +4,7 @@
  */
 import type { TopicResource } from "../validate.ts";
 import type { ApiFailure } from "./api-error.ts";
+import type { TopicEvent } from "./topic-events.ts";
 
 export interface Condition {
   readonly type: string;
@@ -20,6 +21,7 @@ export interface KubeStatus {
   readonly observedGeneration?: number;
   readonly kafkaTopic?: string;
   readonly topicId?: string;
+  readonly adopted?: boolean;
   readonly partitions?: number;
   readonly replicas?: number;
   readonly conditions?: readonly Condition[];
@@ -31,6 +33,8 @@ export interface KubeTopic extends TopicResource {
     readonly generation: number;
     readonly resourceVersion: string;
     readonly finalizers?: readonly string[];
+    /** RFC 3339. */
+    readonly creationTimestamp?: string;
     /** Set while it is being deleted. RFC 3339. */
     readonly deletionTimestamp?: string;
   };
@@ -90,7 +94,13 @@ export interface TopicApi {
   find(
     namespace: string,
     name: string,
-  ): Promise<{ readonly kind: "found" } | { readonly kind: "gone" } | ApiFailure>;
+  ): Promise<
+    { readonly kind: "found"; readonly topic: KubeTopic } | { readonly kind: "gone" } | ApiFailure
+  >;
+  /** Whether the namespace is being deleted; not, where nobody can say. May be seconds old. */
+  isTerminating(namespace: string): Promise<boolean>;
+  /** An Event. Harms nothing when it cannot be written. */
+  tell(topic: KubeTopic, event: TopicEvent): Promise<void>;
   patchStatus(topic: KubeTopic, status: KubeStatus): Promise<PatchOutcome>;
   /** Only if it has not changed since. */
   patchFinalizers(topic: KubeTopic, finalizers: readonly string[]): Promise<PatchOutcome>;

@@ -1,46 +1,63 @@
 /** What a Topic's `status` says, made of what its reconcile found; unchanged parts keep their times. */
-import type { TopicStatus } from "../reconcile.ts";
+import type { TopicStatus, Why } from "../reconcile.ts";
 import type { Condition, KubeStatus, KubeTopic } from "./topic-api.ts";
+
+export interface Found extends Why {
+  /** Unknown: nobody looked. */
+  readonly ready: Condition["status"];
+  /** Undefined: as it was when somebody looked last. */
+  readonly kafka?: Pick<
+    TopicStatus,
+    "kafkaTopic" | "topicId" | "adopted" | "partitions" | "replicas"
+  >;
+}
 
 /** @returns undefined when it says so already: nothing is written then. */
 export function changedStatus(
   topic: KubeTopic,
-  found: TopicStatus,
+  found: Found,
   now: () => string,
 ): KubeStatus | undefined {
-  const before = topic.status ?? {};
+  const { conditions: known = [], observedGeneration: _, ...figures } = topic.status ?? {};
   const observedGeneration = topic.metadata.generation;
-  const isLost = found.reason === "DataLost";
-  const conditions = [
-    condition("Ready", found.ready ? "True" : "False", found.reason, found.message),
-    ...(isLost || conditionOf(before, "DataLost")
-      ? [
-          isLost
-            ? condition("DataLost", "True", "DataLost", found.message)
-            : condition("DataLost", "False", "NoLoss", "The events that were recorded are there."),
-        ]
-      : []),
+  const own = [
+    condition("Ready", found.ready, found.reason, found.message),
+    ...dataLost(found, known).map((lost) => condition(...lost)),
   ];
+  // Others' conditions stay.
+  const others = known.filter(({ type }) => !own.some((one) => one.type === type));
+  const { adopted, ...kafka } = found.kafka ?? {};
   const after: KubeStatus = {
-    ...{ observedGeneration, kafkaTopic: found.kafkaTopic, topicId: found.topicId },
-    ...{ partitions: found.partitions, replicas: found.replicas, conditions },
+    ...{ observedGeneration, ...figures, ...kafka },
+    // Said only where it is or was so: an older CRD does not know it, and would make each status a new one.
+    ...((adopted || figures.adopted) && { adopted: adopted ?? figures.adopted }),
+    conditions: [...own, ...others],
   };
-  return JSON.stringify(inOrder(before)) === JSON.stringify(inOrder(after)) ? undefined : after;
+  const same = JSON.stringify(inOrder(topic.status ?? {})) === JSON.stringify(inOrder(after));
+  return same ? undefined : after;
 
   function condition(
     type: string,
-    status: "True" | "False",
+    status: Condition["status"],
     reason: string,
     message: string,
   ): Condition {
-    const known = conditionOf(before, type);
-    const lastTransitionTime = known?.status === status ? known.lastTransitionTime : now();
+    const before = known.find((one) => one.type === type);
+    const lastTransitionTime = before?.status === status ? before.lastTransitionTime : now();
     return { type, status, reason, message, lastTransitionTime, observedGeneration };
   }
 }
 
-function conditionOf(status: KubeStatus | undefined, type: string): Condition | undefined {
-  return status?.conditions?.find((one) => one.type === type);
+/** Said only where it is or was so. Who did not look knows nothing new of it. */
+function dataLost(
+  found: Found,
+  known: readonly Condition[],
+): [string, Condition["status"], string, string][] {
+  if (found.reason === "DataLost") return [["DataLost", "True", "DataLost", found.message]];
+  if (!found.kafka || !known.some(({ type }) => type === "DataLost")) return [];
+  // While Kafka is away nothing was found either way.
+  if (found.reason === "KafkaUnavailable") return [];
+  return [["DataLost", "False", "NoLoss", "The events that were recorded are there."]];
 }
 
 /** An API server gives fields in an order of its own. */

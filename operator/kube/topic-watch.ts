@@ -31,6 +31,8 @@ export interface TopicWatchOptions {
   readonly random: () => number;
   /** `<namespace>/<name>`: it is new, another, or gone. */
   readonly changed: (name: string) => void;
+  /** Each list and each watch that begins. */
+  readonly onBegin: (what: "list" | "watch") => void;
   /** Each failure that begins a pause. */
   readonly onTrouble: (message: string) => void;
 }
@@ -41,17 +43,24 @@ export class TopicWatch {
   readonly #abort = new AbortController();
   #version = "";
   #failures = 0;
+  #turnMs: number;
   readonly #listed = Promise.withResolvers<void>();
   #running: Promise<void> | undefined;
 
   constructor(options: TopicWatchOptions) {
     this.#options = options;
     this.#topics = options.topics;
+    this.#turnMs = options.clock.now();
   }
 
   /** Resolves when all Topics are known for the first time. */
   get listed(): Promise<void> {
     return this.#listed.promise;
+  }
+
+  /** Since it last began a list, a watch or a pause. The server ends a watch by itself: a stuck loop shows here. */
+  get idleMs(): number {
+    return this.#options.clock.now() - this.#turnMs;
   }
 
   start(): void {
@@ -66,6 +75,8 @@ export class TopicWatch {
   async #run(): Promise<void> {
     let state: "list" | "watch" = "list";
     while (!this.#abort.signal.aborted) {
+      this.#turnMs = this.#options.clock.now();
+      this.#options.onBegin(state);
       state = state === "list" ? await this.#list() : await this.#watch();
     }
   }

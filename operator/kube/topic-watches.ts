@@ -1,5 +1,7 @@
 /** The Topics of all scopes of an operator: one watch for all namespaces, or one for each that was named. */
 import type { Clock } from "../../process/clock.ts";
+import { IndexedMap } from "../indexed-map.ts";
+import { kafkaTopicOf } from "../topic-spec.ts";
 import type { KubeTopic, TopicApi } from "./topic-api.ts";
 import { TopicWatch } from "./topic-watch.ts";
 
@@ -11,12 +13,13 @@ export interface TopicWatchesOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly changed: (name: string) => void;
+  readonly onBegin: (what: "list" | "watch") => void;
   readonly onTrouble: (message: string) => void;
 }
 
 export class TopicWatches {
-  /** By `<namespace>/<name>`. */
-  readonly topics = new Map<string, KubeTopic>();
+  /** By `<namespace>/<name>`, and by Kafka topic. */
+  readonly topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
   readonly listed: Promise<void>;
   areListed = false;
   readonly #watches: readonly TopicWatch[];
@@ -29,6 +32,11 @@ export class TopicWatches {
     this.listed = Promise.all(this.#watches.map(({ listed }) => listed)).then(() => {
       this.areListed = true;
     });
+  }
+
+  /** Of the one that is idle for longest. */
+  get idleMs(): number {
+    return Math.max(...this.#watches.map(({ idleMs }) => idleMs));
   }
 
   start(): void {

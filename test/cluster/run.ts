@@ -7,7 +7,7 @@ import { CONTROL, ensureBinaries, ensureHelm } from "./binaries.ts";
 
 async function run(): Promise<Counts> {
   try {
-    await ensureBinaries(CONTROL, console.log);
+    await ensureBinaries([...CONTROL, "kubectl"], console.log);
     await ensureHelm(console.log);
     const match = ["--testMatch", "**/test/cluster/*.cluster.ts", "--runInBand"];
     return runJest([...match, ...process.argv.slice(2)]);

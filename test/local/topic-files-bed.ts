@@ -45,7 +45,9 @@ export async function start(): Promise<void> {
     directory,
     stateFile: join(scratch, "topics.json"),
     clusterUid: "test",
-    reconciler: new Reconciler(log, catalog, () => true),
+    reconciler: new Reconciler(log, catalog, {
+      allowed: { mayName: () => true, mayAdopt: () => false, toAdopt: "" },
+    }),
     timing,
     onStatus: (name, status) => {
       statuses.set(name, status);

@@ -30,11 +30,11 @@ test("Kafka and a deployment id suffice: all namespaces, no name outside them, a
 });
 
 test("namespaces, names and files are read as they are given", () => {
-  const flags = ["--namespaces", "shop, bank", "--allowed-kafka-topics", "legacy.*,old"];
+  const flags = ["--namespaces", "shop, bank", "--allowed-kafka-topics", "shop/legacy.*,old"];
   const parsed = parse(...REQUIRED, ...flags, "--kubeconfig", "kube");
   expect(parsed).toMatchObject({
     config: {
-      ...{ namespaces: ["shop", "bank"], allowedKafkaTopics: ["legacy.*", "old"] },
+      ...{ namespaces: ["shop", "bank"], allowedKafkaTopics: ["shop/legacy.*", "old"] },
       kubeconfig: "apiVersion: v1",
     },
   });
@@ -42,10 +42,12 @@ test("namespaces, names and files are read as they are given", () => {
 
 test("what is wrong is named with its flag, all at once", () => {
   const flags = ["--namespaces", "Shop", "--lease-namespace", "-", "--health-listen", "x"];
+  flags.push("--allowed-kafka-topics", "ok,a/b/c");
   expect(errorsOf(...flags, "--deployment-id", "A", "--nonsense", "1")).toEqual([
     "--nonsense is not a flag of this program; --help lists them.",
     '--deployment-id is "A"; it must be 1 to 40 of a-z, 0-9 and -.',
     '--namespaces is "Shop"; it must be a Kubernetes namespace name.',
+    `--allowed-kafka-topics is "a/b/c"; it must be a Kafka topic's name or its beginning with a *, and may have a namespace and / before it.`,
     '--lease-namespace is "-"; it must be a Kubernetes namespace name.',
     '--health-listen is "x"; it must be host:port.',
   ]);

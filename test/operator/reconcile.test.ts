@@ -1,42 +1,25 @@
 /** P9: what a Topic says is what Kafka has; no data goes that its owner did not ask to delete. */
-import { beforeEach, describe, expect, test } from "@jest/globals";
+import { beforeEach, expect, test } from "@jest/globals";
 import { MemoryLog } from "../../kafka/memory-log.ts";
+import { allowedNames } from "../../operator/allowed-names.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
-import type { TopicSpec } from "../../operator/topic-schema.ts";
-import type { TopicResource } from "../../operator/validate.ts";
-import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
+import { accepting, infoIn, operatorOn, owner, topic } from "./reconcile-bed.ts";
 
-const owner = { uid: "u1", generation: 1, clusterUid: "c1" };
 let log: MemoryLog;
 let catalog: CatalogWriter;
 let reconciler: Reconciler;
 
 beforeEach(async () => {
   log = new MemoryLog();
-  catalog = await CatalogWriter.open(log, "test", () => 1);
-  reconciler = new Reconciler(log, catalog);
+  await nextOperator();
 });
 
-function topic(spec: TopicSpec, name = "orders"): TopicResource {
-  return { metadata: { name, namespace: "shop" }, spec };
-}
-
-function accepting(topic: TopicResource, lost: string): TopicResource {
-  const annotations = { "throughline.dev/accept-loss": lost };
-  return { ...topic, metadata: { ...topic.metadata, annotations } };
-}
-
-/** The operator dies; the next one reads the catalog. */
 async function nextOperator(): Promise<void> {
-  catalog = await CatalogWriter.open(log, "test", () => 2);
-  reconciler = new Reconciler(log, catalog);
+  ({ catalog, reconciler } = await operatorOn(log));
 }
 
-async function infoOf(name: string) {
-  const found = await log.admin.describeTopics([name]);
-  return found.kind === "done" ? found.value.get(name) : undefined;
-}
+const infoOf = (name: string) => infoIn(log, name);
 
 test("a new Topic is created, recorded and Ready", async () => {
   const status = await reconciler.apply(topic({ partitions: 3 }), owner);
@@ -118,16 +101,11 @@ test("a Kafka topic of someone else, and one that another Topic holds, are not t
   expect(second.message).toContain("shop/first");
 });
 
-test("a name outside the namespace needs the allow-list, and an existing topic is not adopted by it", async () => {
+test("a name outside the namespace needs the allow-list", async () => {
   const status = await reconciler.apply(topic({ kafkaTopic: "legacy" }), owner);
   expect(status).toMatchObject({ ready: false, reason: "NameNotAllowed" });
   expect(await infoOf("legacy")).toBeUndefined();
-  const allowing = new Reconciler(log, catalog, (name) => name === "legacy");
-  log.createTopicNow("legacy", 1);
-  expect(await allowing.apply(topic({ kafkaTopic: "legacy" }), owner)).toMatchObject({
-    reason: "NotOurs",
-  });
-  log.topics.remove("legacy");
+  const allowing = new Reconciler(log, catalog, { allowed: allowedNames(["shop/legacy"]) });
   expect(await allowing.apply(topic({ kafkaTopic: "legacy" }), owner)).toMatchObject({
     ready: true,
     kafkaTopic: "legacy",
@@ -159,6 +137,22 @@ test("an operator that dies between making and recording a topic finds it as its
   log.createTopicNow("shop.orders", 1);
   await nextOperator();
   expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "NotOurs" });
+});
+
+test("a topic that is seen only after an attempt of unknown outcome is still its own", async () => {
+  const create = log.topics.createTopic.bind(log.topics);
+  const describe = log.topics.describeTopics.bind(log.topics);
+  log.topics.createTopic = async (wanted) => {
+    await create(wanted);
+    return { kind: "unavailable", reason: "Kafka: cut" };
+  };
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "KafkaUnavailable" });
+  log.topics.createTopic = create;
+  // The broker that is asked does not know of it yet.
+  log.topics.describeTopics = async () => ({ kind: "done", value: new Map() });
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ reason: "KafkaUnavailable" });
+  log.topics.describeTopics = describe;
+  expect(await reconciler.apply(topic({}), owner)).toMatchObject({ ready: true });
 });
 
 test("a Topic that is deleted before its topic was recorded leaves no claim on the name", async () => {
@@ -309,7 +303,9 @@ test("a deletion that Kafka cannot do now is not done, and says why", async () =
   await reconciler.apply(topic({}), owner);
   const deleteTopic = log.topics.deleteTopic.bind(log.topics);
   log.topics.deleteTopic = async () => ({ kind: "unavailable", reason: "Kafka: no broker" });
-  await expect(reconciler.delete("shop/orders", "Delete")).rejects.toThrow("Kafka: no broker");
+  expect(await reconciler.delete("shop/orders", "Delete")).toEqual({
+    ...{ reason: "KafkaUnavailable", message: "Kafka: no broker" },
+  });
   expect(catalog.records.has("shop/orders")).toBe(true);
   log.topics.deleteTopic = deleteTopic;
   await reconciler.delete("shop/orders", "Delete");
@@ -324,73 +320,44 @@ test("Delete removes the Kafka topic of the recorded id only", async () => {
   expect(catalog.records.has("shop/orders")).toBe(false);
 });
 
-describe("the catalog", () => {
-  const record = (over: Partial<CatalogRecord>): Buffer =>
-    Buffer.from(
-      CatalogRecord.encode({
-        ...{ formatVersion: 1, namespace: "shop", name: "orders", ownerUid: "u", state: 1 },
-        ...{ ownerGeneration: 1n, kafkaTopic: "shop.orders", topicId: Buffer.alloc(16) },
-        ...{ partitions: 1, ordering: 1, outbox: "", maxEventBytes: 0, clusterUid: "c1" },
-        ...{ publishNamespaces: [], subscribeNamespaces: [], ...over },
-      }).finish(),
-    );
-  const holding = (value: Buffer): void => {
-    const key = Buffer.from("shop/orders");
-    log.appendNow("_throughline.test.catalog", 0, [{ key, value, headers: [], timeMs: 1 }]);
-  };
-
-  test("of another cluster is refused by its name; its own, and an empty one, are taken", async () => {
-    catalog = await CatalogWriter.open(log, "test", () => 2, { clusterUid: "c1" });
-    reconciler = new Reconciler(log, catalog);
-    await reconciler.apply(topic({}), owner);
-    await expect(CatalogWriter.open(log, "test", () => 3, { clusterUid: "c2" })).rejects.toThrow(
-      /belongs to "c1" .* this is "c2"/,
-    );
-    // The refused one has fenced nobody.
-    await reconciler.apply(topic({ partitions: 2 }), owner);
-    expect(catalog.records.get("shop/orders")?.partitions).toBe(2);
-    expect(
-      (await CatalogWriter.open(log, "test", () => 4, { clusterUid: "c1" })).records.size,
-    ).toBe(1);
-  });
-
-  test.each([
-    ["a newer release's record", { formatVersion: 2 }, /newer release/],
-    ["a record without a format", { formatVersion: 0 }, /damaged record "shop\/orders"/],
-  ])("%s is not overlooked", async (_what, over, message) => {
-    holding(record(over));
-    await expect(CatalogWriter.open(log, "test", () => 2)).rejects.toThrow(message);
-  });
-
-  test("a damaged record is not overlooked", async () => {
-    holding(Buffer.from([0xff]));
-    await expect(CatalogWriter.open(log, "test", () => 2)).rejects.toThrow(/damaged record/);
-  });
-
-  test("that a broker made by itself is compacted from now on", async () => {
-    log.createTopicNow("_throughline.auto.catalog", 1);
-    await CatalogWriter.open(log, "auto", () => 1);
-    const settings = await log.admin.settings("_throughline.auto.catalog");
-    expect(settings.kind === "done" && settings.value["cleanup.policy"]).toBe("compact");
-  });
-
-  test("goes with its deployment, by id", async () => {
-    await catalog.delete();
-    expect(await infoOf("_throughline.test.catalog")).toBeUndefined();
-  });
-
-  test("with several partitions is refused", async () => {
-    log.createTopicNow("_throughline.auto.catalog", 3);
-    await expect(CatalogWriter.open(log, "auto", () => 1)).rejects.toThrow(/must have one/);
-  });
+test("what was made and never recorded goes with its Topic when it is empty, and stays when it is not", async () => {
+  await catalog.begin("shop/orders", "shop.orders");
+  log.createTopicNow("shop.orders", 2);
+  await catalog.begin("shop/full", "shop.full");
+  log.createTopicNow("shop.full", 2);
+  const event = { key: null, value: Buffer.from("e"), headers: [], timeMs: 1 };
+  log.appendNow("shop.full", 1, [event]);
+  await nextOperator();
+  for (const name of ["shop/orders", "shop/full"])
+    expect(await reconciler.delete(name, "Delete")).toBeUndefined();
+  expect([await infoOf("shop.orders"), (await infoOf("shop.full"))?.partitions]).toEqual([
+    undefined,
+    2,
+  ]);
+  expect(catalog.begun.size).toBe(0);
 });
 
-test("a writer that is alone takes the catalog back when Kafka has fenced it", async () => {
-  const alone = await CatalogWriter.open(log, "test", () => 2, { alone: true });
-  // As Kafka does it when a transaction outlives its time: a newer epoch that nobody writes with.
-  await log.openFencedWriter("_throughline.test.catalog");
-  const status = await new Reconciler(log, alone).apply(topic({}), owner);
-  expect(status.ready).toBe(true);
-  const next = await CatalogWriter.open(log, "test", () => 3);
-  expect([...next.records.keys()]).toEqual(["shop/orders"]);
+test.each([
+  [
+    "refused",
+    { kind: "refused", error: "POLICY_VIOLATION", reason: "Too few." },
+    "POLICY_VIOLATION",
+  ],
+  ["unauthorised", { kind: "unauthorised", reason: "Kafka: denied" }, "NotAuthorised"],
+  ["unreachable", { kind: "unavailable", reason: "Kafka: no broker" }, "KafkaUnavailable"],
+] as const)("%s: a stable reason, and Kafka's own sentence", async (_what, outcome, reason) => {
+  log.topics.createTopic = async () => outcome;
+  const status = await reconciler.apply(topic({}), owner);
+  expect(status).toMatchObject({ ready: false, reason, topicId: "" });
+  expect(status.message).toContain(outcome.reason);
+});
+
+test("who is the leader no more does nothing in Kafka", async () => {
+  const thawed = new Reconciler(log, catalog, { mayAct: () => false });
+  expect(await thawed.apply(topic({}), owner)).toMatchObject({ reason: "Superseded" });
+  expect(await infoOf("shop.orders")).toBeUndefined();
+  await reconciler.apply(topic({}), owner);
+  const deleted = await thawed.delete("shop/orders", "Delete");
+  expect(deleted?.reason).toBe("Superseded");
+  expect(await infoOf("shop.orders")).toBeDefined();
 });

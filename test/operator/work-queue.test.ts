@@ -39,19 +39,58 @@ function bed(
   return { clock, queue, begun, failures, lasting, most: () => most };
 }
 
-test("keys are done in the order in which they became due, so many at once", async () => {
+test("so many are done at once, the earliest and the latest in turn, and none waits for ever (Q4)", async () => {
   const { clock, queue, begun, lasting, most } = bed(() => lasting(10));
-  for (const key of ["a", "b", "c", "d"]) queue.add(key);
-  queue.add("late", 5);
+  for (const key of ["a", "b", "c", "d", "e", "f"]) queue.add(key);
   await clock.run(100);
   expect(begun).toEqual([
     ["a", 0],
     ["b", 0],
+    ["f", 10],
     ["c", 10],
-    ["d", 10],
-    ["late", 20],
+    ["e", 20],
+    ["d", 20],
   ]);
   expect(most()).toBe(2);
+});
+
+test("single changes are not stuck behind a thousand that were made at once, nor those behind them", async () => {
+  const { clock, queue, begun, lasting } = bed(() => lasting(160), 16);
+  for (let i = 0; i < 1000; i++) queue.add(`many-${i}`);
+  for (let i = 0; i < 50; i++) clock.setTimer(100 + i * 150, () => queue.add(`single-${i}`));
+  await clock.run(60_000);
+  const waits = begun
+    .filter(([key]) => key.startsWith("single"))
+    .map(([key, ms]) => ms - (100 + Number(key.slice(7)) * 150));
+  expect(waits).toHaveLength(50);
+  expect(Math.max(...waits)).toBeLessThanOrEqual(160);
+  // Half of the turns are the earliest's: twice its time in a queue of its own.
+  const earliest = begun.find(([key]) => key === "many-400")?.[1] as number;
+  expect(earliest).toBeLessThanOrEqual((2 * 400 * 160) / 16);
+  expect(begun).toHaveLength(1050);
+});
+
+test("a change goes before what is looked at again, which has one turn in eight all the same (Q3)", async () => {
+  const { clock, queue, begun, lasting } = bed(() => lasting(10), 1);
+  for (let i = 0; i < 40; i++) queue.addAgain(`again-${i}`, 0);
+  await clock.run(5);
+  for (let i = 0; i < 40; i++) queue.add(`change-${i}`);
+  await clock.run(170);
+  const order = begun.slice(1, 17).map(([key]) => key.split("-")[0]);
+  expect(order.filter((kind) => kind === "again")).toHaveLength(2);
+  expect(order[0]).toBe("change");
+});
+
+test("a key that waits to be looked at again is done at once when it changes, and once", async () => {
+  const { clock, queue, begun } = bed(() => undefined);
+  queue.addAgain("a", 5000);
+  queue.add("a");
+  queue.addAgain("a", 10);
+  await clock.run(10_000);
+  expect(begun).toEqual([
+    ["a", 0],
+    ["a", 10],
+  ]);
 });
 
 test("a key that is added many times is done once; added while it is in flight, once more (Q1, Q2)", async () => {
@@ -68,9 +107,9 @@ test("a key that is added many times is done once; added while it is in flight, 
 
 test("of two times at which a key is due the sooner counts", async () => {
   const { clock, queue, begun } = bed(() => undefined);
-  queue.add("a", 50);
-  queue.add("a", 20);
-  queue.add("a", 80);
+  queue.addAgain("a", 50);
+  queue.addAgain("a", 20);
+  queue.addAgain("a", 80);
   await clock.run(200);
   expect(begun).toEqual([["a", 20]]);
 });
@@ -111,16 +150,18 @@ test("how late the work is shows while it is stuck", async () => {
   queue.add("a");
   queue.add("b");
   await clock.run(300);
-  expect([queue.lateMs, queue.busy]).toEqual([300, 2]);
+  expect([queue.lateMs, queue.stuckMs, queue.busy]).toEqual([300, 300, 2]);
+  await clock.run(1200);
+  expect([queue.lateMs, queue.stuckMs, queue.busy]).toEqual([0, 200, 1]);
   await clock.run(5000);
-  expect([queue.lateMs, queue.busy]).toEqual([0, 0]);
+  expect([queue.lateMs, queue.stuckMs, queue.busy]).toEqual([0, 0, 0]);
 });
 
 test("closed it drops what waits, and ends when what is in flight has ended", async () => {
   const { clock, queue, begun, lasting } = bed(() => lasting(10), 1);
   queue.add("a");
   queue.add("b");
-  queue.add("c", 5);
+  queue.addAgain("c", 5);
   let hasEnded = false;
   void queue.close().then(() => {
     hasEnded = true;

@@ -31,6 +31,7 @@ function record(name: string, over: Partial<CatalogRecord> = {}): CatalogRecord 
     publishNamespaces: ["web"],
     subscribeNamespaces: [],
     clusterUid: "c1",
+    ...{ takenAtMs: 0n, adopted: false },
     ...over,
   };
 }

@@ -188,6 +188,7 @@ test(
       ...{ state: 1, kafkaTopic: "shop.orders", topicId: Buffer.from(made.value.id, "hex") },
       ...{ partitions: PARTITIONS, ordering: 1, outbox: "", maxEventBytes: 0 },
       ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
+      ...{ takenAtMs: 0n, adopted: false },
     }).finish();
     await log.append(catalog.value, 0, {
       key: Buffer.from("shop/orders"),

@@ -25,6 +25,7 @@ beforeEach(() => {
     ...{ state: 1, kafkaTopic: orders.name, topicId: Buffer.from(orders.id, "hex") },
     ...{ partitions: 1, ordering: 1, outbox: "", maxEventBytes: 1000 },
     ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
+    ...{ takenAtMs: 0n, adopted: false },
   }).finish();
   const key = Buffer.from("shop/orders");
   log.appendNow(catalog.name, 0, [{ key, value: Buffer.from(value), headers: [], timeMs: 1 }]);

@@ -51,7 +51,8 @@ function record(name: string, topic: TopicInfo, over: Partial<CatalogRecord> = {
     ...{ formatVersion: 1, namespace: "shop", name, ownerUid: "u", ownerGeneration: 1n },
     ...{ state: 1, kafkaTopic: topic.name, topicId: Buffer.from(topic.id, "hex") },
     ...{ partitions: topic.partitions, ordering: 1, outbox: "", maxEventBytes: 1000 },
-    ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "", ...over },
+    ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
+    ...{ takenAtMs: 0n, adopted: false, ...over },
   }).finish();
   const key = Buffer.from(`shop/${name}`);
   log.appendNow(catalog.name, 0, [{ key, value: Buffer.from(value), headers: [], timeMs: 1 }]);

@@ -67,6 +67,7 @@ beforeEach(async () => {
     ...{ state: 1, kafkaTopic: "shop.orders", topicId: Buffer.from(orders.id, "hex") },
     ...{ partitions: 3, ordering: 1, outbox: "", maxEventBytes: 0 },
     ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
+    ...{ takenAtMs: 0n, adopted: false },
   }).finish();
   await log.append(catalog, 0, {
     key: Buffer.from("shop/orders"),

@@ -40,6 +40,7 @@ function record(name: string, topic: TopicInfo, ordering: 1 | 3): void {
     ...{ state: 1, kafkaTopic: topic.name, topicId: Buffer.from(topic.id, "hex") },
     ...{ partitions: topic.partitions, ordering, outbox: "", maxEventBytes: 1000 },
     ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
+    ...{ takenAtMs: 0n, adopted: false },
   }).finish();
   const key = Buffer.from(`shop/${name}`);
   log.appendNow(catalog.name, 0, [{ key, value: Buffer.from(value), headers: [], timeMs: 1 }]);

@@ -9,6 +9,7 @@ import type {
   WatchEvent,
   WatchScope,
 } from "../../../operator/kube/topic-api.ts";
+import type { TopicEvent } from "../../../operator/kube/topic-events.ts";
 import type { TopicSpec } from "../../../operator/topic-schema.ts";
 import { nameOf } from "../../../operator/topic-spec.ts";
 
@@ -22,6 +23,10 @@ export class MemoryTopicApi implements TopicApi {
   readonly topics = new Map<string, KubeTopic>();
   readonly watchers = new Set<Watcher>();
   readonly calls: string[] = [];
+  /** Events: `<Topic> <type> <reason>: <note>`. */
+  readonly told: string[] = [];
+  /** Namespaces that are being deleted. */
+  readonly terminating = new Set<string>();
   /** Answers of this call fail so long. */
   failing: string | undefined;
   /** Of the last watch that was asked for. */
@@ -54,6 +59,12 @@ export class MemoryTopicApi implements TopicApi {
     if (!topic) return;
     if ((topic.metadata.finalizers ?? []).length === 0) this.#remove(topic);
     else this.put(name, topic.spec, { deletionTimestamp: "2026-01-01T00:00:00Z" });
+  }
+
+  /** As a label selector does whose labels it does not have any more: told as deleted, and still there. */
+  hide(name: string): void {
+    const topic = this.topics.get(name) as KubeTopic;
+    this.#tell({ type: "DELETED", topic });
   }
 
   /** Forgets events: who asks for what came after an older version is told that it expired. */
@@ -104,14 +115,24 @@ export class MemoryTopicApi implements TopicApi {
 
   async find(namespace: string, name: string) {
     this.calls.push("find");
-    return { kind: this.topics.has(`${namespace}/${name}`) ? "found" : "gone" } as const;
+    const topic = this.topics.get(`${namespace}/${name}`);
+    return topic ? ({ kind: "found", topic } as const) : ({ kind: "gone" } as const);
+  }
+
+  async isTerminating(namespace: string): Promise<boolean> {
+    return this.terminating.has(namespace);
+  }
+
+  async tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
+    this.told.push(`${nameOf(topic)} ${type} ${reason}: ${note}`);
   }
 
   async patchStatus(topic: KubeTopic, status: KubeStatus): Promise<PatchOutcome> {
     this.calls.push("status");
     const known = this.topics.get(nameOf(topic));
     if (known?.metadata.uid !== topic.metadata.uid) return { kind: "gone" };
-    return { kind: "patched", topic: this.#store("MODIFIED", { ...known, status }) };
+    const merged = { ...known.status, ...status };
+    return { kind: "patched", topic: this.#store("MODIFIED", { ...known, status: merged }) };
   }
 
   async patchFinalizers(topic: KubeTopic, finalizers: readonly string[]): Promise<PatchOutcome> {

@@ -16,6 +16,7 @@ function bed(namespace?: string) {
   const watch = new TopicWatch({
     ...{ api, topics, clock, random: () => 1, scope: { namespace, labelSelector: "" } },
     changed: (name) => changed.push(name),
+    onBegin: () => {},
     onTrouble: (message) => troubles.push(message),
   });
   const spec = (name: string): unknown => topics.get(name)?.spec;

@@ -90,6 +90,10 @@ export interface CatalogRecord {
   subscribeNamespaces: string[];
   /** Uid of the cluster whose operator wrote this; another's record is refused. */
   clusterUid: string;
+  /** When the Kafka topic was taken, in milliseconds since 1970: of two deployments the older keeps it. */
+  takenAtMs: bigint;
+  /** The Kafka topic was there before: it is not deleted with the Topic, unless its owner says so a second time. */
+  adopted: boolean;
 }
 
 function createBaseTokenBody(): TokenBody {
@@ -230,6 +234,8 @@ function createBaseCatalogRecord(): CatalogRecord {
     publishNamespaces: [],
     subscribeNamespaces: [],
     clusterUid: "",
+    takenAtMs: 0n,
+    adopted: false,
   };
 }
 
@@ -282,6 +288,15 @@ export const CatalogRecord: MessageFns<CatalogRecord> = {
     }
     if (message.clusterUid !== "") {
       writer.uint32(122).string(message.clusterUid);
+    }
+    if (message.takenAtMs !== 0n) {
+      if (BigInt.asIntN(64, message.takenAtMs) !== message.takenAtMs) {
+        throw new globalThis.Error("value provided for field message.takenAtMs of type int64 too large");
+      }
+      writer.uint32(128).int64(message.takenAtMs);
+    }
+    if (message.adopted !== false) {
+      writer.uint32(136).bool(message.adopted);
     }
     return writer;
   },
@@ -417,6 +432,22 @@ export const CatalogRecord: MessageFns<CatalogRecord> = {
             }
 
             message.clusterUid = reader.string();
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.takenAtMs = reader.int64() as bigint;
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.adopted = reader.bool();
             continue;
           }
         }

@@ -1,0 +1,53 @@
+/**
+ * What a person is told as an Event (pure): by what has changed in a Topic's status, so that it is told once,
+ * not on every attempt, and not again by the next operator.
+ *
+ * What befalls all Topics at once, Kafka being away, is said in status and log only.
+ */
+import { kafkaTopicOf } from "../topic-spec.ts";
+import type { Condition, KubeStatus, KubeTopic } from "./topic-api.ts";
+
+export interface TopicEvent {
+  readonly type: "Normal" | "Warning";
+  /** One word. */
+  readonly reason: string;
+  readonly note: string;
+}
+
+const UNTOLD = ["KafkaUnavailable", "Paused"];
+
+export function eventsOf(topic: KubeTopic, after: KubeStatus): TopicEvent[] {
+  const before = topic.status ?? {};
+  return [...readiness(before, after), ...growth(topic, before, after)];
+}
+
+function readiness(before: KubeStatus, after: KubeStatus): TopicEvent[] {
+  const [was, is] = [readyOf(before), readyOf(after)];
+  if (!is) return [];
+  if (is.status === "True") {
+    const isFirst = !before.topicId;
+    const isBack = was?.status !== "True" && !UNTOLD.includes(was?.reason ?? "");
+    if (!isFirst && !isBack) return [];
+    const how = after.adopted && isFirst ? "It was there before and is adopted. " : "";
+    const what = `Kafka topic "${after.kafkaTopic}" (id ${after.topicId}). `;
+    return [{ type: "Normal", reason: "Ready", note: `${what}${how}${is.message}` }];
+  }
+  const isNews =
+    was?.reason !== is.reason ||
+    (was.message !== is.message && was.observedGeneration !== is.observedGeneration);
+  return isNews && !UNTOLD.includes(is.reason)
+    ? [{ type: "Warning", reason: is.reason, note: is.message }]
+    : [];
+}
+
+function growth(topic: KubeTopic, before: KubeStatus, after: KubeStatus): TopicEvent[] {
+  const [had = 0, has = 0] = [before.partitions, after.partitions];
+  // Another Kafka topic has not grown.
+  if (had === 0 || has <= had || before.topicId !== after.topicId) return [];
+  const note = `Kafka topic "${kafkaTopicOf(topic)}" has ${has} partitions now, it had ${had}: keys move to other partitions, so the order of events with one key holds from here on, not across this point.`;
+  return [{ type: "Warning", reason: "PartitionsGrew", note }];
+}
+
+function readyOf(status: KubeStatus): Condition | undefined {
+  return status.conditions?.find(({ type }) => type === "Ready");
+}

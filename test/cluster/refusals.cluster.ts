@@ -1,0 +1,97 @@
+/** What only a Kafka can refuse: a stable reason, its own sentence, one Event, and a way out. */
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { readyOf, SLOW_MS, TopicBed } from "./topic-bed.ts";
+
+const LISTENER = "listener.name.secured";
+const USERS =
+  'org.apache.kafka.common.security.plain.PlainLoginModule required user_operator="secret";';
+
+let bed: TopicBed;
+
+beforeAll(async () => {
+  bed = await TopicBed.start({
+    secured: "SASL_PLAINTEXT",
+    settings: {
+      "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+      "super.users": "User:ANONYMOUS",
+      "allow.everyone.if.no.acl.found": "true",
+      "delete.topic.enable": "false",
+      [`${LISTENER}.sasl.enabled.mechanisms`]: "PLAIN",
+      [`${LISTENER}.plain.sasl.jaas.config`]: USERS,
+    },
+  });
+  const denied = await bed.kafka.java("org.apache.kafka.tools.AclCommand", [
+    ...["--bootstrap-server", bed.kafka.brokers.join(","), "--add", "--deny-principal"],
+    ...["User:operator", "--operation", "All", "--topic", "no.denied"],
+  ]);
+  if (denied.code !== 0) throw new Error(denied.stderr);
+  await bed.namespace("no");
+  bed.operator(
+    "no",
+    ...["--namespaces", "no", "--kafka", bed.kafka.securedBrokers.join(",")],
+    ...["--kafka-sasl-mechanism", "PLAIN", "--kafka-sasl-user", "operator"],
+    ...["--kafka-sasl-password-file", bed.file("password", "secret")],
+  );
+}, SLOW_MS);
+
+afterAll(() => bed?.stop(), SLOW_MS);
+
+test.each([
+  ["too few brokers", "few", { replicas: 3 }, "INVALID_REPLICATION_FACTOR", /replication factor/i],
+  ["an unknown setting", "typo", { config: { "no.such": "1" } }, "INVALID_CONFIG", /no\.such/],
+  ["no rights", "denied", {}, "NotAuthorised", /authori[sz]ation failed.*Kafka user/i],
+])(
+  "%s",
+  async (_what, name, spec, reason, words) => {
+    await bed.apply(`no/${name}`, spec);
+    await bed.untilReason(`no/${name}`, reason);
+    const ready = readyOf(await bed.topic(`no/${name}`));
+    expect([ready?.status, ready?.message]).toEqual(["False", expect.stringMatching(words)]);
+    expect(await bed.kafkaTopic(`no.${name}`)).toBeUndefined();
+    // Two more attempts have passed, and nothing more was said.
+    await bed.apply(`no/${name}-after`, {});
+    await bed.untilReady(`no/${name}-after`);
+    expect(await bed.told(`no/${name}`, 1)).toEqual([`Warning ${reason}`]);
+  },
+  SLOW_MS,
+);
+
+test(
+  "a correction is enough",
+  async () => {
+    await bed.patch("no/few", { spec: { replicas: 1 } });
+    await bed.untilReady("no/few");
+    expect(await bed.told("no/few", 2)).toEqual([
+      ...["Warning INVALID_REPLICATION_FACTOR", "Normal Ready"],
+    ]);
+  },
+  SLOW_MS,
+);
+
+test(
+  "other replicas than the spec's are said with what to do, and the stream is served",
+  async () => {
+    await bed.apply("no/more", { replicas: 1 });
+    await bed.untilReady("no/more");
+    await bed.patch("no/more", { spec: { replicas: 2 } });
+    await bed.untilReason("no/more", "ReplicasDiffer");
+    const { message } = readyOf(await bed.topic("no/more")) ?? {};
+    expect(message).toContain("kafka-reassign-partitions");
+  },
+  SLOW_MS,
+);
+
+test(
+  "where Kafka does not delete topics the deletion waits, until the policy is Retain",
+  async () => {
+    await bed.apply("no/stays", { deletionPolicy: "Delete" });
+    await bed.untilReady("no/stays");
+    await bed.delete("no/stays");
+    await bed.untilReason("no/stays", "DeletionWaits");
+    expect(readyOf(await bed.topic("no/stays"))?.message).toContain("TOPIC_DELETION_DISABLED");
+    await bed.patch("no/stays", { spec: { deletionPolicy: "Retain" } });
+    await bed.untilGone("no/stays");
+    expect(await bed.kafkaTopic("no.stays")).toBeDefined();
+  },
+  SLOW_MS,
+);

@@ -1,0 +1,242 @@
+/** A real API server with the CRD, a real Kafka, operators as processes, and what a person does to Topics. */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import {
+  CoreV1Api,
+  CustomObjectsApi,
+  EventsV1Api,
+  PatchStrategy,
+  setHeaderOptions,
+  Watch,
+} from "@kubernetes/client-node";
+import { parse } from "yaml";
+import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { Log, TopicInfo } from "../../kafka/log.ts";
+import {
+  type EmbeddedKafka,
+  type EmbeddedKafkaOptions,
+  startKafka,
+} from "../../local/embedded-kafka.ts";
+import type { Condition, KubeTopic } from "../../operator/kube/topic-api.ts";
+import type { TopicSpec } from "../../operator/topic-schema.ts";
+import { ensureBinaries } from "./binaries.ts";
+import { type ControlPlane, startControlPlane } from "./control-plane.ts";
+
+export const SLOW_MS = 180_000;
+const GROUP = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
+const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
+const CRD = join(import.meta.dirname, "../../crds/topics.throughline.dev.yaml");
+
+export class TopicBed {
+  readonly plane: ControlPlane;
+  readonly kafka: EmbeddedKafka;
+  readonly log: Log;
+  readonly #folder: string;
+  readonly #objects: CustomObjectsApi;
+  readonly #core: CoreV1Api;
+  readonly #operators = new Set<ChildProcess>();
+
+  private constructor(folder: string, plane: ControlPlane, kafka: EmbeddedKafka) {
+    this.#folder = folder;
+    this.plane = plane;
+    this.kafka = kafka;
+    this.log = openKafkaLog({ brokers: kafka.brokers, clientId: "test" });
+    this.#objects = plane.kube.makeApiClient(CustomObjectsApi);
+    this.#core = plane.kube.makeApiClient(CoreV1Api);
+    writeFileSync(this.kubeconfig, plane.kubeconfig, { mode: 0o600 });
+  }
+
+  static async start(options: Omit<EmbeddedKafkaOptions, "directory"> = {}): Promise<TopicBed> {
+    const folder = mkdtempSync(join(tmpdir(), "throughline-cluster-test-"));
+    const [plane, kafka] = await Promise.all([
+      startControlPlane(console.log),
+      startKafka({ ...options, directory: join(folder, "kafka") }),
+    ]);
+    const bed = new TopicBed(folder, plane, kafka);
+    const crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    await plane.make(crds, parse(readFileSync(CRD, "utf8")));
+    await bed.namespace("throughline");
+    await bed.until("throughline/none", (found) => found === undefined);
+    return bed;
+  }
+
+  async stop(): Promise<void> {
+    await this.killAll();
+    await this.log.close();
+    await Promise.all([this.kafka.stop(), this.plane.stop()]);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  get kubeconfig(): string {
+    return join(this.#folder, "kubeconfig");
+  }
+
+  /** A file of the bed's own. */
+  file(name: string, text: string): string {
+    const path = join(this.#folder, name);
+    writeFileSync(path, text, { mode: 0o600 });
+    return path;
+  }
+
+  async namespace(name: string): Promise<void> {
+    await this.#core.createNamespace({ body: { metadata: { name } } });
+  }
+
+  /** Without a controller of namespaces: it is being deleted from now on, and what is in it is not. */
+  async deleteNamespace(name: string): Promise<void> {
+    await this.#core.deleteNamespace({ name });
+  }
+
+  /** Flags that are given win. */
+  operator(deploymentId: string, ...flags: string[]): ChildProcess {
+    const preset = [
+      ...["--kafka", this.kafka.brokers.join(","), "--kubeconfig", this.kubeconfig],
+      ...["--deployment-id", deploymentId],
+    ];
+    const child = spawn(process.execPath, ["operator/main.ts", ...preset, ...flags], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    this.#operators.add(child);
+    child.once("exit", () => this.#operators.delete(child));
+    return child;
+  }
+
+  async killAll(): Promise<void> {
+    await Promise.all([...this.#operators].map((child) => killed(child)));
+  }
+
+  /** @param name `<namespace>/<name>`, here and below. */
+  async topic(name: string): Promise<KubeTopic> {
+    return await this.#objects.getNamespacedCustomObject({ ...GROUP, ...placeOf(name) });
+  }
+
+  async apply(name: string, spec: TopicSpec, metadata: object = {}): Promise<void> {
+    const { namespace, name: short } = placeOf(name);
+    const body = {
+      ...{ apiVersion: "throughline.dev/v1alpha1", kind: "Topic" },
+      ...{ metadata: { ...metadata, name: short, namespace }, spec },
+    };
+    await this.#objects.createNamespacedCustomObject({ ...GROUP, namespace, body });
+  }
+
+  async patch(name: string, body: object): Promise<void> {
+    await this.#objects.patchNamespacedCustomObject({ ...GROUP, ...placeOf(name), body }, MERGE);
+  }
+
+  annotate(name: string, annotations: Record<string, string | null>): Promise<void> {
+    return this.patch(name, { metadata: { annotations } });
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.#objects.deleteNamespacedCustomObject({ ...GROUP, ...placeOf(name) });
+  }
+
+  /** Resolves when the Topic is so; when it is gone it is undefined. Follows it through restarts of the API server. */
+  async until(name: string, holds: (topic: KubeTopic | undefined) => boolean): Promise<void> {
+    const { namespace, name: short } = placeOf(name);
+    const path = `/apis/throughline.dev/v1alpha1/namespaces/${namespace}/topics`;
+    for (let isSo = false; !isSo; ) {
+      const found = await this.topic(name).catch((error: { code?: number }) => error.code ?? 0);
+      if (typeof found === "number" ? found === 404 && holds(undefined) : holds(found)) return;
+      isSo = await new Promise<boolean>((resolve) => {
+        const watch = new Watch(this.plane.kube);
+        // From what was seen on: one that goes before the watch begins would be heard of no more.
+        const resourceVersion =
+          typeof found === "number" ? undefined : found.metadata.resourceVersion;
+        const query = { fieldSelector: `metadata.name=${short}`, resourceVersion };
+        const seen = (type: string, one: KubeTopic): void => {
+          if (holds(type === "DELETED" ? undefined : one)) resolve(true);
+        };
+        void watch.watch(path, query, seen, () => resolve(false));
+      });
+    }
+  }
+
+  async untilReady(...names: string[]): Promise<void> {
+    await Promise.all(names.map((name) => this.until(name, isReady)));
+  }
+
+  /** Not Ready for this reason, about what the spec says now. */
+  untilReason(name: string, reason: string): Promise<void> {
+    return this.until(name, (topic) => {
+      const ready = readyOf(topic);
+      return ready?.reason === reason && ready.observedGeneration === topic?.metadata.generation;
+    });
+  }
+
+  untilGone(name: string): Promise<void> {
+    return this.until(name, (topic) => topic === undefined);
+  }
+
+  /** What was told of a Topic, in order, `<type> <reason>`, when so much was told: an Event follows its status. */
+  async told(name: string, count: number): Promise<string[]> {
+    const { namespace, name: short } = placeOf(name);
+    const events = this.plane.kube.makeApiClient(EventsV1Api);
+    for (;;) {
+      const { items } = await events.listNamespacedEvent({ namespace });
+      const found = items.filter(
+        ({ regarding }) => regarding?.kind === "Topic" && regarding.name === short,
+      );
+      if (found.length < count) continue;
+      return found
+        .toSorted((a, b) => timeOf(a) - timeOf(b))
+        .map(({ type, reason }) => `${type} ${reason}`);
+    }
+  }
+
+  async kafkaTopic(name: string): Promise<TopicInfo | undefined> {
+    const found = await this.log.admin.describeTopics([name]);
+    if (found.kind !== "done") throw new Error(found.reason);
+    return found.value.get(name);
+  }
+
+  /** Somebody's who knows nothing of Throughline. */
+  async makeKafkaTopic(name: string, settings: Record<string, string> = {}): Promise<TopicInfo> {
+    const made = await this.log.admin.createTopic({ name, partitions: 1, replicas: 1, settings });
+    if (made.kind !== "done") throw new Error(made.reason);
+    return made.value;
+  }
+
+  async deleteKafkaTopic(name: string): Promise<void> {
+    const topic = await this.kafkaTopic(name);
+    const deleted = topic && (await this.log.admin.deleteTopic(topic.id));
+    if (deleted?.kind !== "done") throw new Error(`${name} was not deleted`);
+  }
+
+  async kubectl(...args: string[]): Promise<string> {
+    const program = join(await ensureBinaries(["kubectl"], console.log), "kubectl");
+    const all = ["--kubeconfig", this.kubeconfig, ...args];
+    return (await promisify(execFile)(program, all)).stdout;
+  }
+}
+
+/** The client gives the time as text, whatever its type says. */
+function timeOf({ eventTime }: { readonly eventTime: Date }): number {
+  return new Date(eventTime).getTime();
+}
+
+export function readyOf(topic: KubeTopic | undefined): Condition | undefined {
+  return topic?.status?.conditions?.find(({ type }) => type === "Ready");
+}
+
+/** About what the spec says now. */
+export function isReady(topic: KubeTopic | undefined): boolean {
+  const ready = readyOf(topic);
+  return ready?.status === "True" && ready.observedGeneration === topic?.metadata.generation;
+}
+
+export function killed(child: ChildProcess, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+  return new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resolve();
+    child.once("exit", () => resolve());
+    child.kill(signal);
+  });
+}
+
+function placeOf(name: string): { namespace: string; name: string } {
+  const [namespace = "", short = ""] = name.split("/");
+  return { namespace, name: short };
+}

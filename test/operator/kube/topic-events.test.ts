@@ -1,0 +1,58 @@
+/** What a person is told as Events, and how often. */
+import { expect, test } from "@jest/globals";
+import { bed, READY } from "./controller-bed.ts";
+
+test("what a person must know is told once: the first Ready, a refusal, growth, the end of a refusal", async () => {
+  const { api, clock, state } = bed();
+  api.put("shop/a", { partitions: 1 });
+  await clock.run(30_000);
+  state.status = { ...READY, partitions: 3 };
+  await clock.run(60_000);
+  const refused = { ...READY, partitions: 3, ready: false };
+  state.status = { ...refused, reason: "INVALID_CONFIG", message: "Unknown no.such" };
+  await clock.run(90_000);
+  state.status = { ...refused, reason: "KafkaUnavailable", message: "no broker" };
+  await clock.run(120_000);
+  state.status = { ...READY, partitions: 3 };
+  await clock.run(150_000);
+  state.status = { ...refused, reason: "DataLost", message: "is gone" };
+  await clock.run(180_000);
+  state.status = { ...READY, topicId: "11ff", partitions: 4 };
+  await clock.run(210_000);
+  expect(api.told.map((told) => told.replace(/: .*/, ""))).toEqual([
+    "shop/a Normal Ready",
+    "shop/a Warning PartitionsGrew",
+    "shop/a Warning INVALID_CONFIG",
+    "shop/a Warning DataLost",
+    "shop/a Normal Ready",
+  ]);
+  expect(api.told[1]).toMatch(/3 partitions now, it had 1: keys move/);
+});
+
+test("a correction that is refused anew is told anew", async () => {
+  const { api, clock, state } = bed();
+  const refused = (message: string) => ({
+    ...READY,
+    ready: false,
+    reason: "INVALID_CONFIG",
+    message,
+  });
+  state.status = refused("Unknown a");
+  api.put("shop/a", { config: { a: "1" } });
+  await clock.run(30_000);
+  state.status = refused("Unknown b");
+  api.put("shop/a", { config: { b: "1" } });
+  await clock.run(60_000);
+  expect(api.told.map((told) => told.slice(-9))).toEqual(["Unknown a", "Unknown b"]);
+});
+
+test("another sentence for the same reason is no news", async () => {
+  const { api, clock, ready, state } = bed();
+  state.status = { ...READY, ready: false, reason: "Conflict", message: "held by a" };
+  api.put("shop/a", {});
+  await clock.run(5000);
+  state.status = { ...state.status, message: "held by b" };
+  await clock.run(30_000);
+  expect(ready("shop/a")?.message).toBe("held by b");
+  expect(api.told).toEqual(["shop/a Warning Conflict: held by a"]);
+});
