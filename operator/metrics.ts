@@ -26,18 +26,24 @@ export class OperatorMetrics {
     const registers = [this.#registry];
     const gauge = (name: string, help: string, value: () => number): void => {
       new Gauge({
-        ...{ name: `throughline_operator_${name}`, help, registers },
+        ...{ name, help, registers },
         collect() {
           this.set(value());
         },
       });
     };
-    gauge("leading", "1 on the operator that acts, 0 on one that stands by.", () =>
-      figures.leading() ? 1 : 0,
-    );
-    gauge("work", "Topics that are due to be reconciled or are being so.", figures.busy);
     gauge(
-      "work_late_seconds",
+      "throughline_operator_leading",
+      "1 on the operator that acts, 0 on one that stands by.",
+      () => (figures.leading() ? 1 : 0),
+    );
+    gauge(
+      "throughline_operator_work",
+      "Topics that are due to be reconciled or are being so.",
+      figures.busy,
+    );
+    gauge(
+      "throughline_operator_work_late_seconds",
       "For how long the Topic that waits longest has been due.",
       () => figures.lateMs() / 1000,
     );

@@ -1,0 +1,161 @@
+/**
+ * `npm run bench:operator`: how soon Topics of a real API server are true in a real Kafka, and what that takes.
+ * Exit code 0 only when every goal was reached.
+ */
+
+import { type Figure, quantile, reached, told } from "../figures.ts";
+import { type BenchOperator, inLanes, OperatorBed, WATCHED } from "./operator-bed.ts";
+
+const IDLE = 100;
+const FEW = 200;
+const MANY = 1000;
+const SINGLE = 50;
+const DRIFTED = 20;
+const CACHED = 10_000;
+const MIB = 1 << 20;
+
+const names = (prefix: string, count: number): string[] =>
+  Array.from({ length: count }, (_, i) => `${prefix}-${i}`);
+
+const seconds = (sinceMs: number): number => (performance.now() - sinceMs) / 1000;
+
+function tell(heading: string, figures: readonly Figure[]): void {
+  console.log(`# ${heading}`);
+  for (const figure of figures) console.log(told(figure));
+  all.push(...figures);
+}
+
+const all: Figure[] = [];
+const begunMs = performance.now();
+const bed = await OperatorBed.start(console.log);
+try {
+  let operator = await bed.startOperator();
+  await bed.apply(["warm-up"]);
+  tell("one on an idle operator", await idle());
+  tell(`${FEW} at once`, await few());
+  tell(`${MANY} at once`, await many(operator));
+  await operator.stop();
+  operator = await bed.startOperator();
+  tell("an operator that begins", await begins(operator));
+  tell("drift", await drift());
+  tell("size", await size(operator));
+  await operator.stop();
+} finally {
+  await bed.close();
+}
+const missed = all.filter((figure) => reached(figure) === false).length;
+const took = ((performance.now() - begunMs) / 60_000).toFixed(1);
+console.log(
+  `${missed === 0 ? "Every goal was reached" : `${missed} goals were missed`} (${took} minutes)`,
+);
+process.exit(missed === 0 ? 0 : 1);
+
+/** One after the other. */
+async function idle(): Promise<Figure[]> {
+  const tookMs: number[] = [];
+  for (const name of names("idle", IDLE)) tookMs.push(...(await bed.apply([name])));
+  return [
+    { what: "apply to Ready, p50", unit: "ms", ours: [quantile(tookMs, 0.5)] },
+    {
+      what: "apply to Ready, p99",
+      unit: "ms",
+      ours: [quantile(tookMs, 0.99)],
+      goal: { atMost: 100 },
+    },
+  ];
+}
+
+async function few(): Promise<Figure[]> {
+  const bareMs = performance.now();
+  await inLanes(names("few", FEW), (name) => bed.bare(name));
+  const bare = seconds(bareMs);
+  const sinceMs = performance.now();
+  const tookMs = await bed.apply(names("few", FEW));
+  const ours = seconds(sinceMs);
+  const yardstick = { name: "made in both and told, without an operator", values: [bare] };
+  return [
+    { what: "until all are Ready", unit: "s", ours: [ours], yardstick, goal: { atMost: 4 } },
+    {
+      ...{ what: "each, p99", unit: "s", ours: [quantile(tookMs, 0.99) / 1000] },
+      goal: { atMost: 2 },
+    },
+  ];
+}
+
+async function many(operator: BenchOperator): Promise<Figure[]> {
+  const counts = ["api", "kafka"] as const;
+  const count = (of: string): Promise<number> =>
+    operator.metric(`throughline_operator_${of}_requests_total`);
+  const before = await Promise.all(counts.map(count));
+  const sinceMs = performance.now();
+  const applied = bed.apply(names("many", MANY));
+  const singleMs: number[] = [];
+  for (const name of names("single", SINGLE)) singleMs.push(...(await bed.apply([name])));
+  await applied;
+  const ours = seconds(sinceMs);
+  const after = await Promise.all(counts.map(count));
+  const each = after.map((total, i) => (total - (before[i] as number)) / (MANY + SINGLE));
+  return [
+    {
+      what: `until all are Ready, ${SINGLE} single ones too`,
+      unit: "s",
+      ours: [ours],
+      goal: { atMost: 20 },
+    },
+    {
+      ...{
+        what: "a single one meanwhile, p99",
+        unit: "s",
+        ours: [quantile(singleMs, 0.99) / 1000],
+      },
+      goal: { atMost: 1 },
+    },
+    { what: "requests to the API server per Topic", unit: "", ours: [each[0] as number] },
+    { what: "requests to Kafka per Topic", unit: "", ours: [each[1] as number] },
+  ];
+}
+
+/** Everything is true already, and looked at once. */
+async function begins(operator: BenchOperator): Promise<Figure[]> {
+  const sinceMs = performance.now();
+  const topics = await operator.metric("throughline_operator_topics");
+  while ((await operator.metric("throughline_operator_reconcile_seconds_count")) < topics);
+  return [
+    {
+      ...{ what: `${MANY} unchanged Topics looked at`, unit: "s" },
+      ours: [(seconds(sinceMs) * MANY) / topics],
+      goal: { atMost: 5 },
+    },
+  ];
+}
+
+async function drift(): Promise<Figure[]> {
+  const tookMs: number[] = [];
+  await inLanes(names("idle", DRIFTED), async (name) => {
+    tookMs.push(await bed.mended(`${WATCHED}.${name}`));
+  });
+  return [
+    {
+      ...{ what: "a setting changed in Kafka until it is mended, slowest", unit: "s" },
+      ours: [Math.max(...tookMs) / 1000],
+      goal: { atMost: 15 },
+    },
+  ];
+}
+
+async function size(operator: BenchOperator): Promise<Figure[]> {
+  const paused = { "throughline.dev/pause": "true" };
+  const more = CACHED - (await operator.metric("throughline_operator_topics"));
+  await inLanes(names("cached", more), (name) => bed.make(WATCHED, name, paused));
+  while ((await operator.metric("throughline_operator_topics")) < CACHED);
+  while ((await operator.metric("throughline_operator_work")) > 0);
+  const rss = operator.rssBytes() / MIB;
+  return [
+    {
+      what: `${CACHED} Topics cached, RSS`,
+      unit: "MiB",
+      ours: [rss],
+      goal: { atMost: 250 / 1.048576 },
+    },
+  ];
+}
