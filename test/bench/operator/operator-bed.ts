@@ -24,7 +24,7 @@ export const WATCHED = "bench";
 /** How often Kafka is asked whether a drift is mended. */
 const LOOK_MS = 50;
 /** Topics that no operator looks at. */
-export const BARE = "bare";
+const BARE = "bare";
 const LANES = 8;
 
 export interface BenchOperator {
