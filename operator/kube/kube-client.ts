@@ -1,4 +1,4 @@
-/** The Kubernetes client's APIs, with a time limit on every request and each answer counted. */
+/** The Kubernetes client's APIs: connections that are kept, a time limit on every request, each answer counted. */
 import {
   type Configuration,
   createConfiguration,
@@ -23,9 +23,13 @@ export function kubeClient<Api>(
   count: CountRequest,
 ): Api {
   const fetches = new IsomorphicFetchHttpLibrary();
+  let connections: ReturnType<RequestContext["getDispatcher"]>;
   const httpApi = wrapHttpLibrary({
     send: async (request: RequestContext) => {
       request.setSignal(AbortSignal.timeout(timeoutMs));
+      // The client makes new ones for each request, and a handshake costs more than the request.
+      connections ??= request.getDispatcher();
+      if (connections) request.setDispatcher(connections);
       const method = String(request.getHttpMethod());
       try {
         const answer = await fetches.send(request).toPromise();
@@ -33,6 +37,8 @@ export function kubeClient<Api>(
         return answer;
       } catch (error) {
         count(method, 0);
+        // With the certificates of now.
+        connections = undefined;
         throw error;
       }
     },
