@@ -84,7 +84,12 @@ export class KubeTopicApi implements TopicApi {
           : await this.#objects.listNamespacedCustomObject({ ...query, namespace })
       ) as { items: KubeTopic[]; metadata: { resourceVersion: string; continue?: string } };
       const { resourceVersion, continue: after = "" } = page.metadata;
-      return { kind: "listed", topics: page.items, resourceVersion, next: after } as ListOutcome;
+      return {
+        kind: "listed",
+        topics: page.items.map(kept),
+        resourceVersion,
+        next: after,
+      } as ListOutcome;
     } catch (error) {
       return statusOf(error) === EXPIRED ? ({ kind: "expired" } as const) : failureOf(error);
     }
@@ -116,7 +121,7 @@ export class KubeTopicApi implements TopicApi {
               : { kind: "failed", reason: message ?? "an error without words" };
         } else if (type === "BOOKMARK") {
           onEvent({ type, resourceVersion: (object as KubeTopic).metadata.resourceVersion });
-        } else onEvent({ type: type as "ADDED", topic: object as KubeTopic });
+        } else onEvent({ type: type as "ADDED", topic: kept(object as KubeTopic) });
       };
       const done = (error: unknown): void => {
         signal.removeEventListener("abort", stop);
@@ -134,7 +139,7 @@ export class KubeTopicApi implements TopicApi {
   async find(namespace: string, name: string) {
     try {
       const topic = await this.#objects.getNamespacedCustomObject({ ...TOPICS, namespace, name });
-      return { kind: "found" as const, topic: topic as KubeTopic };
+      return { kind: "found" as const, topic: kept(topic as KubeTopic) };
     } catch (error) {
       return statusOf(error) === 404 ? { kind: "gone" as const } : failureOf(error);
     }
@@ -193,6 +198,25 @@ export class KubeTopicApi implements TopicApi {
 
 const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
 
+/** Of ten thousand Topics, what nobody asks for is most: who set which field, what was applied last. */
+function kept({ metadata, spec, status, ...of }: KubeTopic): KubeTopic {
+  const { name, namespace, uid, generation, resourceVersion } = metadata;
+  const { annotations = {}, finalizers, creationTimestamp, deletionTimestamp } = metadata;
+  const ours = Object.entries(annotations).filter(([key]) => key.startsWith(`${GROUP}/`));
+  return {
+    ...of,
+    metadata: {
+      ...{ name, namespace, uid, generation, resourceVersion },
+      ...(ours.length > 0 && { annotations: Object.fromEntries(ours) }),
+      ...(finalizers && { finalizers }),
+      ...(creationTimestamp && { creationTimestamp }),
+      ...(deletionTimestamp && { deletionTimestamp }),
+    },
+    spec,
+    ...(status && { status }),
+  };
+}
+
 function placeOf({ metadata }: KubeTopic): { namespace: string; name: string } {
   return { namespace: metadata.namespace, name: metadata.name };
 }
@@ -204,7 +228,7 @@ function ofUid({ metadata: { uid } }: KubeTopic): { uid: string } {
 
 async function patched(patch: () => Promise<unknown>): Promise<PatchOutcome> {
   try {
-    return { kind: "patched", topic: (await patch()) as KubeTopic };
+    return { kind: "patched", topic: kept((await patch()) as KubeTopic) };
   } catch (error) {
     const code = statusOf(error);
     if (code === 404) return { kind: "gone" };
