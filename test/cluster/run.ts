@@ -1,13 +1,14 @@
 /**
- * `npm run test:cluster`: the operator against a real kube-apiserver and etcd with a real Kafka. Builds what
- * is missing (KUBEBUILDER_ASSETS is used when it has all). Ends with one line that adds all up.
+ * `npm run test:cluster`: the operator against a real kube-apiserver and etcd with a real Kafka, and what the
+ * controllers of Kubernetes do, on fake nodes. Builds what is missing (KUBEBUILDER_ASSETS is used when it has all).
+ * Ends with one line that adds all up.
  */
 import { type Counts, runJest } from "../jest-run.ts";
-import { CONTROL, ensureBinaries } from "./binaries.ts";
+import { CONTROLLERS, ensureBinaries } from "./binaries.ts";
 
 async function run(): Promise<Counts> {
   try {
-    await ensureBinaries(CONTROL, console.log);
+    await ensureBinaries(CONTROLLERSLERS, console.log);
     const match = ["--testMatch", "**/test/cluster/*.cluster.ts", "--runInBand"];
     return runJest([...match, ...process.argv.slice(2)]);
   } catch (error) {

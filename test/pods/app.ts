@@ -1,0 +1,45 @@
+/**
+ * The app in the pods: takes a topic's events by a named session, from the server in its own pod, and books each
+ * before it acknowledges it, at an office outside (records.ts). Ends when it was told to (SIGTERM) and its server
+ * has led it away, or after as many events as it was asked to take.
+ */
+import { ThroughlineClient } from "../../client/client.ts";
+import type { Entry } from "./records.ts";
+
+const { OFFICE = "", POD = "", THROUGHLINE_ADDRESS = "", TOPIC = "", SESSION = "" } = process.env;
+const take = Number(process.env["TAKE"] ?? Number.POSITIVE_INFINITY);
+
+async function book(entry: Entry): Promise<void> {
+  const response = await fetch(OFFICE, { method: "POST", body: JSON.stringify(entry) });
+  if (!response.ok) throw new Error(`The office answers ${response.status}`);
+}
+
+let isMoved = false;
+const over = new AbortController();
+process.on("SIGTERM", () => void book({ pod: POD, kind: "told to end" }));
+const client = new ThroughlineClient([THROUGHLINE_ADDRESS]);
+const deliveries = client.subscribe({
+  ...{ topic: TOPIC, start: { $case: "earliest", value: {} }, signal: over.signal },
+  session: { name: SESSION, acks: "explicit" },
+  onNotice: ({ $case }) => {
+    if ($case === "moving") isMoved = true;
+    void book({ pod: POD, kind: $case });
+  },
+  // There is no other server in a pod: this one has no more to give.
+  onBreak: () => {
+    if (isMoved) over.abort();
+  },
+});
+let taken = 0;
+for await (const delivery of deliveries) {
+  const { partition, maybeRedelivered: marked } = delivery;
+  for (const { offset, payload } of delivery.events) {
+    const event = { partition, offset: Number(offset), value: payload?.toString() ?? "", marked };
+    await book({ pod: POD, kind: "event", event });
+  }
+  delivery.ack();
+  taken += delivery.events.length;
+  if (taken >= take) break;
+}
+client.close();
+await book({ pod: POD, kind: "ends" });

@@ -1,0 +1,61 @@
+/** From pod to pod: the server as a native sidecar, an app with a named session, a kubelet that ends them. */
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { judge } from "../../local/demo-audit.ts";
+import { readTopic } from "../story/read-topic.ts";
+import { until } from "../story/waits.ts";
+import { Bed } from "./bed.ts";
+
+const SLOW_MS = 300_000;
+const WHOLE = { missing: 0, repeated: 0, outOfOrder: 0, different: 0 };
+
+let bed: Bed;
+
+beforeAll(async () => {
+  bed = await Bed.open(console.log);
+}, SLOW_MS);
+
+afterAll(async () => {
+  await bed?.close();
+}, SLOW_MS);
+
+test(
+  "P2 P3 P5: a pod is deleted and the next one goes on: its app is told to move before it ends, and nothing is missing or repeated",
+  async () => {
+    const topic = await bed.topic("orders", { partitions: 2 });
+    await bed.append(topic, 0, 100);
+    const worker = { topic: "orders", session: "billing" };
+    await bed.work({ ...worker, name: "worker-1" });
+    await bed.records.until(() => bed.records.events("worker-1").length === 100);
+    // More comes while the pod ends, and while there is none.
+    await Promise.all([bed.append(topic, 100, 100), bed.delete("worker-1")]);
+    const kinds = bed.records.kinds("worker-1");
+    expect(kinds.slice(kinds.indexOf("told to end"))).not.toContain("superseded");
+    expect(kinds.filter((kind) => kind !== "event")).toEqual([
+      ...["opened", ...kinds.filter((kind) => /told to end|moving/.test(kind)), "ends"],
+    ]);
+    expect(kinds).toEqual(expect.arrayContaining(["told to end", "moving"]));
+    await bed.append(topic, 200, 50);
+    await bed.work({ ...worker, name: "worker-2" });
+    const all = () => bed.records.events("worker-1", "worker-2");
+    await bed.records.until(() => all().length >= 250);
+    const log = await readTopic(bed.kafka.brokers, topic.name);
+    expect(judge(log, all())).toMatchObject({ ...WHOLE, received: 250 });
+    expect(all().some(({ marked }) => marked)).toBe(false);
+    await bed.delete("worker-2");
+  },
+  SLOW_MS,
+);
+
+test(
+  "a pod that has done its work ends, server and all",
+  async () => {
+    const topic = await bed.topic("invoices", { partitions: 1 });
+    await bed.append(topic, 0, 20);
+    await bed.work({ name: "batch", topic: "invoices", session: "batch", take: 20 });
+    await until(async () => (await bed.pod("batch"))?.status?.phase === "Succeeded");
+    const status = (await bed.pod("batch"))?.status;
+    expect(bed.records.kinds("batch").at(-1)).toBe("ends");
+    expect(status?.initContainerStatuses?.[0]?.state?.terminated?.exitCode).toBe(0);
+  },
+  SLOW_MS,
+);
