@@ -8,7 +8,7 @@ import { CONTROLLERS, ensureBinaries } from "./binaries.ts";
 
 async function run(): Promise<Counts> {
   try {
-    await ensureBinaries(CONTROLLERSLERS, console.log);
+    await ensureBinaries(CONTROLLERS, console.log);
     const match = ["--testMatch", "**/test/cluster/*.cluster.ts", "--runInBand"];
     return runJest([...match, ...process.argv.slice(2)]);
   } catch (error) {

@@ -3,7 +3,7 @@
  * All are on the node's address, so that pods reach them.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { CoreV1Api, CustomObjectsApi, type V1Pod } from "@kubernetes/client-node";
@@ -26,6 +26,7 @@ const ROOT = join(import.meta.dirname, "../..");
 const NAMESPACE = "shop";
 const DEPLOYMENT = "pods";
 const TOPICS = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
+const REMOVE_MS = 20_000;
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
 
 interface Worker {
@@ -152,21 +153,46 @@ export class Bed {
     });
   }
 
-  /** As `kubectl delete pod`; resolves when it is gone. */
-  async delete(name: string): Promise<void> {
-    await this.core.deleteNamespacedPod({ namespace: NAMESPACE, name });
+  /** As `kubectl delete pod`; resolves when it is gone. @param grace of 0 is `--force`. */
+  async delete(name: string, gracePeriodSeconds?: number): Promise<void> {
+    const grace = gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds };
+    await this.core.deleteNamespacedPod({ namespace: NAMESPACE, name, ...grace });
     await until(async () => (await this.pod(name)) === undefined);
+  }
+
+  /** SIGKILL, as the kernel does it where memory is short. */
+  async killApp(pod: string): Promise<void> {
+    const app = (await this.pod(pod))?.status?.containerStatuses?.[0];
+    const id = app?.containerID?.replace("containerd://", "");
+    if (!id) throw new Error(`${pod} has no app that runs`);
+    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
+      if (cgroupsOf(pid).includes(id)) process.kill(Number(pid), "SIGKILL");
   }
 
   async close(): Promise<void> {
     const { items } = await this.core.listPodForAllNamespaces({});
     writeFileSync(join(this.#logs, "pods.json"), JSON.stringify(items, undefined, 2));
+    // The next bed of this run has the same node.
     await this.core.deleteCollectionNamespacedPod({ namespace: NAMESPACE, gracePeriodSeconds: 1 });
+    const deadlineMs = performance.now() + REMOVE_MS;
+    await until(async () => {
+      const { items: left } = await this.core.listNamespacedPod({ namespace: NAMESPACE });
+      return left.length === 0 || performance.now() > deadlineMs;
+    });
     this.records.close();
     await this.#stopNode();
     await ended(this.#operator, "SIGTERM");
     await this.log.close();
     await Promise.all([this.kafka.stop(), this.#store.stop()]);
     await this.#plane.stop();
+  }
+}
+
+/** Nothing when the process is gone. */
+function cgroupsOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cgroup`, "utf8");
+  } catch {
+    return "";
   }
 }

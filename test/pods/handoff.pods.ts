@@ -1,6 +1,6 @@
 /** From pod to pod: the server as a native sidecar, an app with a named session, a kubelet that ends them. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { judge } from "../../local/demo-audit.ts";
+import { judge, judgeTogether } from "../../local/demo-audit.ts";
 import { readTopic } from "../story/read-topic.ts";
 import { until } from "../story/waits.ts";
 import { Bed } from "./bed.ts";
@@ -42,6 +42,31 @@ test(
     expect(judge(log, all())).toMatchObject({ ...WHOLE, received: 250 });
     expect(all().some(({ marked }) => marked)).toBe(false);
     await bed.delete("worker-2");
+  },
+  SLOW_MS,
+);
+
+test(
+  "P2 P3: after an app that was killed, and after a pod that went without grace, what comes again is marked and nothing is missing",
+  async () => {
+    const topic = await bed.topic("payments", { partitions: 2 });
+    const worker = { topic: "payments", session: "ledger" };
+    const all = () => bed.records.events("crash-1", "crash-2");
+    const booked = (count: number) => bed.records.until(() => all().length >= count);
+    await bed.work({ ...worker, name: "crash-1" });
+    const appended = bed.append(topic, 0, 1500);
+    await booked(100);
+    await bed.killApp("crash-1");
+    await bed.records.until(() => bed.records.kinds("crash-1").lastIndexOf("opened") > 0);
+    await booked(all().length + 100);
+    await bed.delete("crash-1", 0);
+    await bed.work({ ...worker, name: "crash-2" });
+    await appended;
+    const log = await readTopic(bed.kafka.brokers, topic.name);
+    await bed.records.until(() => judge(log, all()).missing === 0);
+    expect(judgeTogether(log, [all()])).toEqual({ missing: 0, repeatedUnmarked: 0 });
+    expect(bed.records.kinds("crash-1").filter((kind) => kind === "opened")).toHaveLength(2);
+    await bed.delete("crash-2");
   },
   SLOW_MS,
 );
