@@ -133,10 +133,12 @@ export async function startControlPlane(
     const word = "Serving securely";
     const signs = `--service-account-private-key-file=${privateKey}`;
     const trusts = `--root-ca-file=${certificate}`;
+    // By default it makes a folder in /usr.
+    const plugins = `--flex-volume-plugin-dir=${join(folder, "plugins")}`;
     await Promise.all([
       start(
         "kube-controller-manager",
-        [...flags, `--secure-port=${controllersPort}`, signs, trusts],
+        [...flags, `--secure-port=${controllersPort}`, signs, trusts, plugins],
         word,
       ),
       start("kube-scheduler", [...flags, `--secure-port=${schedulerPort}`], word),
