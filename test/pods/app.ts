@@ -6,7 +6,8 @@
 import { ThroughlineClient } from "../../client/client.ts";
 import type { Entry } from "./records.ts";
 
-const { OFFICE = "", POD = "", THROUGHLINE_ADDRESS = "", TOPIC = "", SESSION = "" } = process.env;
+const { OFFICE = "", POD = "", THROUGHLINE_ADDRESS = "" } = process.env;
+const { TOPIC = "", SESSION = "", MODE = "" } = process.env;
 const take = Number(process.env["TAKE"] ?? Number.POSITIVE_INFINITY);
 
 async function book(entry: Entry): Promise<void> {
@@ -20,7 +21,7 @@ process.on("SIGTERM", () => void book({ pod: POD, kind: "told to end" }));
 const client = new ThroughlineClient([THROUGHLINE_ADDRESS]);
 const deliveries = client.subscribe({
   ...{ topic: TOPIC, start: { $case: "earliest", value: {} }, signal: over.signal },
-  session: { name: SESSION, acks: "explicit" },
+  session: { name: SESSION, acks: "explicit", mode: MODE as "exclusive" | "shared" },
   onNotice: ({ $case }) => {
     if ($case === "moving") isMoved = true;
     void book({ pod: POD, kind: $case });
@@ -33,11 +34,12 @@ const deliveries = client.subscribe({
 let taken = 0;
 for await (const delivery of deliveries) {
   const { partition, maybeRedelivered: marked } = delivery;
+  delivery.ack();
   for (const { offset, payload } of delivery.events) {
     const event = { partition, offset: Number(offset), value: payload?.toString() ?? "", marked };
     await book({ pod: POD, kind: "event", event });
   }
-  delivery.ack();
+
   taken += delivery.events.length;
   if (taken >= take) break;
 }

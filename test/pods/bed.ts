@@ -6,7 +6,16 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { CoreV1Api, CustomObjectsApi, type V1Pod } from "@kubernetes/client-node";
+import {
+  AppsV1Api,
+  CoreV1Api,
+  CustomObjectsApi,
+  PatchStrategy,
+  PolicyV1Api,
+  setHeaderOptions,
+  type V1Pod,
+  type V1PodSpec,
+} from "@kubernetes/client-node";
 import { parse } from "yaml";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
@@ -27,22 +36,27 @@ const NAMESPACE = "shop";
 const DEPLOYMENT = "pods";
 const TOPICS = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
 const REMOVE_MS = 20_000;
+const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
 
 interface Worker {
+  /** Of the pod, or of the Deployment. */
   readonly name: string;
   readonly topic: string;
   readonly session: string;
+  /** Of the session; exclusive by default. */
+  readonly mode?: "exclusive" | "shared";
   /** A Job's pod: it ends after so many events. */
   readonly take?: number;
 }
 
 export class Bed {
   readonly core: CoreV1Api;
+  readonly apps: AppsV1Api;
   readonly kafka: EmbeddedKafka;
   readonly log: Log;
   readonly records: Records;
-  readonly #plane: ControlPlane;
+  readonly plane: ControlPlane;
   readonly #store: EmbeddedStore;
   readonly #operator: ChildProcess;
   readonly #stopNode: () => Promise<void>;
@@ -58,10 +72,11 @@ export class Bed {
     readonly logs: string;
   }) {
     this.core = parts.plane.kube.makeApiClient(CoreV1Api);
+    this.apps = parts.plane.kube.makeApiClient(AppsV1Api);
     this.kafka = parts.kafka;
     this.log = openKafkaLog({ brokers: parts.kafka.brokers, clientId: "test" });
     this.records = parts.records;
-    this.#plane = parts.plane;
+    this.plane = parts.plane;
     this.#store = parts.store;
     this.#operator = parts.operator;
     this.#stopNode = parts.stopNode;
@@ -105,7 +120,7 @@ export class Bed {
 
   /** Applies the Topic; resolves when it is Ready. */
   async topic(name: string, spec: object): Promise<TopicInfo> {
-    const objects = this.#plane.kube.makeApiClient(CustomObjectsApi);
+    const objects = this.plane.kube.makeApiClient(CustomObjectsApi);
     const at = { ...TOPICS, namespace: NAMESPACE };
     const head = { apiVersion: "throughline.dev/v1alpha1", kind: "Topic" };
     const metadata = { name, namespace: NAMESPACE };
@@ -129,20 +144,77 @@ export class Bed {
   }
 
   /** A pod with the app and the server, by worker.yaml. */
-  async work({ name, topic, session, take }: Worker): Promise<V1Pod> {
+  async work(worker: Worker): Promise<void> {
+    await this.core.createNamespacedPod({ namespace: NAMESPACE, body: this.#podOf(worker) });
+  }
+
+  /** A Deployment of two such pods, of which a budget allows one to be away. Resolves when both are Ready. */
+  async deploy(worker: Worker): Promise<void> {
+    const { name } = worker;
+    const at = { namespace: NAMESPACE };
+    const labels = { app: name };
+    const selector = { matchLabels: labels };
+    const template = { metadata: { labels }, spec: this.#podOf(worker).spec as V1PodSpec };
+    const strategy = { rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } };
+    const spec = { replicas: 2, selector, template, strategy };
+    await this.apps.createNamespacedDeployment({ ...at, body: { metadata: { name }, spec } });
+    const policy = this.plane.kube.makeApiClient(PolicyV1Api);
+    const budget = { metadata: { name }, spec: { maxUnavailable: 1, selector } };
+    await policy.createNamespacedPodDisruptionBudget({ ...at, body: budget });
+    await this.settled(name);
+  }
+
+  /** As `kubectl rollout restart`; resolves when it is done. */
+  async roll(name: string): Promise<void> {
+    const annotations = { "kubectl.kubernetes.io/restartedAt": new Date().toISOString() };
+    const body = { spec: { template: { metadata: { annotations } } } };
+    await this.apps.patchNamespacedDeployment({ namespace: NAMESPACE, name, body }, MERGE);
+    await this.settled(name);
+  }
+
+  /** Resolves when the Deployment's newest pods are Ready and the others gone. */
+  async settled(name: string): Promise<void> {
+    await until(async () => {
+      const found = await this.apps.readNamespacedDeployment({ namespace: NAMESPACE, name });
+      const { observedGeneration, updatedReplicas, availableReplicas } = found.status ?? {};
+      const isSeen = observedGeneration === found.metadata?.generation;
+      const pods = await this.podsOf(name);
+      return isSeen && updatedReplicas === 2 && availableReplicas === 2 && pods.length === 2;
+    });
+  }
+
+  /** Names of the Deployment's pods, also of those that end. */
+  async podsOf(name: string): Promise<string[]> {
+    const labelSelector = `app=${name}`;
+    const { items } = await this.core.listNamespacedPod({ namespace: NAMESPACE, labelSelector });
+    return items.map(({ metadata }) => metadata?.name ?? "");
+  }
+
+  /** False when a budget forbids it. */
+  async evict(name: string): Promise<boolean> {
+    const eviction = { namespace: NAMESPACE, name, body: { metadata: { name } } };
+    return this.core.createNamespacedPodEviction(eviction).then(
+      () => true,
+      (error) => {
+        if (error.code === 429) return false;
+        throw error;
+      },
+    );
+  }
+
+  #podOf({ name, topic, session, mode = "exclusive", take }: Worker): V1Pod {
     const names: Readonly<Record<string, string>> = {
-      ...{ POD_NAME: name, TOPIC_NAME: topic, SESSION_NAME: session, OFFICE_URL: this.records.url },
-      KAFKA: this.kafka.brokers.join(),
+      ...{ POD_NAME: name, TOPIC_NAME: topic, SESSION_NAME: session, MODE_NAME: mode },
+      ...{ OFFICE_URL: this.records.url, KAFKA: this.kafka.brokers.join() },
       STORE: `redis://${NODE_ADDRESS}:${this.#store.port}`,
       RESTART: take === undefined ? "Always" : "Never",
       TAKE_COUNT: String(take ?? "Infinity"),
     };
     const written = readFileSync(join(import.meta.dirname, "worker.yaml"), "utf8");
-    const body = parse(written, (_key, value) => {
+    return parse(written, (_key, value) => {
       if (typeof value !== "string") return value;
       return value.replace(/\b[A-Z_]+$/, (word) => names[word] ?? word);
     });
-    return this.core.createNamespacedPod({ namespace: NAMESPACE, body });
   }
 
   /** Undefined when it is gone. */
@@ -173,6 +245,7 @@ export class Bed {
     const { items } = await this.core.listPodForAllNamespaces({});
     writeFileSync(join(this.#logs, "pods.json"), JSON.stringify(items, undefined, 2));
     // The next bed of this run has the same node.
+    await this.apps.deleteCollectionNamespacedDeployment({ namespace: NAMESPACE });
     await this.core.deleteCollectionNamespacedPod({ namespace: NAMESPACE, gracePeriodSeconds: 1 });
     const deadlineMs = performance.now() + REMOVE_MS;
     await until(async () => {
@@ -184,7 +257,7 @@ export class Bed {
     await ended(this.#operator, "SIGTERM");
     await this.log.close();
     await Promise.all([this.kafka.stop(), this.#store.stop()]);
-    await this.#plane.stop();
+    await this.plane.stop();
   }
 }
 

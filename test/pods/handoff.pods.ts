@@ -1,6 +1,7 @@
 /** From pod to pod: the server as a native sidecar, an app with a named session, a kubelet that ends them. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { judge, judgeTogether } from "../../local/demo-audit.ts";
+import { judge, judgeTogether, type Seen } from "../../local/demo-audit.ts";
+import { Load } from "../story/bed.ts";
 import { readTopic } from "../story/read-topic.ts";
 import { until } from "../story/waits.ts";
 import { Bed } from "./bed.ts";
@@ -9,6 +10,15 @@ const SLOW_MS = 300_000;
 const WHOLE = { missing: 0, repeated: 0, outOfOrder: 0, different: 0 };
 
 let bed: Bed;
+
+/** Resolves when the last event of each partition is booked; what came before it is then, or never will be. */
+function allBooked(log: readonly Seen[], booked: () => readonly Seen[]): Promise<void> {
+  const last = new Map(log.map(({ partition, offset }) => [partition, offset]));
+  return bed.records.until(() => {
+    const ends = new Set(booked().map(({ partition, offset }) => `${partition}/${offset}`));
+    return [...last].every(([partition, offset]) => ends.has(`${partition}/${offset}`));
+  });
+}
 
 beforeAll(async () => {
   bed = await Bed.open(console.log);
@@ -63,15 +73,54 @@ test(
     await bed.work({ ...worker, name: "crash-2" });
     await appended;
     const log = await readTopic(bed.kafka.brokers, topic.name);
-    const last = new Map(log.map(({ partition, offset }) => [partition, offset]));
-    await bed.records.until(() =>
-      [...last].every(([partition, end]) =>
-        all().some((event) => event.partition === partition && event.offset === end),
-      ),
-    );
+    await allBooked(log, all);
     expect(judgeTogether(log, [all()])).toEqual({ missing: 0, repeatedUnmarked: 0 });
     expect(bed.records.kinds("crash-1").filter((kind) => kind === "opened")).toHaveLength(2);
     await bed.delete("crash-2");
+  },
+  SLOW_MS,
+);
+
+test(
+  "P2 P3 P5: the pods of a Deployment share a session while it rolls, is evicted and loses its broker: each is told to move, and together they have everything",
+  async () => {
+    const topic = await bed.topic("parcels", { partitions: 4 });
+    const load = new Load((from, count) => bed.append(topic, from, count), 0, 2);
+    await bed.deploy({ name: "depot", topic: "parcels", session: "depot", mode: "shared" });
+    const had = new Set(await bed.podsOf("depot"));
+    const goesOn = async (): Promise<void> => {
+      const pods = await bed.podsOf("depot");
+      for (const pod of pods) had.add(pod);
+      const counts = pods.map((pod) => bed.records.events(pod).length);
+      await bed.records.until(() =>
+        pods.every((pod, i) => bed.records.events(pod).length > (counts[i] ?? 0)),
+      );
+    };
+    await goesOn();
+    await bed.roll("depot");
+    await goesOn();
+    const [first = "", second = ""] = await bed.podsOf("depot");
+    // The budget counts on its own, a little later.
+    await until(() => bed.evict(first));
+    expect(await bed.evict(second)).toBe(false);
+    await bed.settled("depot");
+    await goesOn();
+    await bed.kafka.kill(1);
+    await bed.kafka.startNode(1);
+    await goesOn();
+    await load.stop();
+    const log = await readTopic(bed.kafka.brokers, topic.name);
+    const pods = [...had];
+    await allBooked(log, () => bed.records.events(...pods));
+    const together = judgeTogether(log, [bed.records.events(...pods)]);
+    expect(together).toEqual({ missing: 0, repeatedUnmarked: 0 });
+    const there = await bed.podsOf("depot");
+    const gone = pods.filter((pod) => !there.includes(pod));
+    expect(gone).toHaveLength(3);
+    for (const pod of gone) {
+      const kinds = bed.records.kinds(pod);
+      expect([pod, kinds.includes("moving"), kinds.at(-1)]).toEqual([pod, true, "ends"]);
+    }
   },
   SLOW_MS,
 );
