@@ -10,14 +10,23 @@ const { OFFICE = "", POD = "", THROUGHLINE_ADDRESS = "" } = process.env;
 const { TOPIC = "", SESSION = "", MODE = "" } = process.env;
 const take = Number(process.env["TAKE"] ?? Number.POSITIVE_INFINITY);
 
-async function book(entry: Entry): Promise<void> {
-  const response = await fetch(OFFICE, { method: "POST", body: JSON.stringify(entry) });
-  if (!response.ok) throw new Error(`The office answers ${response.status}`);
+let booked: Promise<unknown> = Promise.resolve();
+/** One after the other, in the order of the calls. */
+function book(entry: Entry): Promise<unknown> {
+  booked = booked.then(async () => {
+    const response = await fetch(OFFICE, { method: "POST", body: JSON.stringify(entry) });
+    if (!response.ok) throw new Error(`The office answers ${response.status}`);
+  });
+  return booked;
 }
 
+let isTold = false;
 let isMoved = false;
 const over = new AbortController();
-process.on("SIGTERM", () => void book({ pod: POD, kind: "told to end" }));
+process.on("SIGTERM", () => {
+  isTold = true;
+  void book({ pod: POD, kind: "told to end" });
+});
 const client = new ThroughlineClient([THROUGHLINE_ADDRESS]);
 const deliveries = client.subscribe({
   ...{ topic: TOPIC, start: { $case: "earliest", value: {} }, signal: over.signal },
@@ -26,9 +35,9 @@ const deliveries = client.subscribe({
     if ($case === "moving") isMoved = true;
     void book({ pod: POD, kind: $case });
   },
-  // There is no other server in a pod: this one has no more to give.
+  // There is no other server in a pod; this one has no more to give, as often as it is asked.
   onBreak: () => {
-    if (isMoved) over.abort();
+    if (isTold && isMoved) over.abort();
   },
 });
 let taken = 0;

@@ -3,19 +3,10 @@
  * All are on the node's address, so that pods reach them.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import {
-  AppsV1Api,
-  CoreV1Api,
-  CustomObjectsApi,
-  PatchStrategy,
-  PolicyV1Api,
-  setHeaderOptions,
-  type V1Pod,
-  type V1PodSpec,
-} from "@kubernetes/client-node";
+import { AppsV1Api, CoreV1Api, CustomObjectsApi } from "@kubernetes/client-node";
 import { parse } from "yaml";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
@@ -32,55 +23,41 @@ import { startNode } from "./node.ts";
 import { Records } from "./records.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
-const NAMESPACE = "shop";
+/** Of the Topics and the pods. */
+export const NAMESPACE = "shop";
 const DEPLOYMENT = "pods";
 const TOPICS = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
 const REMOVE_MS = 20_000;
-const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
 
-interface Worker {
-  /** Of the pod, or of the Deployment. */
-  readonly name: string;
-  readonly topic: string;
-  readonly session: string;
-  /** Of the session; exclusive by default. */
-  readonly mode?: "exclusive" | "shared";
-  /** A Job's pod: it ends after so many events. */
-  readonly take?: number;
+interface Parts {
+  readonly plane: ControlPlane;
+  readonly kafka: EmbeddedKafka;
+  readonly store: EmbeddedStore;
+  readonly operator: ChildProcess;
+  readonly records: Records;
+  readonly stopNode: () => Promise<void>;
+  readonly logs: string;
 }
 
 export class Bed {
+  readonly plane: ControlPlane;
   readonly core: CoreV1Api;
-  readonly apps: AppsV1Api;
   readonly kafka: EmbeddedKafka;
   readonly log: Log;
   readonly records: Records;
-  readonly plane: ControlPlane;
-  readonly #store: EmbeddedStore;
-  readonly #operator: ChildProcess;
-  readonly #stopNode: () => Promise<void>;
-  readonly #logs: string;
+  /** For servers in pods. */
+  readonly storeUrl: string;
+  readonly #parts: Parts;
 
-  private constructor(parts: {
-    readonly plane: ControlPlane;
-    readonly kafka: EmbeddedKafka;
-    readonly store: EmbeddedStore;
-    readonly operator: ChildProcess;
-    readonly records: Records;
-    readonly stopNode: () => Promise<void>;
-    readonly logs: string;
-  }) {
+  private constructor(parts: Parts) {
+    this.plane = parts.plane;
     this.core = parts.plane.kube.makeApiClient(CoreV1Api);
-    this.apps = parts.plane.kube.makeApiClient(AppsV1Api);
     this.kafka = parts.kafka;
     this.log = openKafkaLog({ brokers: parts.kafka.brokers, clientId: "test" });
     this.records = parts.records;
-    this.plane = parts.plane;
-    this.#store = parts.store;
-    this.#operator = parts.operator;
-    this.#stopNode = parts.stopNode;
-    this.#logs = parts.logs;
+    this.storeUrl = `redis://${NODE_ADDRESS}:${parts.store.port}`;
+    this.#parts = parts;
   }
 
   static async open(onProgress: (line: string) => void): Promise<Bed> {
@@ -143,109 +120,13 @@ export class Bed {
     }
   }
 
-  /** A pod with the app and the server, by worker.yaml. */
-  async work(worker: Worker): Promise<void> {
-    await this.core.createNamespacedPod({ namespace: NAMESPACE, body: this.#podOf(worker) });
-  }
-
-  /** A Deployment of two such pods, of which a budget allows one to be away. Resolves when both are Ready. */
-  async deploy(worker: Worker): Promise<void> {
-    const { name } = worker;
-    const at = { namespace: NAMESPACE };
-    const labels = { app: name };
-    const selector = { matchLabels: labels };
-    const template = { metadata: { labels }, spec: this.#podOf(worker).spec as V1PodSpec };
-    const strategy = { rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } };
-    const spec = { replicas: 2, selector, template, strategy };
-    await this.apps.createNamespacedDeployment({ ...at, body: { metadata: { name }, spec } });
-    const policy = this.plane.kube.makeApiClient(PolicyV1Api);
-    const budget = { metadata: { name }, spec: { maxUnavailable: 1, selector } };
-    await policy.createNamespacedPodDisruptionBudget({ ...at, body: budget });
-    await this.settled(name);
-  }
-
-  /** As `kubectl rollout restart`; resolves when it is done. */
-  async roll(name: string): Promise<void> {
-    const annotations = { "kubectl.kubernetes.io/restartedAt": new Date().toISOString() };
-    const body = { spec: { template: { metadata: { annotations } } } };
-    await this.apps.patchNamespacedDeployment({ namespace: NAMESPACE, name, body }, MERGE);
-    await this.settled(name);
-  }
-
-  /** Resolves when the Deployment's newest pods are Ready and the others gone. */
-  async settled(name: string): Promise<void> {
-    await until(async () => {
-      const found = await this.apps.readNamespacedDeployment({ namespace: NAMESPACE, name });
-      const { observedGeneration, updatedReplicas, availableReplicas } = found.status ?? {};
-      const isSeen = observedGeneration === found.metadata?.generation;
-      const pods = await this.podsOf(name);
-      return isSeen && updatedReplicas === 2 && availableReplicas === 2 && pods.length === 2;
-    });
-  }
-
-  /** Names of the Deployment's pods, also of those that end. */
-  async podsOf(name: string): Promise<string[]> {
-    const labelSelector = `app=${name}`;
-    const { items } = await this.core.listNamespacedPod({ namespace: NAMESPACE, labelSelector });
-    return items.map(({ metadata }) => metadata?.name ?? "");
-  }
-
-  /** False when a budget forbids it. */
-  async evict(name: string): Promise<boolean> {
-    const eviction = { namespace: NAMESPACE, name, body: { metadata: { name } } };
-    return this.core.createNamespacedPodEviction(eviction).then(
-      () => true,
-      (error) => {
-        if (error.code === 429) return false;
-        throw error;
-      },
-    );
-  }
-
-  #podOf({ name, topic, session, mode = "exclusive", take }: Worker): V1Pod {
-    const names: Readonly<Record<string, string>> = {
-      ...{ POD_NAME: name, TOPIC_NAME: topic, SESSION_NAME: session, MODE_NAME: mode },
-      ...{ OFFICE_URL: this.records.url, KAFKA: this.kafka.brokers.join() },
-      STORE: `redis://${NODE_ADDRESS}:${this.#store.port}`,
-      RESTART: take === undefined ? "Always" : "Never",
-      TAKE_COUNT: String(take ?? "Infinity"),
-    };
-    const written = readFileSync(join(import.meta.dirname, "worker.yaml"), "utf8");
-    return parse(written, (_key, value) => {
-      if (typeof value !== "string") return value;
-      return value.replace(/\b[A-Z_]+$/, (word) => names[word] ?? word);
-    });
-  }
-
-  /** Undefined when it is gone. */
-  async pod(name: string): Promise<V1Pod | undefined> {
-    return this.core.readNamespacedPod({ namespace: NAMESPACE, name }).catch((error) => {
-      if (error.code === 404) return undefined;
-      throw error;
-    });
-  }
-
-  /** As `kubectl delete pod`; resolves when it is gone. @param grace of 0 is `--force`. */
-  async delete(name: string, gracePeriodSeconds?: number): Promise<void> {
-    const grace = gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds };
-    await this.core.deleteNamespacedPod({ namespace: NAMESPACE, name, ...grace });
-    await until(async () => (await this.pod(name)) === undefined);
-  }
-
-  /** SIGKILL, as the kernel does it where memory is short. */
-  async killApp(pod: string): Promise<void> {
-    const app = (await this.pod(pod))?.status?.containerStatuses?.[0];
-    const id = app?.containerID?.replace("containerd://", "");
-    if (!id) throw new Error(`${pod} has no app that runs`);
-    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
-      if (cgroupsOf(pid).includes(id)) process.kill(Number(pid), "SIGKILL");
-  }
-
   async close(): Promise<void> {
+    const { logs, operator, store, stopNode } = this.#parts;
     const { items } = await this.core.listPodForAllNamespaces({});
-    writeFileSync(join(this.#logs, "pods.json"), JSON.stringify(items, undefined, 2));
+    writeFileSync(join(logs, "pods.json"), JSON.stringify(items, undefined, 2));
     // The next bed of this run has the same node.
-    await this.apps.deleteCollectionNamespacedDeployment({ namespace: NAMESPACE });
+    const apps = this.plane.kube.makeApiClient(AppsV1Api);
+    await apps.deleteCollectionNamespacedDeployment({ namespace: NAMESPACE });
     await this.core.deleteCollectionNamespacedPod({ namespace: NAMESPACE, gracePeriodSeconds: 1 });
     const deadlineMs = performance.now() + REMOVE_MS;
     await until(async () => {
@@ -253,19 +134,10 @@ export class Bed {
       return left.length === 0 || performance.now() > deadlineMs;
     });
     this.records.close();
-    await this.#stopNode();
-    await ended(this.#operator, "SIGTERM");
+    await stopNode();
+    await ended(operator, "SIGTERM");
     await this.log.close();
-    await Promise.all([this.kafka.stop(), this.#store.stop()]);
+    await Promise.all([this.kafka.stop(), store.stop()]);
     await this.plane.stop();
-  }
-}
-
-/** Nothing when the process is gone. */
-function cgroupsOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cgroup`, "utf8");
-  } catch {
-    return "";
   }
 }

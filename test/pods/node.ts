@@ -16,9 +16,10 @@ const NODE = "node-1";
 const FOLDER = join(SCRATCH, "node");
 const SOCKET = join(FOLDER, "containerd.sock");
 
-/** @param name of the control groups. */
-export interface NodeOptions {
+interface NodeOptions {
+  /** A tar of them. */
   readonly images: string;
+  /** Name of the group that holds those of the pods. */
   readonly cgroup: string;
   /** Takes what the programs and the containers say. */
   readonly logs: string;
