@@ -43,12 +43,11 @@ const deliveries = client.subscribe({
 let taken = 0;
 for await (const delivery of deliveries) {
   const { partition, maybeRedelivered: marked } = delivery;
-  delivery.ack();
   for (const { offset, payload } of delivery.events) {
     const event = { partition, offset: Number(offset), value: payload?.toString() ?? "", marked };
     await book({ pod: POD, kind: "event", event });
   }
-
+  delivery.ack();
   taken += delivery.events.length;
   if (taken >= take) break;
 }
