@@ -1,6 +1,7 @@
 /**
  * A cluster of one node that runs pods, with what Throughline needs: Kafka, a session store, the CRD and an operator.
- * All are on the node's address, so that pods reach them.
+ * All are on the node's address, so that pods reach them: there are no names, and no addresses of Services but the API
+ * server's (which itself reaches webhooks by their Service).
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
