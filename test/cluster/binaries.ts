@@ -10,8 +10,6 @@ import { environment } from "../../local/config.ts";
 
 const MODULES = join(import.meta.dirname, "kube");
 export const CONTROL = ["etcd", "kube-apiserver"] as const;
-export const CONTROLLERS = [...CONTROL, "kube-controller-manager", "kube-scheduler"] as const;
-export const PODS = [...CONTROLLERS, "kubelet"] as const;
 /** Packages that carry the version that the programs tell. */
 const VERSIONED = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
 

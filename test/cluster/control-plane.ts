@@ -11,9 +11,11 @@ import { join } from "node:path";
 import type { KubeConfig } from "@kubernetes/client-node";
 import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
-import { CONTROL, CONTROLLERS, ensureBinaries } from "./binaries.ts";
+import { CONTROL, ensureBinaries } from "./binaries.ts";
 import { ended, Processes } from "./processes.ts";
 
+/** What it runs with controllers. */
+export const CONTROLLERS = [...CONTROL, "kube-controller-manager", "kube-scheduler"] as const;
 const SERVICES = "10.0.0.0/24";
 /** The first of the Services' addresses is the API server's, for pods. */
 export const KUBERNETES_SERVICE = "10.0.0.1";

@@ -4,7 +4,8 @@
  * Ends with one line that adds all up.
  */
 import { type Counts, runJest } from "../jest-run.ts";
-import { CONTROLLERS, ensureBinaries } from "./binaries.ts";
+import { ensureBinaries } from "./binaries.ts";
+import { CONTROLLERS } from "./control-plane.ts";
 
 async function run(): Promise<Counts> {
   try {

@@ -3,8 +3,8 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CoreV1Api } from "@kubernetes/client-node";
-import { ensureBinaries, PODS } from "../cluster/binaries.ts";
-import type { ControlPlane } from "../cluster/control-plane.ts";
+import { ensureBinaries } from "../cluster/binaries.ts";
+import { CONTROLLERS, type ControlPlane } from "../cluster/control-plane.ts";
 import { Processes } from "../cluster/processes.ts";
 import { until } from "../story/waits.ts";
 import { makeCgroups } from "./cgroups.ts";
@@ -12,6 +12,8 @@ import { ensureDebianPackages } from "./debian-packages.ts";
 import { PAUSE } from "./images.ts";
 import { NODE_ADDRESS, SCRATCH } from "./machine.ts";
 
+/** Programs of Kubernetes, with those of the control plane. */
+export const PODS = [...CONTROLLERS, "kubelet"] as const;
 const NODE = "node-1";
 const FOLDER = join(SCRATCH, "node");
 const SOCKET = join(FOLDER, "containerd.sock");

@@ -13,10 +13,11 @@ import { environment } from "../../local/config.ts";
 import { ensureJava } from "../../local/java.ts";
 import { ensureKafkaJars } from "../../local/kafka-jars.ts";
 import { ensureStoreBinary, storeMachine } from "../../local/store-binary.ts";
-import { ensureBinaries, PODS } from "../cluster/binaries.ts";
+import { ensureBinaries } from "../cluster/binaries.ts";
 import { RUN_NAME, removeCgroups, removeOrphanedCgroups } from "./cgroups.ts";
 import { ensureDebianPackages } from "./debian-packages.ts";
 import { missingHere } from "./needs.ts";
+import { PODS } from "./node.ts";
 
 /** What cannot be had inside, where no network is. @throws with the next step. */
 async function fetchAll(): Promise<void> {
