@@ -1,6 +1,6 @@
 /**
- * The app in the pods: takes a topic's events by a named session, from the server in its own pod, and books each
- * before it acknowledges it, at an office outside (records.ts). Ends when it was told to (SIGTERM) and its server
+ * The app in the pods: takes a topic's events by a named session, from the server in its own pod, and books them
+ * before it acknowledges them, at an office outside (records.ts). Ends when it was told to (SIGTERM) and its server
  * has led it away, or after as many events as it was asked to take.
  */
 import { ThroughlineClient } from "../../client/client.ts";
@@ -30,6 +30,8 @@ process.on("SIGTERM", () => {
 const client = new ThroughlineClient([THROUGHLINE_ADDRESS]);
 const deliveries = client.subscribe({
   ...{ topic: TOPIC, start: { $case: "earliest", value: {} }, signal: over.signal },
+  // Who takes little ahead soon comes to what is said after it.
+  creditEvents: 100,
   session: { name: SESSION, acks: "explicit", mode: MODE as "exclusive" | "shared" },
   onNotice: ({ $case }) => {
     if ($case === "moving") isMoved = true;
@@ -43,10 +45,10 @@ const deliveries = client.subscribe({
 let taken = 0;
 for await (const delivery of deliveries) {
   const { partition, maybeRedelivered: marked } = delivery;
-  for (const { offset, payload } of delivery.events) {
-    const event = { partition, offset: Number(offset), value: payload?.toString() ?? "", marked };
-    await book({ pod: POD, kind: "event", event });
-  }
+  const events = delivery.events.map(({ offset, payload }) => {
+    return { partition, offset: Number(offset), value: payload?.toString() ?? "", marked };
+  });
+  await book({ pod: POD, kind: "events", events });
   delivery.ack();
   taken += delivery.events.length;
   if (taken >= take) break;

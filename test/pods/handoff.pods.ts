@@ -41,7 +41,7 @@ test(
     await bed.records.until(() => bed.records.events("worker-1").length === 100);
     // More comes while the pod ends, and while there is none.
     await Promise.all([bed.append(topic, 100, 100), workers.delete("worker-1")]);
-    const said = bed.records.kinds("worker-1").filter((kind) => kind !== "event");
+    const said = bed.records.kinds("worker-1").filter((kind) => kind !== "events");
     // The kubelet turns to both at once, app and server.
     const inTheMiddle = said.slice(1, -1).sort();
     expect([said[0], inTheMiddle, said.at(-1)]).toEqual([

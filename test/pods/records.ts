@@ -6,9 +6,9 @@ import { Waits } from "../story/waits.ts";
 
 export interface Entry {
   readonly pod: string;
-  /** An event, a notice of the client's by its name, or what the app itself says. */
+  /** Events, a notice of the client's by its name, or what the app itself says. */
   readonly kind: string;
-  readonly event?: Seen;
+  readonly events?: readonly Seen[];
 }
 
 export class Records {
@@ -43,7 +43,7 @@ export class Records {
 
   /** Of these pods, in the order in which they were booked. */
   events(...pods: readonly string[]): Seen[] {
-    return this.entries.flatMap(({ pod, event }) => (event && pods.includes(pod) ? [event] : []));
+    return this.entries.flatMap(({ pod, events = [] }) => (pods.includes(pod) ? events : []));
   }
 
   kinds(pod: string): string[] {
