@@ -53,6 +53,8 @@ export interface EmbeddedKafkaOptions {
   /** Holds data and logs; kept between runs. */
   readonly directory: string;
   readonly nodes?: 1 | 3;
+  /** Where clients connect; an address of this machine, by default on loopback. */
+  readonly host?: string;
   /** One more listener of each node, of any protocol; its settings are in `settings`. */
   readonly secured?: string;
   /** Ports that its clients are told, by node: of a proxy that stands before each. */
@@ -70,8 +72,9 @@ export interface EmbeddedKafkaOptions {
 
 /** @throws with the next step when Kafka cannot be had or does not start. */
 export async function startKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
-  const { directory, nodes = 1, secured, settings = {}, onProgress = () => {} } = options;
-  const { onUnexpectedEnd = () => {}, ownGroup = false, fullSpeed = false } = options;
+  const { directory, nodes = 1, host = "127.0.0.1", secured, settings = {} } = options;
+  const { onProgress = () => {}, onUnexpectedEnd = () => {} } = options;
+  const { ownGroup = false, fullSpeed = false } = options;
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
@@ -87,7 +90,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const running = new Map<number, ChildProcess>();
   const served = new WeakSet<ChildProcess>();
   const expected = new WeakSet<ChildProcess>();
-  const brokers = listeners.map((port) => `127.0.0.1:${port}`);
+  const brokers = listeners.map((port) => `${host}:${port}`);
 
   const home = (node: number): string => join(directory, `node-${node}`);
   const startNode = async (node: number, maxFileBytes?: number): Promise<void> => {
@@ -106,7 +109,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
       if (served.has(child) && !expected.has(child))
         onUnexpectedEnd(node, signal ?? `exit code ${code}`);
     });
-    await reachable(listeners[node - 1] as number, () => running.get(node) === child, home(node));
+    const at = { host, port: listeners[node - 1] as number };
+    await reachable(at, () => running.get(node) === child, home(node));
     served.add(child);
   };
   const endAll = (): void => {
@@ -126,7 +130,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
       writeFileSync(
         file,
         brokerProperties({
-          ...{ node, listeners, controllers, directory: home(node), settings },
+          ...{ node, host, listeners, controllers, directory: home(node), settings },
           secured: secured
             ? { protocol: secured, ports: securedPorts, advertisedPorts: options.advertisedPorts }
             : undefined,
@@ -208,11 +212,15 @@ function isBroker(pid: number, home: string): boolean {
   }
 }
 
-async function reachable(port: number, alive: () => boolean, home: string): Promise<void> {
+async function reachable(
+  at: { readonly host: string; readonly port: number },
+  alive: () => boolean,
+  home: string,
+): Promise<void> {
   const deadline = performance.now() + START_TIMEOUT_MS;
   for (;;) {
     const open = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, "127.0.0.1", () => {
+      const socket = connect(at, () => {
         socket.destroy();
         resolve(true);
       });

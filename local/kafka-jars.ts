@@ -3,15 +3,19 @@
  * checkout: `$XDG_CACHE_HOME/throughline` or `~/.cache/throughline`.
  */
 import { join } from "node:path";
-import { fetchJar, isPresent, type Jar, makeCacheFolder } from "./fetch-jar.ts";
+import { fetchFile, isPresent, makeCacheFolder, type PinnedFile } from "./fetch-file.ts";
 import lock from "./kafka-jars.json" with { type: "json" };
 
 const PARALLEL = 6;
-const NEED = { for: "the embedded Kafka", instead: "a running Kafka in KAFKA_BROKERS" };
+const NEED = {
+  for: "the embedded Kafka",
+  mirror: "MAVEN_REPOSITORY",
+  instead: "a running Kafka in KAFKA_BROKERS",
+};
 
 export interface JarLock {
   readonly kafka: string;
-  readonly jars: readonly Jar[];
+  readonly jars: readonly PinnedFile[];
 }
 
 /** @returns the folder of the jars. @throws with the next step when they cannot be had. */
@@ -34,7 +38,7 @@ export async function ensureKafkaJars(
     for (let jar = next.shift(); jar && !failed.signal.aborted; jar = next.shift()) {
       const target = join(folder, nameOf(jar.path));
       try {
-        await fetchJar(repository, jar, target, NEED, failed.signal);
+        await fetchFile(repository, jar, target, NEED, failed.signal);
       } catch (error) {
         failed.abort();
         throw error;

@@ -12,6 +12,7 @@ rootLogger.appenderRef.c.ref=C
 
 export function brokerProperties(broker: {
   readonly node: number;
+  readonly host: string;
   readonly listeners: readonly number[];
   readonly controllers: readonly number[];
   readonly directory: string;
@@ -26,12 +27,12 @@ export function brokerProperties(broker: {
     | undefined;
   readonly settings: Readonly<Record<string, string>>;
 }): string {
-  const { node, listeners, controllers, directory, secured, settings } = broker;
+  const { node, host, listeners, controllers, directory, secured, settings } = broker;
   const port = listeners[node - 1];
   const replicas = String(listeners.length);
   const inSync = listeners.length >= 3 ? "2" : "1";
   const voters = controllers.map((controller, i) => `${i + 1}@127.0.0.1:${controller}`).join(",");
-  const open = `PLAINTEXT://127.0.0.1:${port}`;
+  const open = `PLAINTEXT://${host}:${port}`;
   const clients = secured ? `${open},SECURED://127.0.0.1:${secured.ports[node - 1]}` : open;
   const told = (secured?.advertisedPorts ?? secured?.ports)?.[node - 1];
   const advertised = secured ? `${open},SECURED://127.0.0.1:${told}` : open;

@@ -6,9 +6,15 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { inflateRawSync } from "node:zlib";
-import { fetchJar, isPresent, type Jar, makeCacheFolder, placeWhole } from "./fetch-jar.ts";
+import {
+  fetchFile,
+  isPresent,
+  makeCacheFolder,
+  type PinnedFile,
+  placeWhole,
+} from "./fetch-file.ts";
 
-const JAR: Jar = {
+const JAR: PinnedFile = {
   path: "com/github/codemonstur/embedded-redis/1.4.4/embedded-redis-1.4.4.jar",
   sha256: "b56845f0a81aa0b6a0c32a309e69081ee7bdeadba9efff6374b0fe9af230db63",
 };
@@ -35,7 +41,7 @@ export interface StoreMachine {
 export async function ensureStoreBinary(
   machine: StoreMachine,
   onProgress: (line: string) => void,
-  jar: Jar = JAR,
+  jar: PinnedFile = JAR,
 ): Promise<string> {
   const installed = ["redis-server", "valkey-server"].find(machine.runs);
   if (installed) return installed;
@@ -48,8 +54,9 @@ export async function ensureStoreBinary(
   if (!isPresent(program)) {
     const file = join(folder, "embedded-redis.jar");
     onProgress("Fetching Redis 6.2 (11 MB)");
-    await fetchJar(machine.mavenRepository, jar, file, {
+    await fetchFile(machine.mavenRepository, jar, file, {
       for: "the embedded session store",
+      mirror: "MAVEN_REPOSITORY",
       instead: INSTEAD,
     });
     placeWhole(program, unzipped(readFileSync(file), entry), 0o755);

@@ -215,7 +215,8 @@ test("no dead files: everything is reached from where the product or a test is e
     "What no process and no client reaches is dead, also when a test still calls it. Delete it; git keeps it.",
     product.filter(({ path }) => !live.has(path)).map(({ path }) => path),
   );
-  const run = /\.(test|cluster)\.ts$|^test\/((bench(\/operator)?|checker|cluster)\/)?run\.ts$/;
+  const run =
+    /\.(test|cluster|pods)\.ts$|^test\/((bench(\/operator)?|checker|cluster|pods)\/)?run\.ts$/;
   const used = reachedFrom(files.filter(({ path, room }) => run.test(path) || room === "tools"));
   rule(
     "What no test, no benchmark and no checker reaches is dead.",

@@ -1,7 +1,8 @@
 /**
- * A real kube-apiserver and etcd on loopback. Its processes end with ours, also when ours is killed.
+ * A real kube-apiserver and etcd, on loopback or on a node of real pods, and with it, where asked for, the
+ * controllers and the scheduler. Its processes end with ours, also when ours is killed.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request as httpsRequest } from "node:https";
@@ -11,8 +12,23 @@ import type { KubeConfig } from "@kubernetes/client-node";
 import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
 import { CONTROL, ensureBinaries } from "./binaries.ts";
+import { ended, Processes } from "./processes.ts";
 
-const START_MS = 60_000;
+/** What it runs with controllers. */
+export const CONTROLLERS = [...CONTROL, "kube-controller-manager", "kube-scheduler"] as const;
+const SERVICES = "10.0.0.0/24";
+/** The first of the Services' addresses is the API server's, for pods. */
+export const KUBERNETES_SERVICE = "10.0.0.1";
+
+export interface ControlPlaneOptions {
+  /** Deployments have pods and namespaces have accounts; else nothing follows from an object. */
+  readonly controllers?: boolean;
+  /**
+   * Address of the node that this machine is: pods reach the API server at the Service `kubernetes`, whose
+   * address must be this machine's too, and it reaches the node's kubelet and the pods.
+   */
+  readonly node?: string;
+}
 
 export interface ControlPlane {
   /** As a member of system:masters. */
@@ -28,10 +44,14 @@ export interface ControlPlane {
   stop(): Promise<void>;
 }
 
-export async function startControlPlane(onProgress: (line: string) => void): Promise<ControlPlane> {
-  const binaries = await ensureBinaries(CONTROL, onProgress);
+export async function startControlPlane(
+  onProgress: (line: string) => void,
+  { controllers = false, node }: ControlPlaneOptions = {},
+): Promise<ControlPlane> {
+  const binaries = await ensureBinaries(controllers ? CONTROLLERS : CONTROL, onProgress);
   const folder = mkdtempSync(join(tmpdir(), "throughline-cluster-"));
-  const [etcdPort, peerPort, port] = await freePorts(3);
+  const [etcdPort, peerPort, freePort, controllersPort, schedulerPort] = await freePorts(5);
+  const [host, port] = node ? [KUBERNETES_SERVICE, 443] : ["127.0.0.1", freePort];
   const token = randomBytes(16).toString("hex");
   const tokens = file("tokens.csv", `${token},admin,admin,"system:masters"\n`);
   const keys = generateKeyPairSync("rsa", {
@@ -40,12 +60,12 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
     privateKeyEncoding: { type: "pkcs1", format: "pem" },
   });
   const [privateKey, publicKey] = [file("sa.key", keys.privateKey), file("sa.pub", keys.publicKey)];
-  const running = new Set<ChildProcess>();
+  const processes = new Processes();
   /** The API server makes its own. */
   const certificate = join(folder, "certs/apiserver.crt");
   const etcd = `http://127.0.0.1:${etcdPort}`;
   try {
-    await started(
+    await start(
       "etcd",
       [
         ...[`--data-dir=${join(folder, "etcd")}`, `--listen-client-urls=${etcd}`],
@@ -61,7 +81,7 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
         {
           name: "test",
           cluster: {
-            server: `https://127.0.0.1:${port}`,
+            server: `https://${host}:${port}`,
             "certificate-authority-data": readFileSync(certificate).toString("base64"),
           },
         },
@@ -69,6 +89,7 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
       users: [{ name: "admin", user: { token } }],
       contexts: [{ name: "test", context: { cluster: "test", user: "admin" } }],
     });
+    if (controllers) await startControllers(file("kubeconfig", kubeconfig));
     return {
       ...{ kubeconfig, kube: kubeConfigOf(kubeconfig), stop },
       make: async (path, body) => {
@@ -86,24 +107,46 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
   }
 
   async function startApiServer(): Promise<ChildProcess> {
-    const child = await started(
+    const child = await start(
       "kube-apiserver",
       [
         ...[`--etcd-servers=${etcd}`, `--cert-dir=${join(folder, "certs")}`],
-        ...["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", `--secure-port=${port}`],
-        ...["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"],
-        ...[`--token-auth-file=${tokens}`, "--service-cluster-ip-range=10.0.0.0/24"],
+        ...(node ? onNode(node) : ON_LOOPBACK),
+        ...[`--secure-port=${port}`, "--authorization-mode=RBAC"],
+        ...[`--token-auth-file=${tokens}`, `--service-cluster-ip-range=${SERVICES}`],
         "--service-account-issuer=https://kubernetes.default.svc",
         `--service-account-key-file=${publicKey}`,
         `--service-account-signing-key-file=${privateKey}`,
-        // Nobody makes the "default" account of a namespace here.
-        "--disable-admission-plugins=ServiceAccount",
+        // Without controllers nobody makes the "default" account of a namespace.
+        ...(controllers ? [] : ["--disable-admission-plugins=ServiceAccount"]),
       ],
       "Serving securely",
     );
     // It answers from here on; what it does at its start is not over yet.
     while ((await request("GET", "/readyz")).status !== 200);
     return child;
+  }
+
+  async function startControllers(kubeconfig: string): Promise<void> {
+    const flags = [
+      ...[`--kubeconfig=${kubeconfig}`, "--leader-elect=false", "--bind-address=127.0.0.1"],
+      `--cert-dir=${join(folder, "certs")}`,
+    ];
+    const word = "Serving securely";
+    const signs = `--service-account-private-key-file=${privateKey}`;
+    const trusts = `--root-ca-file=${certificate}`;
+    // By default it makes a folder in /usr.
+    const plugins = `--flex-volume-plugin-dir=${join(folder, "plugins")}`;
+    await Promise.all([
+      start(
+        "kube-controller-manager",
+        [...flags, `--secure-port=${controllersPort}`, signs, trusts, plugins],
+        word,
+      ),
+      start("kube-scheduler", [...flags, `--secure-port=${schedulerPort}`], word),
+    ]);
+    const account = "/api/v1/namespaces/default/serviceaccounts/default";
+    while ((await request("GET", account)).status !== 200);
   }
 
   function request(
@@ -114,7 +157,7 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
     return new Promise((resolve, reject) => {
       const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
       const asked = httpsRequest(
-        { host: "127.0.0.1", port, path, method, headers, ca: readFileSync(certificate) },
+        { host, port, path, method, headers, ca: readFileSync(certificate) },
         (response) => {
           let text = "";
           response.on("data", (bytes: Buffer) => {
@@ -128,32 +171,12 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
     });
   }
 
-  /** Resolves when it has said `word`. */
-  function started(name: string, flags: readonly string[], word: string): Promise<ChildProcess> {
-    const child = spawn(join(binaries, name), flags, { stdio: ["ignore", "ignore", "pipe"] });
-    running.add(child);
-    const end = (): void => void child.kill("SIGKILL");
-    process.once("exit", end);
-    return new Promise((resolve, reject) => {
-      let last = "";
-      AbortSignal.timeout(START_MS).addEventListener("abort", () =>
-        reject(new Error(`${name} did not start within ${START_MS} ms:\n${last}`)),
-      );
-      child.stderr?.on("data", (bytes: Buffer) => {
-        last = `${last}${bytes}`.slice(-4000);
-        if (last.includes(word)) resolve(child);
-      });
-      child.once("error", reject);
-      child.once("exit", (code) => {
-        process.removeListener("exit", end);
-        running.delete(child);
-        reject(new Error(`${name} ended with code ${code}:\n${last}`));
-      });
-    });
+  function start(name: string, flags: readonly string[], word: string): Promise<ChildProcess> {
+    return processes.start(join(binaries, name), flags, word);
   }
 
   async function stop(): Promise<void> {
-    await Promise.all([...running].map((child) => ended(child, "SIGTERM")));
+    await processes.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 
@@ -164,14 +187,16 @@ export async function startControlPlane(onProgress: (line: string) => void): Pro
   }
 }
 
-function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resolve();
-    const hard = setTimeout(() => child.kill("SIGKILL"), 5000);
-    child.once("exit", () => {
-      clearTimeout(hard);
-      resolve();
-    });
-    child.kill(signal);
-  });
+const ON_LOOPBACK = [
+  ...["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"],
+  "--endpoint-reconciler-type=none",
+];
+
+function onNode(address: string): readonly string[] {
+  return [
+    ...["--bind-address=0.0.0.0", `--advertise-address=${address}`],
+    "--kubelet-preferred-address-types=InternalIP",
+    // Nobody forwards the addresses of Services here: their pods are asked themselves.
+    "--enable-aggregator-routing=true",
+  ];
 }

@@ -1,5 +1,5 @@
 /**
- * One file of a Maven repository, checked by its checksum. It lands whole or not at all, so a broken
+ * One file of a package repository, checked by its checksum. It lands whole or not at all, so a broken
  * download goes on where it stopped and two starts at once do no harm.
  */
 import { createHash } from "node:crypto";
@@ -8,18 +8,26 @@ import { mkdirSync, renameSync, statSync, writeFileSync } from "node:fs";
 const ATTEMPTS = 3;
 const ATTEMPT_MS = 120_000;
 
-export interface Jar {
+export interface PinnedFile {
   /** Below the repository. */
   readonly path: string;
   readonly sha256: string;
 }
 
-/** @param need ends the sentence when it cannot be had: what it is for, and what else would do. */
-export async function fetchJar(
+/** Ends the sentence when it cannot be had. */
+export interface Need {
+  readonly for: string;
+  /** The variable that names a mirror of the repository. */
+  readonly mirror: string;
+  /** What else would do. */
+  readonly instead: string;
+}
+
+export async function fetchFile(
   repository: string,
-  { path, sha256 }: Jar,
+  { path, sha256 }: PinnedFile,
   target: string,
-  need: { readonly for: string; readonly instead: string },
+  need: Need,
   stop = new AbortController().signal,
 ): Promise<void> {
   const url = `${repository}/${path}`;
@@ -43,7 +51,7 @@ export async function fetchJar(
   const cause = (last as { cause?: Error }).cause?.message ?? (last as Error).message;
   throw new Error(
     `Cannot fetch ${url} for ${need.for}: ${cause}. Connect to the network once, or name a ` +
-      `mirror in MAVEN_REPOSITORY, or ${need.instead}.`,
+      `mirror in ${need.mirror}, or ${need.instead}.`,
   );
 }
 
