@@ -67,14 +67,15 @@ test(
     const all = () => bed.records.events("crash-1", "crash-2");
     const booked = (count: number) => bed.records.until(() => all().length >= count);
     await workers.start({ ...worker, name: "crash-1" });
-    const appended = bed.append(topic, 0, 1500);
+    const load = new Load((from, count) => bed.append(topic, from, count), 0, 5);
     await booked(100);
     await workers.killApp("crash-1");
     await bed.records.until(() => bed.records.kinds("crash-1").lastIndexOf("opened") > 0);
     await booked(all().length + 100);
     await workers.delete("crash-1", 0);
     await workers.start({ ...worker, name: "crash-2" });
-    await appended;
+    await booked(all().length + 100);
+    await load.stop();
     const log = await readTopic(bed.kafka.brokers, topic.name);
     await allBooked(log, all);
     expect(judgeTogether(log, [all()])).toEqual({ missing: 0, repeatedUnmarked: 0 });

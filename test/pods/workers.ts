@@ -134,9 +134,13 @@ export class Workers {
 
   /** SIGKILL, as the kernel does it where memory is short. */
   async killApp(pod: string): Promise<void> {
-    const app = (await this.pod(pod))?.status?.containerStatuses?.[0];
-    const id = app?.containerID?.replace("containerd://", "");
-    if (!id) throw new Error(`${pod} has no app that runs`);
+    let id = "";
+    // The API server learns of it a little after it runs.
+    await until(async () => {
+      const app = (await this.pod(pod))?.status?.containerStatuses?.[0];
+      id = app?.containerID?.replace("containerd://", "") ?? "";
+      return id !== "";
+    });
     for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
       if (cgroupsOf(pid).includes(id)) process.kill(Number(pid), "SIGKILL");
   }
