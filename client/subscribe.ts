@@ -39,7 +39,10 @@ export interface SubscribeOptions {
   readonly filter?: Filter;
   /** The position is kept by this name in the session store. */
   readonly session?: SessionOptions;
-  /** Events the server may send ahead of the app. */
+  /**
+   * Events the server may send ahead of the app; 10,000 by default. Notices come behind what was sent before them:
+   * an app that is slow with its events, and has to hear of Moving within its pod's grace, takes few ahead.
+   */
   readonly creditEvents?: number;
   readonly recovery?: Recovery;
   readonly signal?: AbortSignal;
