@@ -184,10 +184,11 @@ test("a pod door that drains serves its app's publishers to the end", async () =
 });
 
 test("where connections have an age, a stream ends in order within their grace", async () => {
-  const stream = streamTo(await start({ connectionAgeMs: 60_000, drainMs: 100 })).open("");
+  // Half of the grace is for what was sent before.
+  const stream = streamTo(await start({ connectionAgeMs: 60_000, drainMs: 4000 })).open("");
   stream.events(1, "a");
-  expect((await stream.fails()).name).toBe("DRAINING");
   expect(await stream.answers(1)).toEqual(["1: position"]);
+  expect((await stream.fails()).name).toBe("DRAINING");
 });
 
 test("heartbeats come while there is nothing else to say", async () => {
