@@ -54,14 +54,18 @@ interface Result {
 
 export class KafkaAdmin implements LogAdmin {
   readonly #cluster: Cluster;
-  readonly #looks = new AskedInBatches<string, TopicView | undefined>(
-    ...[BATCH, String, (names: readonly string[]) => this.#look(names)],
+  readonly #looks = new AskedInBatches<string, TopicView | undefined>(BATCH, String, (names) =>
+    this.#look(names),
   );
   readonly #creations = new AskedInBatches<NewTopic, AdminOutcome<TopicInfo>>(
-    ...[BATCH, ({ name }: NewTopic) => name, (topics: readonly NewTopic[]) => this.#create(topics)],
+    BATCH,
+    ({ name }) => name,
+    (topics) => this.#create(topics),
   );
   readonly #settings = new AskedInBatches<string, AdminOutcome<TopicSettings>>(
-    ...[BATCH, String, (names: readonly string[]) => this.#describe(names)],
+    BATCH,
+    String,
+    (names) => this.#describe(names),
   );
 
   constructor(cluster: Cluster) {
