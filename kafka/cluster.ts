@@ -103,7 +103,7 @@ export class Cluster {
     for (let attempt = 0; attempt < 2; attempt++) {
       const connection = await this.control();
       try {
-        const answer = await inTime(send(connection));
+        const answer = await inTime(send(connection), LOOK_UP_TIMEOUT_MS);
         this.#silent.delete(this.#keys.get(connection) ?? "");
         return answer;
       } catch (error) {
@@ -228,11 +228,12 @@ function keyOf({ host, port }: Broker): string {
   return `${host}:${port}`;
 }
 
-function inTime<T>(answer: Promise<T>): Promise<T> {
+/** Rejects when it takes longer; what was asked is not called back. */
+export function inTime<T>(answer: Promise<T>, withinMs: number): Promise<T> {
   return new Promise((resolve, reject) => {
     const late = setTimeout(
       () => reject(new Error("the broker does not answer in time")),
-      LOOK_UP_TIMEOUT_MS,
+      withinMs,
     );
     answer.then(resolve, reject).finally(() => clearTimeout(late));
   });

@@ -11,7 +11,7 @@
  */
 import { type Verdict, verdictOf } from "./append-verdict.ts";
 import type { Sent } from "./broker-sender.ts";
-import type { Broker, Cluster } from "./cluster.ts";
+import { type Broker, type Cluster, inTime } from "./cluster.ts";
 import { failureOfError, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { AppendOutcome, LogFailure, NewRecord, TopicInfo } from "./log.ts";
 import type { ProducePart } from "./produce.ts";
@@ -262,13 +262,7 @@ export class PartitionAppender {
 
   /** A look-up that is awaited no longer than the batch has time: silent brokers take 10 s to be given up. */
   #before<T>(deadline: number, lookedUp: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const late = setTimeout(
-        () => reject(new Error("no broker answered in time")),
-        Math.max(0, deadline - this.#world.now()),
-      );
-      lookedUp.then(resolve, reject).finally(() => clearTimeout(late));
-    });
+    return inTime(lookedUp, Math.max(0, deadline - this.#world.now()));
   }
 
   #pause(ms: number): Promise<void> {
