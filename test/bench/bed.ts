@@ -171,12 +171,13 @@ function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-function rssBytes(pid: number): number {
+export function rssBytes(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024;
 }
 
-async function metric(status: string, name: string): Promise<number> {
+/** Sum over all labels. */
+export async function metric(status: string, name: string): Promise<number> {
   const page = await (await fetch(`${status}/metrics`)).text();
   let sum = 0;
   for (const [, value] of page.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)`, "gm"))) {

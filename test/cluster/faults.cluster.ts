@@ -9,7 +9,8 @@ import { CatalogReader } from "../../operator/catalog-reader.ts";
 import { CatalogState } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import { FaultProxy, type ProxiedConnection, type Way } from "../faults/fault-proxy.ts";
 import { Random } from "../sim/random.ts";
-import { isReady, killed, SLOW_MS, TopicBed } from "./topic-bed.ts";
+import { ended } from "./processes.ts";
+import { isReady, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
 const CHANGES = 200;
 const NAMES = 40;
@@ -118,7 +119,7 @@ class Run {
   async #kill(): Promise<void> {
     const which = this.#random.chance(0.25) ? 1 : 0;
     const operator = this.#operators[which] ?? this.#operators[0];
-    if (operator) await killed(operator);
+    if (operator) await ended(operator, "SIGKILL");
   }
 
   async #settled(name: string): Promise<void> {

@@ -24,6 +24,7 @@ import type { Condition, KubeTopic } from "../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import { ensureBinaries } from "./binaries.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
+import { ended } from "./processes.ts";
 
 export const SLOW_MS = 180_000;
 const GROUP = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
@@ -74,6 +75,11 @@ export class TopicBed {
     return join(this.#folder, "kubeconfig");
   }
 
+  /** A folder of the bed's own. */
+  folder(name: string): string {
+    return join(this.#folder, name);
+  }
+
   /** A file of the bed's own. */
   file(name: string, text: string): string {
     const path = join(this.#folder, name);
@@ -105,7 +111,7 @@ export class TopicBed {
   }
 
   async killAll(): Promise<void> {
-    await Promise.all([...this.#operators].map((child) => killed(child)));
+    await Promise.all([...this.#operators].map((child) => ended(child, "SIGKILL")));
   }
 
   /** @param name `<namespace>/<name>`, here and below. */
@@ -226,14 +232,6 @@ export function readyOf(topic: KubeTopic | undefined): Condition | undefined {
 export function isReady(topic: KubeTopic | undefined): boolean {
   const ready = readyOf(topic);
   return ready?.status === "True" && ready.observedGeneration === topic?.metadata.generation;
-}
-
-export function killed(child: ChildProcess, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
-  return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resolve();
-    child.once("exit", () => resolve());
-    child.kill(signal);
-  });
 }
 
 function placeOf(name: string): { namespace: string; name: string } {

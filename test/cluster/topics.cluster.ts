@@ -1,6 +1,7 @@
 /** Topics of a real API server, by the operator as a process, into a real Kafka: the usual, as a person sees it. */
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
-import { isReady, killed, SLOW_MS, TopicBed } from "./topic-bed.ts";
+import { ended } from "./processes.ts";
+import { isReady, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
 let bed: TopicBed;
 
@@ -93,7 +94,7 @@ test(
     await bed.apply("pair/b", {});
     await bed.untilReady("pair/b");
     bed.operator("two", "--namespaces", "pair");
-    await killed(first);
+    await ended(first, "SIGKILL");
     await bed.apply("pair/c", {});
     await bed.untilReady("pair/c");
     expect((await bed.kafkaTopic("pair.c"))?.partitions).toBe(1);

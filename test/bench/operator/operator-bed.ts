@@ -3,20 +3,14 @@
  * processes. A watch of its own sees when each Topic is Ready.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request as httpsRequest } from "node:https";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Watch } from "@kubernetes/client-node";
-import { parse } from "yaml";
-import { openKafkaLog } from "../../../kafka/kafka-log.ts";
-import type { Log } from "../../../kafka/log.ts";
-import { type EmbeddedKafka, startKafka } from "../../../local/embedded-kafka.ts";
 import { freePorts } from "../../../local/free-ports.ts";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
-import { type ControlPlane, startControlPlane } from "../../cluster/control-plane.ts";
+import { ended } from "../../cluster/processes.ts";
+import { TopicBed } from "../../cluster/topic-bed.ts";
 import { type Launch, shipped } from "../../shipped.ts";
-import { pause } from "../bed.ts";
+import { metric, pause, rssBytes } from "../bed.ts";
 
 const API = "/apis/throughline.dev/v1alpha1/namespaces";
 /** The operator's Topics. */
@@ -35,10 +29,7 @@ export interface BenchOperator {
 }
 
 export class OperatorBed {
-  readonly kafka: EmbeddedKafka;
-  readonly log: Log;
-  readonly #plane: ControlPlane;
-  readonly #folder: string;
+  readonly #bed: TopicBed;
   readonly #launch: Launch;
   readonly #agent: Agent;
   readonly #api: { readonly host: string; readonly token: string };
@@ -46,34 +37,20 @@ export class OperatorBed {
   readonly #waiting = new Map<string, (atMs: number) => void>();
   #isClosed = false;
 
-  private constructor(folder: string, plane: ControlPlane, kafka: EmbeddedKafka) {
-    this.#folder = folder;
-    this.#plane = plane;
-    this.kafka = kafka;
-    this.log = openKafkaLog({ brokers: kafka.brokers, clientId: "bench" });
-    this.#launch = shipped(folder);
-    const cluster = plane.kube.getCurrentCluster();
+  private constructor(bed: TopicBed) {
+    this.#bed = bed;
+    this.#launch = shipped(bed.folder("bundle"));
+    const { kube } = bed.plane;
+    const cluster = kube.getCurrentCluster();
     const ca = Buffer.from(cluster?.caData ?? "", "base64");
     this.#agent = new Agent({ keepAlive: true, ca });
-    this.#api = { host: cluster?.server ?? "", token: plane.kube.getCurrentUser()?.token ?? "" };
+    this.#api = { host: cluster?.server ?? "", token: kube.getCurrentUser()?.token ?? "" };
   }
 
   static async start(onProgress: (line: string) => void): Promise<OperatorBed> {
-    const folder = mkdtempSync(join(tmpdir(), "throughline-bench-operator-"));
-    const [plane, kafka] = await Promise.all([
-      startControlPlane(onProgress),
-      startKafka({ directory: join(folder, "kafka"), onProgress, fullSpeed: true }),
-    ]);
-    writeFileSync(join(folder, "kubeconfig"), plane.kubeconfig, { mode: 0o600 });
-    const crd = readFileSync(
-      join(import.meta.dirname, "../../../crds/topics.throughline.dev.yaml"),
-      "utf8",
-    );
-    await plane.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", parse(crd));
-    for (const name of [WATCHED, BARE, "throughline"])
-      await plane.make("/api/v1/namespaces", { metadata: { name } });
-    const bed = new OperatorBed(folder, plane, kafka);
-    while ((await bed.#request("GET", `${API}/${WATCHED}/topics`)).status !== 200);
+    const topics = await TopicBed.start({ onProgress, fullSpeed: true });
+    for (const name of [WATCHED, BARE]) await topics.namespace(name);
+    const bed = new OperatorBed(topics);
     bed.#follow();
     return bed;
   }
@@ -82,9 +59,7 @@ export class OperatorBed {
     this.#isClosed = true;
     for (const child of this.#operators) await ended(child, "SIGKILL");
     this.#agent.destroy();
-    await this.log.close();
-    await Promise.all([this.kafka.stop(), this.#plane.stop()]);
-    rmSync(this.#folder, { recursive: true, force: true });
+    await this.#bed.stop();
   }
 
   /** Resolves when it leads. */
@@ -94,8 +69,14 @@ export class OperatorBed {
     const child = spawn(
       process.execPath,
       [
-        ...["dist/operator.mjs", "--kafka", this.kafka.brokers.join(","), "--log-level", "warn"],
-        ...["--deployment-id", "bench", "--kubeconfig", join(this.#folder, "kubeconfig")],
+        ...[
+          "dist/operator.mjs",
+          "--kafka",
+          this.#bed.kafka.brokers.join(","),
+          "--log-level",
+          "warn",
+        ],
+        ...["--deployment-id", "bench", "--kubeconfig", this.#bed.kubeconfig],
         ...["--namespaces", WATCHED, "--health-listen", `127.0.0.1:${port}`],
       ],
       {
@@ -105,22 +86,16 @@ export class OperatorBed {
     );
     this.#operators.add(child);
     child.once("exit", () => this.#operators.delete(child));
-    const metric = async (name: string): Promise<number> => {
-      const page = await fetch(`http://127.0.0.1:${port}/metrics`).then(
-        (response) => response.text(),
-        () => "",
-      );
-      return page
-        .split("\n")
-        .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
-        .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
-    };
-    while ((await metric("throughline_operator_leading")) !== 1) {
+    const page = `http://127.0.0.1:${port}`;
+    // Nobody listens there at first.
+    const leads = (): Promise<number> =>
+      metric(page, "throughline_operator_leading").catch(() => 0);
+    while ((await leads()) !== 1) {
       if (child.exitCode !== null) throw new Error("the operator ended");
     }
     return {
-      metric,
-      rssBytes: () => rssOf(child.pid as number),
+      metric: (name) => metric(page, name),
+      rssBytes: () => rssBytes(child.pid as number),
       stop: () => ended(child, "SIGTERM"),
     };
   }
@@ -150,7 +125,7 @@ export class OperatorBed {
   async bare(name: string): Promise<void> {
     await this.make(BARE, name);
     const of = { name: `${BARE}.${name}`, partitions: 1, replicas: 1, settings: {} };
-    const made = await this.log.admin.createTopic(of);
+    const made = await this.#bed.log.admin.createTopic(of);
     if (made.kind !== "done") throw new Error(JSON.stringify(made));
     const { status, text } = await this.#request("PATCH", `${API}/${BARE}/topics/${name}/status`, {
       status: { observedGeneration: 1, kafkaTopic: of.name },
@@ -160,7 +135,7 @@ export class OperatorBed {
 
   /** Changes a setting behind the operator's back. @returns milliseconds until it is as it was. */
   async mended(kafkaTopic: string): Promise<number> {
-    const { admin } = this.log;
+    const { admin } = this.#bed.log;
     const before = await this.#retentionOf(kafkaTopic);
     const changed = await admin.changeSettings(kafkaTopic, { "retention.ms": "12345678" }, []);
     if (changed.kind !== "done") throw new Error(JSON.stringify(changed));
@@ -170,7 +145,7 @@ export class OperatorBed {
   }
 
   async #retentionOf(kafkaTopic: string): Promise<string | undefined> {
-    const found = await this.log.admin.settings(kafkaTopic);
+    const found = await this.#bed.log.admin.settings(kafkaTopic);
     if (found.kind !== "done") throw new Error(JSON.stringify(found));
     return found.value["retention.ms"];
   }
@@ -184,7 +159,7 @@ export class OperatorBed {
     const again = (): void => {
       if (!this.#isClosed) this.#follow();
     };
-    void new Watch(this.#plane.kube).watch(`${API}/${WATCHED}/topics`, {}, seen, again);
+    void new Watch(this.#bed.plane.kube).watch(`${API}/${WATCHED}/topics`, {}, seen, again);
   }
 
   #request(
@@ -220,17 +195,4 @@ export async function inLanes<T>(all: readonly T[], act: (one: T) => Promise<voi
     for (let one = left.shift(); one !== undefined; one = left.shift()) await act(one);
   };
   await Promise.all(Array.from({ length: LANES }, lane));
-}
-
-function rssOf(pid: number): number {
-  const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return Number(kib) * 1024;
-}
-
-function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  return new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resolve();
-    child.once("exit", () => resolve());
-    child.kill(signal);
-  });
 }
