@@ -111,7 +111,7 @@ async function many(operator: BenchOperator): Promise<Figure[]> {
       goal: { atMost: 1 },
     },
     { what: "requests to the API server per Topic", unit: "", ours: [each[0] as number] },
-    { what: "requests to Kafka per Topic", unit: "", ours: [each[1] as number] },
+    { what: "admin steps asked of Kafka per Topic", unit: "", ours: [each[1] as number] },
   ];
 }
 
