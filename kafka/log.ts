@@ -142,7 +142,7 @@ export interface LogAdmin {
 export interface GroupOffsets {
   /** Positions by partition, from partition 0 on. Makes the group when it is not there. */
   commit(group: string, topic: string, positions: readonly Position[]): Promise<AdminOutcome<void>>;
-  /** A group that is not there is refused as GROUP_ID_NOT_FOUND. */
+  /** Afterwards it is not there, nor what it committed; also when it was not there before. */
   delete(group: string): Promise<AdminOutcome<void>>;
 }
 

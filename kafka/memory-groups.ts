@@ -48,9 +48,8 @@ export class MemoryGroups implements GroupOffsets {
 
   delete(group: string): Promise<AdminOutcome<void>> {
     return this.#step(() => {
-      if (this.#groups.delete(group)) return { kind: "done", value: undefined };
-      const reason = "The group id does not exist.";
-      return { kind: "refused", error: "GROUP_ID_NOT_FOUND", reason };
+      this.#groups.delete(group);
+      return { kind: "done", value: undefined };
     });
   }
 

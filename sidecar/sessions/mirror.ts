@@ -251,7 +251,8 @@ export class SessionMirror implements SessionFollower {
       if (saved) {
         if (savedPositions(this.#parts.catalog, saved)) step(() => this.#show(saved));
         else over();
-      } else if (state.kind === "none" && state.forgotten) step(() => this.#hide(group));
+      } else if (state.kind === "none" && state.forgotten)
+        step(() => this.#parts.groups.delete(group));
       // A store that lost the session says nothing of where it stood.
       else over();
     }
@@ -263,12 +264,6 @@ export class SessionMirror implements SessionFollower {
     if (!found) return undefined;
     const { info, positions } = found;
     return this.#parts.groups.commit(mirrorGroup(saved.key), info.name, positions);
-  }
-
-  async #hide(group: string): Promise<AdminOutcome<void>> {
-    const outcome = await this.#parts.groups.delete(group);
-    const isGone = outcome.kind === "refused" && outcome.error === "GROUP_ID_NOT_FOUND";
-    return isGone ? { kind: "done", value: undefined } : outcome;
   }
 }
 

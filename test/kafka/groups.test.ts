@@ -28,6 +28,9 @@ beforeAll(async () => {
   real = openKafkaLog({ brokers: kafka.brokers, clientId: "groups-test" });
   admin = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
+  // The brokers make their topic of offsets when the first group is asked for; a slow machine takes its time.
+  const topic = await newTopic(real, "groups.first", 1);
+  while ((await real.groups.commit("first", topic.name, at(0))).kind === "unavailable");
 }, SLOW_MS);
 
 afterAll(async () => {
@@ -87,26 +90,22 @@ describe.each([
       DONE,
     );
     expect(await committed("epoch", topic.name)).toEqual([4]);
-  });
+  }, 60_000);
 
   test("a topic that is not there is refused, soon, and nothing is committed", async () => {
     const refused = await log().groups.commit("nowhere", "no.such.topic", at(1));
     expect(refused).toMatchObject({ kind: "refused", error: "UNKNOWN_TOPIC_OR_PARTITION" });
-    expect(await log().groups.delete("nowhere")).toMatchObject({ error: "GROUP_ID_NOT_FOUND" });
   }, 4000);
 
-  test("a deleted group has nothing; to delete it again is refused, to commit makes it anew", async () => {
+  test("a deleted group has nothing; to delete it again changes nothing, to commit makes it anew", async () => {
     const topic = await newTopic(log(), "groups.delete", 1);
-    await log().groups.commit("gone", topic.name, at(5));
+    expect(await log().groups.commit("gone", topic.name, at(5))).toEqual(DONE);
     expect(await log().groups.delete("gone")).toEqual(DONE);
     expect(await committed("gone", topic.name)).toEqual([]);
-    expect(await log().groups.delete("gone")).toMatchObject({
-      kind: "refused",
-      error: "GROUP_ID_NOT_FOUND",
-    });
+    expect(await log().groups.delete("gone")).toEqual(DONE);
     expect(await log().groups.commit("gone", topic.name, at(2))).toEqual(DONE);
     expect(await committed("gone", topic.name)).toEqual([2]);
-  });
+  }, 60_000);
 });
 
 test(
