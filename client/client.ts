@@ -26,6 +26,11 @@ export type { DeliveredEvent, Delivery, Notice, SubscribeOptions } from "./subsc
 /** The default window of 64 KiB halves the rate. */
 const FLOW_CONTROL_WINDOW_BYTES = 1 << 20;
 const MAX_MESSAGE_BYTES = 64 << 20;
+/**
+ * A server that was lost is dialled again this soon, whether it is wanted or not: in a rolling restart it is
+ * wanted the moment it is back, and gRPC has no way to be told so.
+ */
+const REDIAL_MS = { first: 100, most: 250 };
 /** A server answers for each event within 30 s and one request to Kafka; one that does not is lost. */
 const PUBLISH_TIMEOUT_MS = 45_000;
 
@@ -136,8 +141,8 @@ export class ThroughlineClient {
     const made = new ThroughlineServiceClient(address, this.#credentials, {
       "grpc-node.flow_control_window": FLOW_CONTROL_WINDOW_BYTES,
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-      "grpc.initial_reconnect_backoff_ms": 100,
-      "grpc.max_reconnect_backoff_ms": 1000,
+      "grpc.initial_reconnect_backoff_ms": REDIAL_MS.first,
+      "grpc.max_reconnect_backoff_ms": REDIAL_MS.most,
     });
     this.#stubs.set(address, made);
     return made;
