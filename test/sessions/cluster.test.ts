@@ -9,6 +9,10 @@ import { keyOf, openStore, plainDeeds, SLOW_MS } from "./real-store.ts";
 import { type StoreCluster, startCluster } from "./store-cluster.ts";
 
 const LIMIT_MS = 400;
+const PASSWORD = "cluster-42";
+/** What the chart's README lists for a server's user in a cluster, and no more. */
+const RIGHTS =
+  "~throughline:* -@all +ping +eval +evalsha +type +hget +hgetall +hset +hdel +hincrby +del +pexpire +time +config|get +cluster|slots +asking";
 
 let directory: string;
 let cluster: StoreCluster;
@@ -17,8 +21,11 @@ let driver: Driver;
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "throughline-store-cluster-"));
   cluster = await startCluster(directory);
+  for (const { ask } of cluster.plain)
+    await ask("ACL", "SETUSER", "throughline", "on", `>${PASSWORD}`, ...RIGHTS.split(" "));
   // One address is enough: the others are in its map.
-  const open = (node: number) => openStore(cluster.nodes[node]?.port ?? 0, { cluster: true });
+  const access = { cluster: true, user: "throughline", password: PASSWORD };
+  const open = (node: number) => openStore(cluster.nodes[node]?.port ?? 0, access);
   driver = {
     store: open(0),
     other: open(1),
@@ -35,7 +42,7 @@ afterAll(async () => {
   await rm(directory, { recursive: true, force: true });
 }, SLOW_MS);
 
-describe("in a cluster", () => {
+describe("in a cluster, with the rights that it needs and no others", () => {
   essentialCases(() => driver);
 });
 
