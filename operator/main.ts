@@ -7,7 +7,7 @@
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { outOfDate } from "../process/certificates.ts";
 import { makeLogger } from "../process/logger.ts";
-import { endOnBug, runWith } from "../process/program.ts";
+import { endOnBug, endOnSignal, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
 import { kubeConfigOf } from "./kube/kube-config.ts";
 import { startOperator } from "./operator.ts";
@@ -23,27 +23,13 @@ async function run(config: Config): Promise<void> {
     ? outOfDate(certificate, "--kafka-tls-cert-file", Date.now())
     : [])
     logger.warn(warning);
-  try {
-    const log = openKafkaLog({
-      ...{ brokers, clientId: "throughline-operator" },
-      ...(tls && { tls }),
-      ...(sasl && { sasl }),
-    });
-    const operator = await startOperator(config, kubeConfigOf(config.kubeconfig), log, logger);
-    let isStopping = false;
-    const stop = async (signal: NodeJS.Signals): Promise<void> => {
-      if (isStopping) process.exit(1);
-      isStopping = true;
-      logger.info({ signal }, "stopping");
-      await operator.close();
-      process.exit(0);
-    };
-    process.on("SIGTERM", stop);
-    process.on("SIGINT", stop);
-    logger.warn(await operator.lost);
-    process.exit(3);
-  } catch (error) {
-    process.stderr.write(`throughline: ${(error as Error).message}\n`);
-    process.exit(1);
-  }
+  const log = openKafkaLog({
+    ...{ brokers, clientId: "throughline-operator" },
+    ...(tls && { tls }),
+    ...(sasl && { sasl }),
+  });
+  const operator = await startOperator(config, kubeConfigOf(config.kubeconfig), log, logger);
+  endOnSignal(logger, "stopping", () => operator.close());
+  logger.warn(await operator.lost);
+  process.exit(3);
 }

@@ -12,7 +12,7 @@ import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { outOfDate } from "../process/certificates.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
 import { makeLogger } from "../process/logger.ts";
-import { endOnBug, runWith } from "../process/program.ts";
+import { endOnBug, endOnSignal, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
 import { startServer } from "./server.ts";
 import { openRedisStore } from "./sessions/redis-store.ts";
@@ -43,43 +43,27 @@ async function run(config: Config): Promise<void> {
   void store?.inspect().then((warnings) => {
     for (const warning of warnings) logger.warn(warning);
   });
-  try {
-    const server = await startServer(config, log, logger, store);
-    logger.info(
-      {
-        listen: server.address,
-        ...(config.healthListen && {
-          health: `${config.healthListen.host}:${server.healthPort}`,
-        }),
-        shape: config.shape,
-        deploymentId: config.deploymentId,
-        namespace: config.namespace,
-        tls: config.tls !== undefined,
-        sessions: store !== undefined,
-      },
-      "serving",
-    );
-    let stopping = false;
-    const stop = async (signal: NodeJS.Signals): Promise<void> => {
-      if (stopping) {
-        logger.warn({ signal }, "exiting at once");
-        process.exit(1);
-      }
-      stopping = true;
-      logger.info({ signal, deadlineMs: config.limits.drainMs }, "draining");
-      await server.drain();
-      await server.close();
-      logger.info("stopped");
-      process.exit(0);
-    };
-    process.on("SIGUSR2", () => {
-      logger.info("draining until SIGTERM: clients are told to leave, new streams are refused");
-      server.beginDrain();
-    });
-    process.on("SIGTERM", stop);
-    process.on("SIGINT", stop);
-  } catch (error) {
-    process.stderr.write(`throughline: ${(error as Error).message}\n`);
-    process.exit(1);
-  }
+  const server = await startServer(config, log, logger, store);
+  logger.info(
+    {
+      listen: server.address,
+      ...(config.healthListen && {
+        health: `${config.healthListen.host}:${server.healthPort}`,
+      }),
+      shape: config.shape,
+      deploymentId: config.deploymentId,
+      namespace: config.namespace,
+      tls: config.tls !== undefined,
+      sessions: store !== undefined,
+    },
+    "serving",
+  );
+  process.on("SIGUSR2", () => {
+    logger.info("draining until SIGTERM: clients are told to leave, new streams are refused");
+    server.beginDrain();
+  });
+  endOnSignal(logger, `draining for up to ${config.limits.drainMs} ms`, async () => {
+    await server.drain();
+    await server.close();
+  });
 }

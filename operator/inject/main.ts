@@ -5,7 +5,7 @@
  * Exit codes: 0 after SIGTERM or --help, 1 for anything that a person must correct, 2 for a bug.
  */
 import { makeLogger } from "../../process/logger.ts";
-import { endOnBug, runWith } from "../../process/program.ts";
+import { endOnBug, endOnSignal, runWith } from "../../process/program.ts";
 import { kubeConfigOf } from "../kube/kube-config.ts";
 import { type Config, readConfig } from "./config.ts";
 import { startInjector } from "./injector.ts";
@@ -15,22 +15,10 @@ await runWith(readConfig(), run);
 async function run(config: Config): Promise<void> {
   const logger = makeLogger(config.logLevel, config.identity);
   endOnBug(logger);
-  try {
-    const injector = await startInjector(config, kubeConfigOf(config.kubeconfig), logger);
-    const { port, healthPort } = injector;
-    logger.info({ port, ...(healthPort !== undefined && { healthPort }) }, "listening");
-    let isStopping = false;
-    const stop = async (signal: NodeJS.Signals): Promise<void> => {
-      if (isStopping) process.exit(1);
-      isStopping = true;
-      logger.info({ signal }, "stopping: questions are answered for some seconds yet");
-      await injector.close();
-      process.exit(0);
-    };
-    process.on("SIGTERM", stop);
-    process.on("SIGINT", stop);
-  } catch (error) {
-    process.stderr.write(`throughline: ${(error as Error).message}\n`);
-    process.exit(1);
-  }
+  const injector = await startInjector(config, kubeConfigOf(config.kubeconfig), logger);
+  const { port, healthPort } = injector;
+  logger.info({ port, ...(healthPort !== undefined && { healthPort }) }, "listening");
+  endOnSignal(logger, "stopping: questions are answered for some seconds yet", () =>
+    injector.close(),
+  );
 }
