@@ -78,7 +78,7 @@ function member(name: string, topic: string, session: string, holdMs?: number): 
 }
 
 function publisher(kind: PublisherSpec["kind"], name: string, topic: string): PublisherSpec {
-  return { kind, name, topic, batch: kind === "named" ? 10 : 35, everyMs: 90 };
+  return { kind, name, topic, batch: kind === "named" ? 10 : 24, everyMs: 90 };
 }
 
 /**
@@ -146,8 +146,8 @@ export const PROCESSES: readonly (readonly ClientSpec[])[] = [
     publisher("publisher", "plain-1", "short"),
     publisher("publisher", "plain-2", "phoenix"),
     // Whichever server is frozen, events come.
-    { ...publisher("publisher", "plain-3", "orders"), batch: 20, at: 0 },
-    { ...publisher("publisher", "plain-4", "orders"), batch: 20, at: 1 },
+    { ...publisher("publisher", "plain-3", "orders"), batch: 12, at: 0 },
+    { ...publisher("publisher", "plain-4", "orders"), batch: 12, at: 1 },
   ],
 ];
 
