@@ -3,7 +3,7 @@ import { expect, test } from "@jest/globals";
 import { CLASSES, type Class } from "./anomaly.ts";
 import { cleanRun, type Mutable } from "./generated-history.ts";
 import { judge } from "./judge.ts";
-import { MUTATIONS, OTHERWISE } from "./mutations.ts";
+import { behindTheEnd, MUTATIONS, OTHERWISE } from "./mutations.ts";
 
 function classesOf({ world, histories }: Mutable): Class[] {
   return [...judge(world, [histories]).counts.keys()];
@@ -14,6 +14,12 @@ test("a clean run has no anomaly", () => {
   const { examples, deliveries } = judge(run.world, [run.histories]);
   expect(examples).toEqual([]);
   expect(deliveries).toBeGreaterThan(200);
+});
+
+test("what was on its way when its topic went may have been in the log, unread", () => {
+  const run = cleanRun();
+  behindTheEnd(run);
+  expect(classesOf(run)).toEqual([]);
 });
 
 test.each(Object.keys(CLASSES) as Class[])("the judge finds exactly: %s", (name) => {

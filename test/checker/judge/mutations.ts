@@ -3,7 +3,7 @@ import type { Line, What } from "../history.ts";
 import type { Class } from "./anomaly.ts";
 import { END_MS, type Mutable, ORDERS, token } from "./generated-history.ts";
 import { nextIn, positionsOf } from "./positions.ts";
-import type { PartitionLog } from "./world.ts";
+import type { Incarnation, PartitionLog } from "./world.ts";
 
 function linesOf(run: Mutable, name: string): Line[] {
   const lines = run.histories.find((history) => history.name === name)?.lines;
@@ -280,6 +280,19 @@ function sought(run: Mutable, kind: "seek" | "forget", fromMs: number): void {
   run.world = { ...run.world, deeds: [], moves: [{ kind, ...move, token: to }] };
 }
 
+const UNREAD = "plain:9000|key-1|odd";
+
+/** A client has an event that came to its topic after the witness had read the last of it; then the topic was deleted. */
+export function behindTheEnd(run: Mutable): void {
+  patch(run, "library", "batch", -1, ({ offsets, events }) => ({
+    offsets: [...offsets, 9_999],
+    events: [...events, UNREAD],
+  }));
+  const orders = run.world.topics.get(ORDERS) as Incarnation;
+  const topics = new Map(run.world.topics).set(ORDERS, { ...orders, goneMs: END_MS });
+  run.world = { ...run.world, topics, sentMs: new Map(run.world.sentMs).set(UNREAD, END_MS) };
+}
+
 /** What Kafka shows of a session, each so long after one heartbeat and so far from what that said is saved. */
 function shows(
   run: Mutable,
@@ -318,6 +331,13 @@ export const OTHERWISE: Record<string, [Class, (run: Mutable) => void]> = {
         offsets: [...had.flatMap((line) => line.offsets), ...offsets],
         events: [...had.flatMap((line) => line.events), ...events],
       }));
+    },
+  ],
+  "an acknowledged event behind the end of a topic that is gone": [
+    "phantom",
+    (run) => {
+      behindTheEnd(run);
+      run.world = { ...run.world, acknowledged: new Set([...run.world.acknowledged, UNREAD]) };
     },
   ],
   "a position that no member acknowledged is saved": [
