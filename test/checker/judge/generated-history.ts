@@ -250,6 +250,48 @@ function sessions(of: Incarnation): History[] {
   return [a.as("session-a"), b.as("session-b")];
 }
 
+/**
+ * Without the store one opens detached beside the holder, claims when the store is back, and leaves. The holder cannot
+ * reach the store for longer, and hears late that it was superseded: what it delivered meanwhile is not the session's.
+ */
+export function detachedClaims(run: Mutable): History[] {
+  const of = run.world.topics.get(ORDERS) as Incarnation;
+  const named = { session: "worker", start: "earliest" as const };
+  const saved = { saved: token("orders", ORDERS, [0, 0]), acks: true };
+  const a = new Teller(of);
+  a.opens(1100, { ...named, instance: "a", attempt: 1 }, { generation: 1 }).takes(2000, saved);
+  const b = new Teller(of);
+  b.cursor = [...a.cursor];
+  b.opens(2000, { ...named, instance: "b", attempt: 1, start: { token: a.token } });
+  b.say({ kind: "notice", notice: "unverified" });
+  b.takes(2500, { ...saved, marked: true })
+    .say({ kind: "leave" })
+    .ends();
+  a.say({ kind: "notice", notice: "unverified" }).takes(2900, { ...saved, acks: false });
+  a.say({ kind: "notice", notice: "superseded", by: "b" }).ends("SUPERSEDED", false);
+  b.opens(3000, { ...named, instance: "b", attempt: 2 }, { generation: 3, stored: b.token });
+  b.takes(END_MS, saved).say({ kind: "finished" });
+  return [a.as("session-a"), b.as("session-b")];
+}
+
+/** Never acknowledged. */
+export const UNREAD = "plain:9000|key-1|odd";
+
+/** A client has an event that came to its topic after the witness had read the last of it; then the topic was deleted. */
+export function behindTheEnd(run: Mutable): void {
+  const library = run.histories.find(({ name }) => name === "library")?.lines as Line[];
+  const index = library.findLastIndex(({ kind }) => kind === "batch");
+  const batch = library[index] as Extract<Line, { readonly kind: "batch" }>;
+  const [offsets, events] = [
+    [...batch.offsets, 9_999],
+    [...batch.events, UNREAD],
+  ];
+  library[index] = { ...batch, offsets, events };
+  const orders = run.world.topics.get(ORDERS) as Incarnation;
+  const topics = new Map(run.world.topics).set(ORDERS, { ...orders, goneMs: END_MS });
+  run.world = { ...run.world, topics, sentMs: new Map(run.world.sentMs).set(UNREAD, END_MS) };
+}
+
 /** Two members: the second gets a partition, leaves in order, and the first has both again. */
 function members(of: Incarnation): History[] {
   const named = (instance: string) => ({

@@ -1,9 +1,9 @@
 /** The judge, tested: it is content with a clean run, and finds each class in a run with that one fault. */
 import { expect, test } from "@jest/globals";
 import { CLASSES, type Class } from "./anomaly.ts";
-import { cleanRun, type Mutable } from "./generated-history.ts";
+import { behindTheEnd, cleanRun, detachedClaims, type Mutable } from "./generated-history.ts";
 import { judge } from "./judge.ts";
-import { behindTheEnd, MUTATIONS, OTHERWISE } from "./mutations.ts";
+import { MUTATIONS, OTHERWISE } from "./mutations.ts";
 
 function classesOf({ world, histories }: Mutable): Class[] {
   return [...judge(world, [histories]).counts.keys()];
@@ -20,6 +20,13 @@ test("what was on its way when its topic went may have been in the log, unread",
   const run = cleanRun();
   behindTheEnd(run);
   expect(classesOf(run)).toEqual([]);
+});
+
+test("what a stream delivers that was superseded by a detached one, and could not hear of it, is its own", () => {
+  const run = cleanRun();
+  const others = run.histories.filter(({ name }) => !name.startsWith("session-"));
+  const histories = [...others, ...detachedClaims(run)];
+  expect(judge(run.world, [histories]).examples).toEqual([]);
 });
 
 test.each(Object.keys(CLASSES) as Class[])("the judge finds exactly: %s", (name) => {

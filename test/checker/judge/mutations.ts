@@ -1,9 +1,9 @@
 /** One fault each, done to a clean run: for each class of anomaly, and for classes with more than one way. */
 import type { Line, What } from "../history.ts";
 import type { Class } from "./anomaly.ts";
-import { END_MS, type Mutable, ORDERS, token } from "./generated-history.ts";
+import { behindTheEnd, END_MS, type Mutable, ORDERS, token, UNREAD } from "./generated-history.ts";
 import { nextIn, positionsOf } from "./positions.ts";
-import type { Incarnation, PartitionLog } from "./world.ts";
+import type { PartitionLog } from "./world.ts";
 
 function linesOf(run: Mutable, name: string): Line[] {
   const lines = run.histories.find((history) => history.name === name)?.lines;
@@ -278,19 +278,6 @@ function sought(run: Mutable, kind: "seek" | "forget", fromMs: number): void {
   const to = kind === "seek" ? token("orders", ORDERS, [5, 5]) : "";
   const move = { topic: "orders", session: "worker", fromMs, toMs: fromMs + 10, isDone: true };
   run.world = { ...run.world, deeds: [], moves: [{ kind, ...move, token: to }] };
-}
-
-const UNREAD = "plain:9000|key-1|odd";
-
-/** A client has an event that came to its topic after the witness had read the last of it; then the topic was deleted. */
-export function behindTheEnd(run: Mutable): void {
-  patch(run, "library", "batch", -1, ({ offsets, events }) => ({
-    offsets: [...offsets, 9_999],
-    events: [...events, UNREAD],
-  }));
-  const orders = run.world.topics.get(ORDERS) as Incarnation;
-  const topics = new Map(run.world.topics).set(ORDERS, { ...orders, goneMs: END_MS });
-  run.world = { ...run.world, topics, sentMs: new Map(run.world.sentMs).set(UNREAD, END_MS) };
 }
 
 /** What Kafka shows of a session, each so long after one heartbeat and so far from what that said is saved. */

@@ -102,10 +102,18 @@ export function isCalm(world: World, fromMs: number, toMs: number): boolean {
   return calm !== undefined && calm.toMs - calm.fromMs === toMs - fromMs;
 }
 
-/** From then on it may go on for the bound of P5, but delivers for itself only. */
+/**
+ * From then on it may go on for the bound of P5, while it cannot reach the store for longer, but delivers for itself
+ * only. A stream that was opened detached has no generation in its history: it claims when it has the store again.
+ */
 function supersededMs(stream: Stream, streams: readonly Stream[]): number {
   const generation = stream.opened?.generation ?? 0;
-  const newer = streams.filter(({ opened }) => (opened?.generation ?? 0) > generation);
+  const told = stream.lines.find((line) => line.kind === "notice" && line.notice === "superseded");
+  const newer = streams.filter(({ open, opened }) => {
+    if (!opened) return false;
+    if (opened.generation > 0) return opened.generation > generation;
+    return told?.kind === "notice" && told.by === open.instance && open.at < told.at;
+  });
   return Math.min(...newer.map(({ open }) => open.at));
 }
 
