@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { ThroughlineError } from "../../client/errors.ts";
 import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
-import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { Load, LoneBed, SLOW_MS } from "./bed.ts";
 import { newEvent } from "./publisher.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
 
@@ -16,7 +16,7 @@ const READS_STALLED = 4;
 
 /** Before Kafka for the servers; the witness and the publishers of most stories go past its faults. */
 let proxy: FaultProxy;
-let bed: Bed;
+let bed: LoneBed;
 /** Connections that have asked for events: the live polls and the catalog's. */
 const readers = new Set<ProxiedConnection>();
 let readersFrozen = false;
@@ -29,7 +29,7 @@ beforeAll(async () => {
       if (readersFrozen) connection.fault({ kind: "freeze" });
     },
   });
-  bed = await Bed.open({ through: proxy });
+  bed = await LoneBed.open({ through: proxy });
 }, SLOW_MS);
 
 afterAll(async () => {
