@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
+import { freePorts } from "../../local/free-ports.ts";
 
 const SLOW_MS = 240_000;
 const root = join(import.meta.dirname, "..", "..");
@@ -88,11 +89,9 @@ function listen(): Promise<number> {
   );
 }
 
-/** A port that was free a moment ago. */
 async function freePort(): Promise<number> {
-  const port = await listen();
-  await new Promise((resolve) => listeners.pop()?.close(resolve));
-  return port;
+  const [port] = await freePorts(1);
+  return port as number;
 }
 
 function isOpen(port: number): Promise<boolean> {
