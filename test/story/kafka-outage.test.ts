@@ -9,6 +9,7 @@ import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
 import { Load, LoneBed, SLOW_MS } from "./bed.ts";
 import { newEvent } from "./publisher.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 const FETCH = 1;
 const WAITS_FOR_KAFKA = 2;
@@ -121,7 +122,7 @@ test.each<[string, string, (all: ProxiedConnection[]) => ProxiedConnection[]]>([
   "%s while look-ups work: streams are told to move, the server is not ready; both end with the freeze",
   async (_what, name, frozen) => {
     const topic = await bed.topic(name, { partitions: 2 });
-    const server = await bed.server([name], "--reads-stalled-ms", "1000");
+    const server = await bed.server([name], "--reads-stalled-ms", "2000");
     const raw = rawStream(server.address, { topic: name, start: undefined });
     await raw.until(() => raw.down.length > 0);
     await bed.append(topic, 0, 100);
@@ -139,7 +140,7 @@ test.each<[string, string, (all: ProxiedConnection[]) => ProxiedConnection[]]>([
       for (const connection of readers) connection.fault({ kind: "none" });
     }
     await server.said("reads from Kafka go on");
-    expect((await server.isReady()).ready).toBe(true);
+    await until(async () => (await server.isReady()).ready);
     await bed.append(topic, 100, 100);
     const subscriber = bed.subscriber([server.address], { topic: name, start: EARLIEST });
     await bed.expectWhole(topic, subscriber);
