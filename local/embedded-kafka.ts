@@ -33,7 +33,8 @@ export interface EmbeddedKafka {
   readonly brokers: string[];
   /** The same nodes at the listener of `secured`; empty without one. */
   readonly securedBrokers: string[];
-  stop(): Promise<void>;
+  /** @param signal SIGKILL where nobody needs its data any more: that takes no time. By default SIGTERM. */
+  stop(signal?: "SIGTERM" | "SIGKILL"): Promise<void>;
   /** SIGKILL; resolves when the process is gone. Nodes count from 1. */
   kill(node: number): Promise<void>;
   /** @param maxFileBytes its disk is full for a file that grew so far, as tests want it; by default never. */
@@ -156,8 +157,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     freeze: (node) => void childOf(node).kill("SIGSTOP"),
     thaw: (node) => void childOf(node).kill("SIGCONT"),
     kill: (node) => end(childOf(node), "SIGKILL"),
-    stop: async () => {
-      await Promise.all([...running.values()].map((child) => end(child, "SIGTERM")));
+    stop: async (signal = "SIGTERM") => {
+      await Promise.all([...running.values()].map((child) => end(child, signal)));
       process.removeListener("exit", endAll);
       for (let node = 1; node <= nodes; node++) rmSync(join(home(node), "pid"), { force: true });
     },

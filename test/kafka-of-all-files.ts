@@ -10,12 +10,12 @@ export async function startKafkaOfAllFiles(
 ): Promise<Pick<EmbeddedKafka, "brokers" | "java" | "stop">> {
   // More than one, so that a count that is not passed on is seen.
   const settings = { "num.partitions": "3" };
-  const { brokers, java, kill, pid } = await startKafka({ directory, settings });
+  const { brokers, java, pid, stop } = await startKafka({ directory, settings });
   // Whoever waits for Jest hears no signal: one that ends it is as if it were killed.
   const letGo = endWithUs(pid(1));
-  const stop = async (): Promise<void> => {
-    await kill(1);
+  const end = async (): Promise<void> => {
+    await stop("SIGKILL");
     letGo();
   };
-  return { brokers, java, stop };
+  return { brokers, java, stop: end };
 }

@@ -37,7 +37,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const one of opened) await one.close();
-  await kafka?.stop();
+  await kafka?.stop("SIGKILL");
   await rm(directory, { recursive: true, force: true });
 }, SLOW_MS);
 

@@ -54,7 +54,7 @@ beforeAll(async () => {
 }, SLOW_MS);
 
 afterAll(async () => {
-  await kafka?.stop();
+  await kafka?.stop("SIGKILL");
   await rm(directory, { recursive: true, force: true });
 }, SLOW_MS);
 

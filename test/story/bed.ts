@@ -179,7 +179,7 @@ export class LoneBed extends Bed {
     const kafka = await startKafka({ ...options, settings, directory });
     if (through) through.target = Number(kafka.brokers[0]?.split(":")[1]);
     const brokers = through ? [through.address] : kafka.brokers;
-    const part = new KafkaPart(directory, brokers, kafka.java, kafka.stop);
+    const part = new KafkaPart(directory, brokers, kafka.java, () => kafka.stop("SIGKILL"));
     const log = part.openLog();
     const catalog = await CatalogWriter.open(log, part.name, Date.now);
     return new LoneBed(kafka, part, log, catalog);
