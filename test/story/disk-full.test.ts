@@ -41,10 +41,11 @@ test(
     const load = new Load(publisher.publish);
     expect(await halted).toBe("exit code 1");
     expect(readFileSync(join(bed.folder, "node-1", "log"), "utf8")).toContain("File too large");
-    await raw.until(() => waitsFor(raw) === WAITS_FOR_KAFKA);
     // What is published meanwhile is not left without an answer.
-    expect(await publisher.publish(load.count + 1_000_000, 1)).toBe(false);
+    const late = publisher.publish(load.count + 1_000_000, 1);
+    await raw.until(() => waitsFor(raw) === WAITS_FOR_KAFKA);
     expect((await server.isReady()).ready).toBe(true);
+    expect(await late).toBe(false);
     await bed.kafka.startNode(1);
     const count = publisher.acknowledged.length;
     await load.more(1000);
