@@ -34,7 +34,7 @@ function start(): Promise<StoryServer> {
   return bed.server(
     ["orders"],
     ...["--session-store", store.url, "--mirror-ms", "200"],
-    ...["--member-lapse-ms", "2000", "--member-return-ms", "500"],
+    ...["--member-lapse-ms", "4000", "--member-return-ms", "500"],
   );
 }
 

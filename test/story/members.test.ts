@@ -13,7 +13,7 @@ import type { StoryServer } from "./story-server.ts";
 import { EARLIEST } from "./subscriber.ts";
 import { until, Waits } from "./waits.ts";
 
-const LAPSE = ["--member-lapse-ms", "2000", "--member-return-ms", "1000"];
+const LAPSE = ["--member-lapse-ms", "4000", "--member-return-ms", "1000"];
 const PARTITIONS = 6;
 
 let bed: Bed;
