@@ -22,7 +22,7 @@ export async function describedGroup(
     ...["--describe", "--offsets", "--group", group],
   ]);
   const said = `${run.stdout}${run.stderr}`;
-  if (run.code !== 0 && !said.includes("does not exist")) throw new Error(said);
+  if (run.code !== 0 && !/does not exist|not found/.test(said)) throw new Error(said);
   const rows = run.stdout
     .split("\n")
     .map((line) => line.trim().split(/\s+/))
