@@ -11,7 +11,7 @@ import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { AppendOutcome, Log, TopicInfo } from "../../kafka/log.ts";
 import type { AppendLimits } from "../../kafka/partition-appender.ts";
 import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
-import { Pace } from "../story/waits.ts";
+import { Pace, until } from "../story/waits.ts";
 import { audit, readBack, record } from "./append-audit.ts";
 
 const SLOW_MS = 300_000;
@@ -47,11 +47,16 @@ function open(limits: Partial<AppendLimits> = {}, brokers = kafka.brokers): Log 
   return one;
 }
 
-async function newTopic(partitions: number, settings = {}): Promise<TopicInfo> {
-  const name = `appends.${++made}`;
-  const outcome = await log.admin.createTopic({ name, partitions, replicas: 3, settings });
-  if (outcome.kind !== "done") throw new Error(JSON.stringify(outcome));
-  return outcome.value;
+/** Brokers that have just come back from an outage are not counted at once: it is asked for until three are there. */
+async function newTopic(partitions: number): Promise<TopicInfo> {
+  const topics: TopicInfo[] = [];
+  await until(async () => {
+    const asked = { name: `appends.${++made}`, partitions, replicas: 3, settings: {} };
+    const outcome = await log.admin.createTopic(asked);
+    if (outcome.kind === "done") topics.push(outcome.value);
+    return topics.length > 0;
+  });
+  return topics[0] as TopicInfo;
 }
 
 interface Publisher {
