@@ -45,12 +45,15 @@ beforeAll(async () => {
       "super.users": "User:ANONYMOUS;User:app",
     },
   });
-  const credentials = [256, 512].map((of) => `SCRAM-SHA-${of}=[iterations=4096,password=secret]`);
-  const altered = await kafka.java("kafka.admin.ConfigCommand", [
-    ...["--bootstrap-server", kafka.brokers.join(","), "--alter"],
-    ...["--add-config", credentials.join(","), "--entity-type", "users", "--entity-name", "app"],
-  ]);
-  if (altered.code !== 0) throw new Error(altered.stderr);
+  const made256 = "SCRAM-SHA-256=[iterations=4096,password=secret]";
+  const made512 = "SCRAM-SHA-512=[iterations=4096,password=secret]";
+  for (const credential of [made256, made512]) {
+    const altered = await kafka.java("kafka.admin.ConfigCommand", [
+      ...["--bootstrap-server", kafka.brokers.join(","), "--alter", "--add-config", credential],
+      ...["--entity-type", "users", "--entity-name", "app"],
+    ]);
+    if (altered.code !== 0) throw new Error(altered.stderr);
+  }
 }, SLOW_MS);
 
 afterAll(async () => {
