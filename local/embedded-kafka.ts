@@ -33,7 +33,8 @@ export interface EmbeddedKafka {
   readonly brokers: string[];
   /** The same nodes at the listener of `secured`; empty without one. */
   readonly securedBrokers: string[];
-  stop(): Promise<void>;
+  /** @param signal SIGKILL where nobody needs its data any more: that takes no time. By default SIGTERM. */
+  stop(signal?: "SIGTERM" | "SIGKILL"): Promise<void>;
   /** SIGKILL; resolves when the process is gone. Nodes count from 1. */
   kill(node: number): Promise<void>;
   /** @param maxFileBytes its disk is full for a file that grew so far, as tests want it; by default never. */
@@ -75,14 +76,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const { directory, nodes = 1, host = "127.0.0.1", secured, settings = {} } = options;
   const { onProgress = () => {}, onUnexpectedEnd = () => {} } = options;
   const { ownGroup = false, fullSpeed = false } = options;
-  const java = ensureJava(onProgress);
-  const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
-  mkdirSync(directory, { recursive: true });
   await endLeftOver(directory);
-  const log4j = join(directory, "log4j2.properties");
-  writeFileSync(log4j, LOG4J);
-  const jvm = fullSpeed ? JVM : [...JVM, QUICK_START];
-  const base = [...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
+  const program = await kafkaProgram(directory, fullSpeed, onProgress);
   const ports = await freePorts(nodes * 3);
   const listeners = ports.slice(0, nodes);
   const controllers = ports.slice(nodes, nodes * 2);
@@ -95,7 +90,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const home = (node: number): string => join(directory, `node-${node}`);
   const startNode = async (node: number, maxFileBytes?: number): Promise<void> => {
     const log = openSync(join(home(node), "log"), "a");
-    const kafka = [java, ...base, "kafka.Kafka", join(home(node), "server.properties")];
+    const kafka = [...program, "kafka.Kafka", join(home(node), "server.properties")];
     const [command, ...args] = limited(kafka, maxFileBytes) as [string, ...string[]];
     const child = spawn(command, args, {
       stdio: ["ignore", log, log],
@@ -118,8 +113,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   };
   process.once("exit", endAll);
 
-  const run = (mainClass: string, args: readonly string[], input?: string) =>
-    runJava(java, [...base, mainClass, ...args], input);
+  const run: EmbeddedKafka["java"] = (mainClass, args, input) =>
+    runJava([...program, mainClass, ...args], input);
 
   onProgress(`Starting Apache Kafka (${nodes === 1 ? "one node" : `${nodes} nodes`})`);
   await Promise.all(
@@ -162,13 +157,37 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
     freeze: (node) => void childOf(node).kill("SIGSTOP"),
     thaw: (node) => void childOf(node).kill("SIGCONT"),
     kill: (node) => end(childOf(node), "SIGKILL"),
-    stop: async () => {
-      await Promise.all([...running.values()].map((child) => end(child, "SIGTERM")));
+    stop: async (signal = "SIGTERM") => {
+      await Promise.all([...running.values()].map((child) => end(child, signal)));
       process.removeListener("exit", endAll);
       for (let node = 1; node <= nodes; node++) rmSync(join(home(node), "pid"), { force: true });
     },
     java: run,
   };
+}
+
+/**
+ * Kafka's own tools, for whoever uses a Kafka that another process started.
+ * @param directory holds their settings.
+ */
+export async function kafkaTools(directory: string): Promise<EmbeddedKafka["java"]> {
+  const program = await kafkaProgram(directory, false, () => {});
+  return (mainClass, args, input) => runJava([...program, mainClass, ...args], input);
+}
+
+/** Java with its flags and Kafka's classes; a main class and its arguments follow. */
+async function kafkaProgram(
+  directory: string,
+  fullSpeed: boolean,
+  onProgress: (line: string) => void,
+): Promise<readonly string[]> {
+  const java = ensureJava(onProgress);
+  const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
+  mkdirSync(directory, { recursive: true });
+  const log4j = join(directory, "log4j2.properties");
+  writeFileSync(log4j, LOG4J);
+  const jvm = fullSpeed ? JVM : [...JVM, QUICK_START];
+  return [java, ...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
 }
 
 /** The JVM ignores the signal that comes with it: its writes fail with EFBIG. No root is needed. */
@@ -253,10 +272,10 @@ async function allListed(
 }
 
 function runJava(
-  java: string,
-  args: readonly string[],
+  command: readonly string[],
   input?: string,
 ): Promise<{ code: number; stdout: string; stderr: string }> {
+  const [java = "", ...args] = command;
   return new Promise((resolve, reject) => {
     const child = spawn(java, args, { stdio: ["pipe", "pipe", "pipe"] });
     let stdout = "";

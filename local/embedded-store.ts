@@ -2,14 +2,14 @@
  * A real Redis (or Valkey) on this machine, for local mode and tests: on loopback, without eviction, and
  * with every write on disk before it is answered for longer than a second.
  *
- * Its process ends with ours, also when ours is killed: a shell waits at the other end of a pipe.
+ * Its process ends with ours, also when ours is killed.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import type { Socket } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
+import { endWithUs } from "./end-with-us.ts";
 import { freePorts } from "./free-ports.ts";
 import { ensureStoreBinary, storeMachine } from "./store-binary.ts";
 
@@ -78,7 +78,7 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
       stdio: ["ignore", "pipe", "pipe"],
       detached: options.ownGroup ?? false,
     });
-    const release = endWithUs(child);
+    const release = endWithUs(child.pid as number);
     await new Promise<void>((resolve, reject) => {
       const failed = (how: string): void => {
         const end = readFileSync(log, { encoding: "utf8", flag: "a+" }).split("\n").slice(-6);
@@ -180,16 +180,4 @@ function userLine(name: string, password: string, rights: string): string {
 
 function quoted(text: string): string {
   return `"${text.replaceAll(/["\\]/g, "\\$&")}"`;
-}
-
-/** @returns lets go of it, once it has ended and its number may be another's. */
-function endWithUs(child: ChildProcess): () => void {
-  const script = 'read -r _; kill -9 "$1"';
-  const watcher = spawn("/bin/sh", ["-c", script, "sh", String(child.pid)], {
-    stdio: ["pipe", "ignore", "ignore"],
-    detached: true,
-  });
-  watcher.unref();
-  (watcher.stdin as Socket).unref();
-  return () => void watcher.kill("SIGKILL");
 }

@@ -78,8 +78,9 @@ const DRIVERS: Record<string, RegExp> = {
   // The witness: it judges the product and is no part of it.
   kafkajs: /^local\/demo-audit\.ts$/,
   esbuild: /^tools\//,
-  // Jest brings it and loads ours instead.
+  // Jest brings them and loads ours instead.
   "jest-environment-node": /^tools\/jest-environment\.cjs$/,
+  "@jest/test-sequencer": /^tools\/jest-sequencer\.cjs$/,
 };
 
 test("each third-party package is imported in one place", () => {
@@ -120,6 +121,26 @@ test("Kafka itself is chosen only where a process is put together", () => {
           )
           .map(({ of }) => `${path} imports ${of}.`),
       ),
+  );
+});
+
+/** Their tests need a Kafka that is harmed, is made of three brokers or lets only some in; or they are no tests. */
+const OWN_KAFKA =
+  /^test\/(bench|checker|cluster|pods)\/|^test\/kafka-[\w-]+\.ts$|^test\/kafka\/(appender-outages|groups|secured)\.test\.ts$|^test\/story\/bed\.ts$/;
+
+test("tests that do Kafka no harm share one", () => {
+  rule(
+    "A broker costs more to start than most files do with it. Open a part of the one that all have " +
+      "(test/kafka-part.ts); a file that kills, freezes or fills brokers gets its place in OWN_KAFKA of " +
+      "test/tidy.test.ts.",
+    files
+      .filter((file) => isTest(file) && !OWN_KAFKA.test(file.path))
+      .filter(({ imports }) =>
+        imports.some(
+          ({ of, names }) => of === "local/embedded-kafka.ts" && names?.includes("startKafka"),
+        ),
+      )
+      .map(({ path }) => `${path} starts one of its own.`),
   );
 });
 

@@ -1,34 +1,27 @@
 /** What only Kafka can judge, in its own words (P9, P10). The rest is in contract.test.ts. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { Kafka, logLevel } from "kafkajs";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
-import type { Log, LogAdmin } from "../../kafka/log.ts";
-import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
+import type { Log, LogAdmin, TopicSettings } from "../../kafka/log.ts";
+import { KafkaPart } from "../kafka-part.ts";
 
 const SLOW_MS = 240_000;
 
-let directory: string;
-let kafka: EmbeddedKafka;
+let kafka: KafkaPart;
 let log: Log;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "throughline-admin-"));
-  const settings = { "default.replication.factor": "1", "num.partitions": "3" };
-  kafka = await startKafka({ directory, settings });
-  log = openKafkaLog({ brokers: kafka.brokers, clientId: "admin-test" });
+  kafka = await KafkaPart.open();
+  log = kafka.openLog();
 }, SLOW_MS);
 
 afterAll(async () => {
   await log?.close();
-  await kafka?.stop();
-  await rm(directory, { recursive: true, force: true });
+  await kafka?.close();
 }, SLOW_MS);
 
 function create(topic: Partial<Parameters<LogAdmin["createTopic"]>[0]> & { name: string }) {
-  return log.admin.createTopic({ partitions: 1, replicas: 1, settings: {}, ...topic });
+  const name = kafka.own(topic.name);
+  return log.admin.createTopic({ partitions: 1, replicas: 1, settings: {}, ...topic, name });
 }
 
 test("replicas -1 means the broker's default", async () => {
@@ -56,19 +49,19 @@ test.each([
     expect(refused).toMatchObject({ kind: "refused", error });
     expect("reason" in refused && refused.reason).toMatch(words);
     const listed = await log.admin.listTopics();
-    expect(listed.kind === "done" && listed.value).not.toContain("refused");
+    expect(listed.kind === "done" && listed.value).not.toContain(kafka.own("refused"));
   },
 );
 
 test("a refused change of settings changes nothing", async () => {
   await create({ name: "settings", settings: { "retention.ms": "100000" } });
   const refused = await log.admin.changeSettings(
-    "settings",
+    kafka.own("settings"),
     { "retention.ms": "200000", "segment.ms": "-7" },
     [],
   );
   expect(refused).toMatchObject({ kind: "refused", error: "INVALID_CONFIG" });
-  expect(await log.admin.settings("settings")).toEqual({
+  expect(await log.admin.settings(kafka.own("settings"))).toEqual({
     kind: "done",
     value: { "retention.ms": "100000" },
   });
@@ -80,14 +73,20 @@ test(
     await create({ name: "shared" });
     const theirs = await kafka.java("kafka.admin.ConfigCommand", [
       ...["--bootstrap-server", kafka.brokers[0] as string, "--alter", "--entity-type", "topics"],
-      ...["--entity-name", "shared", "--add-config", "segment.bytes=2000000"],
+      ...["--entity-name", kafka.own("shared"), "--add-config", "segment.bytes=2000000"],
     ]);
     expect(theirs).toMatchObject({ code: 0 });
-    await log.admin.changeSettings("shared", { "retention.ms": "100000" }, ["cleanup.policy"]);
-    expect(await log.admin.settings("shared")).toEqual({
-      kind: "done",
-      value: { "retention.ms": "100000", "segment.bytes": "2000000" },
-    });
+    await log.admin.changeSettings(kafka.own("shared"), { "retention.ms": "100000" }, [
+      "cleanup.policy",
+    ]);
+    const settings = async (): Promise<TopicSettings> => {
+      const found = await log.admin.settings(kafka.own("shared"));
+      if (found.kind !== "done") throw new Error(found.reason);
+      return found.value;
+    };
+    // A broker's view follows a change after a moment.
+    while (!("retention.ms" in (await settings())));
+    expect(await settings()).toEqual({ "retention.ms": "100000", "segment.bytes": "2000000" });
   },
   SLOW_MS,
 );
@@ -107,16 +106,17 @@ test("each step is seen by the next look: made, grown, deleted", async () => {
 }, 60_000);
 
 test("a topic that another client made is described with its id and counts", async () => {
-  const witness = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
+  const theirs = kafka.own("theirs");
+  const witness = kafka.kafkajs().admin();
   await witness.connect();
   await witness.createTopics({
-    topics: [{ topic: "theirs", numPartitions: 4 }],
+    topics: [{ topic: theirs, numPartitions: 4 }],
     waitForLeaders: true,
   });
   await witness.disconnect();
-  const described = await log.admin.describeTopics(["theirs"]);
-  expect(described.kind === "done" && described.value.get("theirs")).toEqual({
-    name: "theirs",
+  const described = await log.admin.describeTopics([theirs]);
+  expect(described.kind === "done" && described.value.get(theirs)).toEqual({
+    name: theirs,
     id: expect.stringMatching(/^[0-9a-f]{32}$/),
     partitions: 4,
     replicas: 1,
@@ -145,14 +145,17 @@ test("of topics made at once only those are refused that Kafka refuses, and each
   );
   for (const [i, outcome] of outcomes.entries()) {
     if (i === 33) expect(outcome).toMatchObject({ kind: "refused" });
-    else expect(outcome).toMatchObject({ value: { name: names[i], partitions: 1 + (i % 3) } });
+    else {
+      const made = { name: kafka.own(names[i] as string), partitions: 1 + (i % 3) };
+      expect(outcome).toMatchObject({ value: made });
+    }
   }
   const [once, twice] = await Promise.all(["same", "same"].map((name) => create({ name })));
   expect(once?.kind).toBe("done");
   expect(twice).toMatchObject({ kind: "refused", error: "TOPIC_ALREADY_EXISTS" });
-  const found = await log.admin.describeTopics(names);
+  const found = await log.admin.describeTopics(names.map((name) => kafka.own(name)));
   expect(found.kind === "done" && found.value.size).toBe(69);
-  const all = await Promise.all(names.map((name) => log.admin.settings(name)));
+  const all = await Promise.all(names.map((name) => log.admin.settings(kafka.own(name))));
   expect(all.map(({ kind }, i) => (kind === "done" ? -1 : i)).filter((i) => i >= 0)).toEqual([33]);
 });
 
@@ -161,12 +164,12 @@ test("what a fenced writer is given at once goes into few transactions; one that
     name: "written.together",
     settings: { "max.message.bytes": "2000" },
   });
-  const opened = await log.openFencedWriter("written-together");
+  const opened = await log.openFencedWriter(kafka.own("writer"));
   if (made.kind !== "done" || opened.kind !== "done") throw new Error("not made");
   const record = (i: number) => ({
     ...{ key: null, value: Buffer.alloc(i === 5 ? 5000 : 10, i), headers: [], timeMs: 0 },
   });
-  const write = (i: number) => opened.value.write("written.together", [record(i)]);
+  const write = (i: number) => opened.value.write(made.value.name, [record(i)]);
   expect((await write(0)).kind).toBe("done");
   const kinds = (await Promise.all([1, 2, 3, 4].map(write))).map(({ kind }) => kind);
   expect(kinds).toEqual(Array(4).fill("done"));

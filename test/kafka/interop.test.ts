@@ -3,14 +3,10 @@
  * way round. Partitions of keys and kafkajs as the reader of appends are in appender.test.ts; the port's
  * own contract is in contract.test.ts.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { CompressionTypes, Kafka, logLevel, type Transaction } from "kafkajs";
-import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import { CompressionTypes, type Kafka, type Transaction } from "kafkajs";
 import type { Fetched, Log, NewRecord, TopicInfo } from "../../kafka/log.ts";
-import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
+import { KafkaPart } from "../kafka-part.ts";
 import { read, type Seen } from "./read-batches.ts";
 
 const SLOW_MS = 240_000;
@@ -18,27 +14,24 @@ const SLOW_MS = 240_000;
 const NOW_MS = Date.now() - 60_000;
 const CODEC_NAMES = ["none", "gzip", "snappy", "lz4", "zstd"];
 
-let directory: string;
-let kafka: EmbeddedKafka;
+let kafka: KafkaPart;
 let log: Log;
 let kafkajs: Kafka;
 let made = 0;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "throughline-interop-"));
-  kafka = await startKafka({ directory });
-  log = openKafkaLog({ brokers: kafka.brokers, clientId: "interop" });
-  kafkajs = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING });
+  kafka = await KafkaPart.open();
+  log = kafka.openLog();
+  kafkajs = kafka.kafkajs();
 }, SLOW_MS);
 
 afterAll(async () => {
   await log?.close();
-  await kafka?.stop();
-  await rm(directory, { recursive: true, force: true });
+  await kafka?.close();
 }, SLOW_MS);
 
 async function newTopic(partitions = 1): Promise<TopicInfo> {
-  const name = `interop.${++made}`;
+  const name = kafka.own(`${++made}`);
   const outcome = await log.admin.createTopic({ name, partitions, replicas: 1, settings: {} });
   if (outcome.kind !== "done") throw new Error(JSON.stringify(outcome));
   return outcome.value;
@@ -269,10 +262,10 @@ describe("Kafka's console consumer", () => {
     "sees our fenced writer's transactions, and nothing of an aborted one between them",
     async () => {
       const topic = await newTopic();
-      const opening = await log.openFencedWriter(`writer-${topic.name}`);
+      const opening = await log.openFencedWriter(`${topic.name}-writer`);
       if (opening.kind !== "done") throw new Error(opening.reason);
       const foreign = kafkajs.producer({
-        transactionalId: `foreign-${topic.name}`,
+        transactionalId: `${topic.name}-foreign`,
         idempotent: true,
         maxInFlightRequests: 1,
       });
@@ -300,7 +293,7 @@ test(
   "a position above what an open transaction holds back is no loss; one past the end is",
   async () => {
     const topic = await newTopic();
-    const transactionalId = `open-${topic.name}`;
+    const transactionalId = `${topic.name}-open`;
     const foreign = kafkajs.producer({
       transactionalId,
       idempotent: true,

@@ -1,10 +1,14 @@
-/** TLS and SASL against a real broker: what reads, what appends, and who is kept out. */
+/**
+ * TLS, SASL and rights at a real broker: what reads, what appends, who is kept out; and the rights that README says
+ * the offsets of groups need: with them they work, without each of them Kafka says so.
+ */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { KafkaOptions } from "../../kafka/cluster.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { AdminOutcome } from "../../kafka/log.ts";
 import { recordsOf } from "../../kafka/records.ts";
 import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { kafkaTlsSettings, loopbackCertificate } from "../certificate.ts";
@@ -12,8 +16,12 @@ import { kafkaTlsSettings, loopbackCertificate } from "../certificate.ts";
 const SLOW_MS = 180_000;
 const LISTENER = "listener.name.secured";
 const PLAIN_USER =
-  'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="secret";';
+  'org.apache.kafka.common.security.plain.PlainLoginModule required user_app="secret" user_limited="secret";';
 const SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+
+const PREFIX = "_throughline.test.";
+const TOPIC = "shop.orders";
+const AT = [{ offset: 1, epoch: 0 }];
 
 let directory: string;
 let kafka: EmbeddedKafka;
@@ -32,6 +40,9 @@ beforeAll(async () => {
       [`${LISTENER}.plain.sasl.jaas.config`]: PLAIN_USER,
       [`${LISTENER}.scram-sha-256.sasl.jaas.config`]: SCRAM,
       [`${LISTENER}.scram-sha-512.sasl.jaas.config`]: SCRAM,
+      // Whoever is signed in as another has the rights that are granted here, and no others.
+      "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+      "super.users": "User:ANONYMOUS;User:app",
     },
   });
   const made256 = "SCRAM-SHA-256=[iterations=4096,password=secret]";
@@ -46,7 +57,7 @@ beforeAll(async () => {
 }, SLOW_MS);
 
 afterAll(async () => {
-  await kafka?.stop();
+  await kafka?.stop("SIGKILL");
   await rm(directory, { recursive: true, force: true });
 }, SLOW_MS);
 
@@ -57,8 +68,8 @@ function open(sasl: Sasl, tls: KafkaOptions["tls"] = { ca }) {
   return openKafkaLog({ brokers, clientId: "secured", sasl, ...(tls && { tls }) });
 }
 
-function user(mechanism: Sasl["mechanism"], password = "secret"): Sasl {
-  return { mechanism, username: "app", password };
+function user(mechanism: Sasl["mechanism"], password = "secret", username = "app"): Sasl {
+  return { mechanism, username, password };
 }
 
 test.each(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] as const)(
@@ -104,3 +115,51 @@ test.each([
   expect((outcome as { reason: string }).reason).toMatch(/^Kafka: .{10}/);
   await log.close();
 });
+
+async function grant(operation: string, ...resource: string[]): Promise<void> {
+  const run = await kafka.java("org.apache.kafka.tools.AclCommand", [
+    ...[
+      "--bootstrap-server",
+      kafka.brokers.join(","),
+      "--add",
+      "--allow-principal",
+      "User:limited",
+    ],
+    ...["--operation", operation, ...resource],
+  ]);
+  if (run.code !== 0) throw new Error(run.stderr || run.stdout);
+}
+
+/** A grant is there when the broker has heard of it. */
+async function becomes(step: () => Promise<AdminOutcome<void>>, word: string): Promise<void> {
+  for (let said = ""; !said.includes(word); said = wordOf(await step()));
+}
+
+function wordOf(outcome: AdminOutcome<void>): string {
+  return outcome.kind === "done" ? "done" : `${outcome.kind}: ${outcome.reason}`;
+}
+
+test(
+  "Read on the topic, Read and Delete on groups of the prefix: all three, and no more",
+  async () => {
+    const owner = openKafkaLog({ brokers: kafka.brokers, clientId: "owner" });
+    await owner.admin.createTopic({ name: TOPIC, partitions: 1, replicas: 1, settings: {} });
+    await owner.close();
+    const log = open(user("PLAIN", "secret", "limited"));
+    const commit = (group = `${PREFIX}shop.orders.s`) => log.groups.commit(group, TOPIC, AT);
+    const groups = ["--group", PREFIX, "--resource-pattern-type", "prefixed"];
+    const remove = () => log.groups.delete(`${PREFIX}shop.orders.s`);
+    const refused = "unauthorised: Kafka: GROUP_AUTHORIZATION_FAILED";
+    expect(wordOf(await commit())).toContain(refused);
+    await grant("Read", ...groups);
+    await becomes(commit, "unauthorised: Kafka: TOPIC_AUTHORIZATION_FAILED");
+    await grant("Read", "--topic", TOPIC);
+    await becomes(commit, "done");
+    expect(wordOf(await remove())).toContain(refused);
+    await grant("Delete", ...groups);
+    await becomes(remove, "done");
+    expect(wordOf(await commit("_throughline.other.shop.orders.s"))).toContain(refused);
+    await log.close();
+  },
+  SLOW_MS,
+);

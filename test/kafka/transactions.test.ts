@@ -2,12 +2,8 @@
  * What transactional writers keep on both logs (kafka/log.ts): all or nothing, one writer per id, and each
  * way to fail as a value. kafkajs reads what was committed where Kafka is real.
  */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
-import { Kafka, logLevel } from "kafkajs";
-import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { Kafka } from "kafkajs";
 import type {
   Log,
   TopicInfo,
@@ -17,8 +13,8 @@ import type {
 } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
-import { startKafka } from "../../local/embedded-kafka.ts";
 import { LastNumbers } from "../../sidecar/publishers/last-numbers.ts";
+import { KafkaPart } from "../kafka-part.ts";
 import { END, readCommitted } from "./witness.ts";
 
 const SLOW_MS = 240_000;
@@ -26,26 +22,28 @@ const NOW_MS = Date.now() - 60_000;
 
 interface Driver {
   readonly log: Log;
-  readonly brokers: readonly string[] | undefined;
+  /** Undefined where there is no other client. */
+  readonly witness: Kafka | undefined;
+  /** A deployment id, too. */
+  readonly name: string;
   stop(): Promise<void>;
 }
 
 async function memory(): Promise<Driver> {
   const log = new MemoryLog();
-  return { log, brokers: undefined, stop: () => log.close() };
+  return { log, witness: undefined, name: "transactions", stop: () => log.close() };
 }
 
 async function apacheKafka(): Promise<Driver> {
-  const directory = await mkdtemp(join(tmpdir(), "throughline-transactions-"));
-  const kafka = await startKafka({ directory });
-  const log = openKafkaLog({ brokers: kafka.brokers, clientId: "transactions" });
+  const part = await KafkaPart.open();
+  const log = part.openLog();
   return {
     log,
-    brokers: kafka.brokers,
+    witness: part.kafkajs(),
+    name: part.name,
     stop: async () => {
       await log.close();
-      await kafka.stop();
-      await rm(directory, { recursive: true, force: true });
+      await part.close();
     },
   };
 }
@@ -85,12 +83,12 @@ describe.each([
   afterAll(() => driver?.stop(), SLOW_MS);
 
   async function newTopic(partitions = 1, settings = {}): Promise<TopicInfo> {
-    const name = `transactions.${++made}`;
+    const name = `${driver.name}.${++made}`;
     return done(await log.admin.createTopic({ name, partitions, replicas: 1, settings }));
   }
 
   async function writer(id: string): Promise<TransactionalWriter> {
-    return done(await log.openTransactionalWriter(id));
+    return done(await log.openTransactionalWriter(`${driver.name}.${id}`));
   }
 
   /** What is committed: up to one more record, which says where that ends. */
@@ -223,8 +221,8 @@ describe.each([
         wanted.push(`${i}a`, `${i}b`);
         positions(await one.write([record(topic, `${i}a`), record(topic, `${i}b`)]));
       }
-      if (driver.brokers) {
-        const seen = await readCommitted(log, driver.brokers, topic);
+      if (driver.witness) {
+        const seen = await readCommitted(log, driver.witness, topic);
         expect(seen.map(({ value }) => value)).toEqual(wanted);
       }
       expect(await values(topic)).toEqual(wanted);
@@ -236,7 +234,7 @@ describe.each([
     "the last number is found before the opening's own record, also while another's transaction is open",
     async () => {
       const clock = { now: Date.now, setTimer: () => () => {} };
-      const numbers = new LastNumbers({ log, deploymentId: "held", clock });
+      const numbers = new LastNumbers({ log, deploymentId: driver.name, clock });
       const topic = await numbers.topic();
       const last = { topicId: topic.id, number: 5, instance: "mine" };
       const written = numbers.record(topic, "a/b/c", last);
@@ -246,7 +244,7 @@ describe.each([
         await (await writer("newer")).write([numbers.opening(topic, "a/b/c")]),
       );
       const latest = await log.offset(topic, written.partition ?? 0, "latest");
-      if (driver.brokers) {
+      if (driver.witness) {
         expect(latest.kind === "offset" && latest.offset <= (place?.offset ?? 0)).toBe(true);
       }
       const reading = numbers.read(topic, "a/b/c", place?.offset ?? 0);
@@ -258,10 +256,10 @@ describe.each([
 
   /** One that another client has open; in memory there is no such thing. */
   async function openTransaction(topic: TopicInfo, partition: number) {
-    if (!driver.brokers) return { abort: async () => {} };
-    const other = new Kafka({ brokers: [...driver.brokers], logLevel: logLevel.NOTHING });
-    const producer = other.producer({
-      ...{ idempotent: true, maxInFlightRequests: 1, transactionalId: "holds-back" },
+    if (!driver.witness) return { abort: async () => {} };
+    const transactionalId = `${driver.name}.holds-back`;
+    const producer = driver.witness.producer({
+      ...{ idempotent: true, maxInFlightRequests: 1, transactionalId },
     });
     await producer.connect();
     const open = await producer.transaction();

@@ -1,5 +1,5 @@
 /** What kafkajs, which shares no code with our reader, sees of a topic that has transactions. */
-import { Kafka, logLevel } from "kafkajs";
+import type { Kafka } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 
@@ -10,18 +10,13 @@ export const END = "the end";
  * Every committed record by partition, in order. Markers of transactions take offsets too, so that a reader
  * cannot count: one more record at the end of each partition says where it ends.
  */
-export async function readCommitted(
-  log: Log,
-  brokers: readonly string[],
-  topic: TopicInfo,
-): Promise<Seen[]> {
+export async function readCommitted(log: Log, kafka: Kafka, topic: TopicInfo): Promise<Seen[]> {
   for (let partition = 0; partition < topic.partitions; partition++) {
     const record = { key: null, value: Buffer.from(END), headers: [], timeMs: Date.now() };
     const outcome = await log.append(topic, partition, record);
     if (outcome.kind !== "appended") throw new Error(JSON.stringify(outcome));
   }
-  const kafka = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING });
-  const groupId = `witness-${topic.name}`;
+  const groupId = `${topic.name}-witness`;
   const consumer = kafka.consumer({ groupId, readUncommitted: false });
   await consumer.connect();
   await consumer.subscribe({ topic: topic.name, fromBeginning: true });

@@ -5,12 +5,15 @@ import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
+import { freePorts } from "../../local/free-ports.ts";
 
 const SLOW_MS = 240_000;
 const root = join(import.meta.dirname, "..", "..");
 
+/** What Node has compiled, for the next start. */
+const compiled = mkdtempSync(join(tmpdir(), "throughline-compiled-"));
 let scratch: string;
 let started: Start[];
 let listeners: Server[];
@@ -30,6 +33,8 @@ afterEach(async () => {
   rmSync(scratch, { recursive: true, force: true });
 }, SLOW_MS);
 
+afterAll(() => rmSync(compiled, { recursive: true, force: true }));
+
 class Start {
   readonly lines: string[] = [];
   readonly child: ChildProcess;
@@ -42,7 +47,11 @@ class Start {
       process.execPath,
       ["--disable-warning=ExperimentalWarning", join(root, "local", "main.ts"), ...args],
       {
-        env: { ...process.env, KAFKA_BROKERS: "", ...environment },
+        env: {
+          ...process.env,
+          ...{ KAFKA_BROKERS: "", NODE_COMPILE_CACHE: compiled },
+          ...environment,
+        },
         stdio: ["ignore", "pipe", "pipe"],
       },
     );
@@ -80,11 +89,9 @@ function listen(): Promise<number> {
   );
 }
 
-/** A port that was free a moment ago. */
 async function freePort(): Promise<number> {
-  const port = await listen();
-  await new Promise((resolve) => listeners.pop()?.close(resolve));
-  return port;
+  const [port] = await freePorts(1);
+  return port as number;
 }
 
 function isOpen(port: number): Promise<boolean> {

@@ -1,24 +1,19 @@
 /** P9 on Apache Kafka: what only a real broker can show of create, settings, growth, loss and deletion. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { Kafka, logLevel } from "kafkajs";
-import { openKafkaLog } from "../../kafka/kafka-log.ts";
+import type { Kafka } from "kafkajs";
 import type { Log } from "../../kafka/log.ts";
-import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import type { TopicResource } from "../../operator/validate.ts";
+import { KafkaPart } from "../kafka-part.ts";
 
 const SLOW_MS = 240_000;
 const VISIBLE_WITHIN_MS = 10_000;
 const owner = { uid: "u1", generation: 1, clusterUid: "c1" };
 
-let directory: string;
-let kafka: EmbeddedKafka;
+let kafka: KafkaPart;
 let log: Log;
 let catalog: CatalogWriter;
 let reconciler: Reconciler;
@@ -26,12 +21,11 @@ let reconciler: Reconciler;
 let witness: ReturnType<Kafka["admin"]>;
 
 beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "throughline-operator-"));
-  kafka = await startKafka({ directory });
-  log = openKafkaLog({ brokers: kafka.brokers, clientId: "operator-test" });
-  catalog = await CatalogWriter.open(log, "test", Date.now, { clusterUid: "c1" });
+  kafka = await KafkaPart.open();
+  log = kafka.openLog();
+  catalog = await CatalogWriter.open(log, kafka.name, Date.now, { clusterUid: "c1" });
   reconciler = new Reconciler(log, catalog);
-  witness = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING }).admin();
+  witness = kafka.kafkajs().admin();
   await witness.connect();
 }, SLOW_MS);
 
@@ -39,16 +33,16 @@ afterAll(async () => {
   await witness?.disconnect();
   await catalog?.close();
   await log?.close();
-  await kafka?.stop();
-  await rm(directory, { recursive: true, force: true });
+  await kafka?.close();
 }, SLOW_MS);
 
 function topic(name: string, spec: TopicSpec, annotations = {}): TopicResource {
-  return { metadata: { name, namespace: "shop", annotations }, spec };
+  return { metadata: { name, namespace: kafka.name, annotations }, spec };
 }
 
 /** The broker's view follows a change of settings after a moment: looks until it is there, for a while. */
-async function expectSettings(name: string, settings: Record<string, string>): Promise<void> {
+async function expectSettings(of: string, settings: Record<string, string>): Promise<void> {
+  const name = kafka.own(of);
   const deadline = performance.now() + VISIBLE_WITHIN_MS;
   for (;;) {
     const found = await log.admin.settings(name);
@@ -58,7 +52,8 @@ async function expectSettings(name: string, settings: Record<string, string>): P
   }
 }
 
-async function partitionsOf(name: string): Promise<number> {
+async function partitionsOf(of: string): Promise<number> {
+  const name = kafka.own(of);
   const { topics } = await witness.fetchTopicMetadata({ topics: [name] });
   return topics[0]?.partitions.length ?? 0;
 }
@@ -73,8 +68,8 @@ test("a Topic is made as its spec says, and a second look changes nothing", asyn
   });
   const status = await reconciler.apply(orders, owner);
   expect(status).toMatchObject({ ready: true, partitions: 3, replicas: 1 });
-  expect(await partitionsOf("shop.orders")).toBe(3);
-  await expectSettings("shop.orders", {
+  expect(await partitionsOf("orders")).toBe(3);
+  await expectSettings("orders", {
     "retention.ms": "129600000",
     "retention.bytes": "10737418240",
     "min.insync.replicas": "1",
@@ -89,15 +84,15 @@ test(
     await reconciler.apply(topic("grows", { config: { "flush.ms": "50" } }), owner);
     const theirs = await kafka.java("kafka.admin.ConfigCommand", [
       ...["--bootstrap-server", kafka.brokers[0] as string, "--alter", "--entity-type", "topics"],
-      ...["--entity-name", "shop.grows", "--add-config", "cleanup.policy=compact"],
+      ...["--entity-name", kafka.own("grows"), "--add-config", "cleanup.policy=compact"],
     ]);
     expect(theirs).toMatchObject({ code: 0 });
     const made = { "max.message.bytes": "1114112", "flush.ms": "50" };
-    await expectSettings("shop.grows", { ...made, "cleanup.policy": "compact" });
+    await expectSettings("grows", { ...made, "cleanup.policy": "compact" });
     const changed = topic("grows", { partitions: 4, retention: { time: "1d" } });
     expect(await reconciler.apply(changed, owner)).toMatchObject({ ready: true, partitions: 4 });
-    expect(await partitionsOf("shop.grows")).toBe(4);
-    await expectSettings("shop.grows", {
+    expect(await partitionsOf("grows")).toBe(4);
+    await expectSettings("grows", {
       "retention.ms": "86400000",
       "max.message.bytes": String(1024 * 1024 + 64 * 1024),
     });
@@ -114,30 +109,30 @@ test.each([
     const status = await reconciler.apply(topic("refused", spec), owner);
     expect(status).toMatchObject({ ready: false, reason, topicId: "", partitions: 0 });
     expect(status.message).toMatch(words);
-    expect(await witness.listTopics()).not.toContain("shop.refused");
+    expect(await witness.listTopics()).not.toContain(kafka.own("refused"));
     expect(await reconciler.apply(topic("refused", {}), owner)).toMatchObject({ ready: true });
-    await reconciler.delete("shop/refused", "Delete");
-    expect(await witness.listTopics()).not.toContain("shop.refused");
+    await reconciler.delete(`${kafka.name}/refused`, "Delete");
+    expect(await witness.listTopics()).not.toContain(kafka.own("refused"));
   },
 );
 
 test("a topic that somebody recreated is DataLost, is not deleted, and goes on when the loss is accepted", async () => {
   const { topicId: lost } = await reconciler.apply(topic("lost", {}), owner);
-  await witness.deleteTopics({ topics: ["shop.lost"] });
-  await witness.createTopics({ topics: [{ topic: "shop.lost", numPartitions: 1 }] });
+  await witness.deleteTopics({ topics: [kafka.own("lost")] });
+  await witness.createTopics({ topics: [{ topic: kafka.own("lost"), numPartitions: 1 }] });
   const status = await reconciler.apply(topic("lost", {}), owner);
   expect(status).toMatchObject({ ready: false, reason: "DataLost", topicId: lost });
   // Deleting the Topic now deletes by the recorded id: the newer topic is not it.
-  await reconciler.delete("shop/lost", "Delete");
-  expect(await witness.listTopics()).toContain("shop.lost");
-  expect(catalog.records.has("shop/lost")).toBe(false);
+  await reconciler.delete(`${kafka.name}/lost`, "Delete");
+  expect(await witness.listTopics()).toContain(kafka.own("lost"));
+  expect(catalog.records.has(`${kafka.name}/lost`)).toBe(false);
 });
 
 test("a topic that is gone is DataLost, is not made again, and is made when the loss is accepted", async () => {
   const { topicId: lost } = await reconciler.apply(topic("gone", {}), owner);
-  await witness.deleteTopics({ topics: ["shop.gone"] });
+  await witness.deleteTopics({ topics: [kafka.own("gone")] });
   expect(await reconciler.apply(topic("gone", {}), owner)).toMatchObject({ reason: "DataLost" });
-  expect(await witness.listTopics()).not.toContain("shop.gone");
+  expect(await witness.listTopics()).not.toContain(kafka.own("gone"));
   const accepted = topic("gone", {}, { "throughline.dev/accept-loss": lost });
   const status = await reconciler.apply(accepted, owner);
   expect(status).toMatchObject({ ready: true, partitions: 1 });
@@ -147,20 +142,20 @@ test("a topic that is gone is DataLost, is not made again, and is made when the 
 test("Retain keeps events and id over a new operator; Delete removes the topic", async () => {
   const spec: TopicSpec = { partitions: 2 };
   const { topicId } = await reconciler.apply(topic("kept", spec), owner);
-  await reconciler.delete("shop/kept", "Retain");
-  catalog = await CatalogWriter.open(log, "test", Date.now, { clusterUid: "c1" });
+  await reconciler.delete(`${kafka.name}/kept`, "Retain");
+  catalog = await CatalogWriter.open(log, kafka.name, Date.now, { clusterUid: "c1" });
   reconciler = new Reconciler(log, catalog);
   expect(await reconciler.apply(topic("kept", spec), owner)).toMatchObject({
     ready: true,
     topicId,
   });
-  await reconciler.delete("shop/kept", "Delete");
-  expect(await witness.listTopics()).not.toContain("shop.kept");
+  await reconciler.delete(`${kafka.name}/kept`, "Delete");
+  expect(await witness.listTopics()).not.toContain(kafka.own("kept"));
 });
 
 test("a catalog of another cluster is refused, and its operator goes on", async () => {
   await reconciler.apply(topic("mine", {}), owner);
-  await expect(CatalogWriter.open(log, "test", Date.now, { clusterUid: "c2" })).rejects.toThrow(
+  await expect(CatalogWriter.open(log, kafka.name, Date.now, { clusterUid: "c2" })).rejects.toThrow(
     /belongs to "c1"/,
   );
   expect(await reconciler.apply(topic("mine", { partitions: 2 }), owner)).toMatchObject({

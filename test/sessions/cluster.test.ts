@@ -8,7 +8,8 @@ import { claimed, claimOf, type Driver, essentialCases, holder, newKey, saveOf }
 import { keyOf, openStore, plainDeeds, SLOW_MS } from "./real-store.ts";
 import { type StoreCluster, startCluster } from "./store-cluster.ts";
 
-const LIMIT_MS = 400;
+/** Longer than a busy machine is late. */
+const LIMIT_MS = 2000;
 const PASSWORD = "cluster-42";
 /** What the chart's README lists for a server's user in a cluster, and no more. */
 const RIGHTS =

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import type { Held, SessionKey, SessionStore } from "../../sidecar/sessions/session-store.ts";
 import { FaultProxy } from "../faults/fault-proxy.ts";
-import { at, claimed, claimOf, holder, newKey, saveOf } from "./cases.ts";
+import { at, claimOf, holder, newKey, saveOf } from "./cases.ts";
 import { joinOf, Speaker } from "./memberships.ts";
 import { openStore, SLOW_MS } from "./real-store.ts";
 
@@ -23,7 +23,8 @@ let held: Held;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "throughline-outages-"));
-  redis = await startStore({ directory });
+  // What was answered is on disk, however busy that is: by default a kill may lose the last second.
+  redis = await startStore({ directory, settings: { appendfsync: "always" } });
 }, SLOW_MS);
 afterAll(async () => {
   await redis?.stop();
@@ -33,15 +34,26 @@ afterAll(async () => {
 beforeEach(async () => {
   store = openStore(redis.port, { timeoutMs: LIMIT_MS });
   key = newKey();
-  await recovered(store);
-  ({ held } = await claimed(store, key, claimOf(holder("a"))));
-  await store.save(held, saveOf(1, "p1"));
+  const claim = claimOf(holder("a"));
+  const outcome = await answered(() => store.claim(key, claim));
+  if (outcome.kind !== "claimed") throw new Error(outcome.kind);
+  const { topicId } = claim;
+  held = { key, topicId, holder: claim.holder, fence: outcome.fence };
+  await answered(() => store.save(held, saveOf(1, "p1")));
 });
 afterEach(() => store.close());
 
 /** Nothing is called but what its users call; the first answer that is one ends the wait. */
 async function recovered(one: SessionStore): Promise<void> {
-  while ((await one.read({ ...newKey() })).kind === "unavailable");
+  await answered(() => one.read({ ...newKey() }));
+}
+
+/** A busy machine may be later than a limit: whoever uses the store asks again, and so do these tests. */
+async function answered<T extends { readonly kind: string }>(ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    const outcome = await ask();
+    if (outcome.kind !== "unavailable") return outcome;
+  }
 }
 
 const NOTHING = {
@@ -75,8 +87,11 @@ test("killed: every call is answered within its limit; after a restart with its 
   expect(await store.inspect()).toEqual([expect.stringContaining("could not be checked")]);
   await redis.restart("kept");
   await recovered(store);
-  expect(await store.read(key)).toMatchObject({ position: at("p1"), fence: held.fence });
-  expect(await store.save(held, saveOf(3, "p3"))).toEqual({ kind: "saved" });
+  expect(await answered(() => store.read(key))).toMatchObject({
+    position: at("p1"),
+    fence: held.fence,
+  });
+  expect(await answered(() => store.save(held, saveOf(3, "p3")))).toEqual({ kind: "saved" });
 });
 
 test("killed with calls on their way: they end, and nothing is thrown elsewhere", async () => {
@@ -92,9 +107,12 @@ test("killed with calls on their way: they end, and nothing is thrown elsewhere"
 test("restarted without its data: the holder makes the session again (T3), the scripts are sent again", async () => {
   await redis.restart("lost");
   await recovered(store);
-  expect(await store.read(key)).toEqual({ kind: "none", forgotten: undefined });
-  expect(await store.save(held, saveOf(2, "p2"))).toEqual({ kind: "saved" });
-  expect(await store.read(key)).toMatchObject({ position: at("p2"), fence: held.fence });
+  expect(await answered(() => store.read(key))).toEqual({ kind: "none", forgotten: undefined });
+  expect(await answered(() => store.save(held, saveOf(2, "p2")))).toEqual({ kind: "saved" });
+  expect(await answered(() => store.read(key))).toMatchObject({
+    position: at("p2"),
+    fence: held.fence,
+  });
 });
 
 test("frozen: every call ends at its limit; what it did when it thawed moves nothing back", async () => {
@@ -106,8 +124,11 @@ test("frozen: every call ends at its limit; what it did when it thawed moves not
   expect((await store.save(held, saveOf(3, "p3"))).kind).toBe("unavailable");
   redis.thaw();
   await recovered(store);
-  expect(await store.save(held, saveOf(4, "p4"))).toEqual({ kind: "saved" });
-  expect(await store.read(key)).toMatchObject({ position: at("p4"), fence: held.fence });
+  expect(await answered(() => store.save(held, saveOf(4, "p4")))).toEqual({ kind: "saved" });
+  expect(await answered(() => store.read(key))).toMatchObject({
+    position: at("p4"),
+    fence: held.fence,
+  });
 });
 
 test("frozen for longer: it is tried less often, and in between calls are refused without a wait", async () => {
@@ -131,7 +152,8 @@ test("a store that is down at the start is used when it comes", async () => {
   });
   await redis.restart("kept");
   await recovered(early);
-  expect((await early.claim(newKey(), claimOf(holder("b")))).kind).toBe("claimed");
+  const claim = claimOf(holder("b"));
+  expect((await answered(() => early.claim(key, claim))).kind).toBe("claimed");
   await early.close();
 });
 
@@ -175,17 +197,23 @@ describe("through a network that fails", () => {
     expect((await far.read(key)).kind).toBe("unavailable");
     proxy.fault({ kind: "none" });
     await recovered(far);
-    expect(await far.read(key)).toMatchObject({ position: at("p1") });
+    expect(await answered(() => far.read(key))).toMatchObject({ position: at("p1") });
   });
 
   test("slower than the limit, but answering: the connection is kept", async () => {
     const position = Buffer.alloc(20_000, "p");
-    await store.save(held, { sequence: 9, position, release: false });
-    proxy.fault({ kind: "slow", bytesPerSecond: 1_000_000 });
-    const states = await far.readMany(Array.from({ length: 100 }, () => key));
+    await answered(() => store.save(held, { sequence: 9, position, release: false }));
+    // Of five seconds' answers two come in time, also where the machine stalls for one.
+    const timeoutMs = 2000;
+    const slow = openStore(proxy.port, { timeoutMs });
+    await recovered(slow);
+    const { accepted } = proxy;
+    proxy.fault({ kind: "slow", bytesPerSecond: 400_000 });
+    const states = await slow.readMany(Array.from({ length: 100 }, () => key));
     expect(new Set(states.map(({ kind }) => kind))).toEqual(new Set(["session", "unavailable"]));
-    await recovered(far);
-    expect(proxy.accepted).toBe(1);
+    await recovered(slow);
+    expect(proxy.accepted).toBe(accepted);
+    await slow.close();
   });
 
   test("who takes a connection and says nothing is given up", async () => {
@@ -207,9 +235,10 @@ describe("through a network that fails", () => {
     await recovered(far);
     expect(proxy.accepted).toBeGreaterThan(1);
     // It was done: the same claim again gets the fence that is stored.
-    const state = await store.read(key);
-    const again = await claimed(far, key, claim);
-    expect(state).toMatchObject({ fence: again.fence });
+    const state = await answered(() => store.read(key));
+    const again = await answered(() => far.claim(key, claim));
+    if (state.kind !== "session") throw new Error(state.kind);
+    expect(again).toMatchObject({ kind: "claimed", fence: state.fence });
   });
 
   test("reset in the middle: one connection after the other, never more at once", async () => {

@@ -1,37 +1,36 @@
 /** The server as a process: its exit codes and words, and Publish through it read back by kafkajs. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { credentials, type ServiceError, status } from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
-import { Kafka, logLevel } from "kafkajs";
-import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log } from "../../kafka/log.ts";
-import { startKafka } from "../../local/embedded-kafka.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import {
   type PublishResponse,
   ThroughlineServiceClient,
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import { catalogTopicName } from "../../sidecar/catalog-follower.ts";
+import { KafkaPart } from "../kafka-part.ts";
+import { type Launch, shippedOnce } from "../shipped.ts";
 
-const MAIN = join(import.meta.dirname, "../../sidecar/main.ts");
 const SLOW_MS = 180_000;
 const EVENTS = 2000;
 const PARTITIONS = 4;
 
-let folder: string;
-let kafka: Awaited<ReturnType<typeof startKafka>>;
+let kafka: KafkaPart;
+let launch: Launch;
 let log: Log;
+/** The server's deployment and namespace are the part's. */
+let named: string[];
 const running = new Set<ChildProcess>();
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "throughline-door-"));
-  kafka = await startKafka({ directory: folder });
-  log = openKafkaLog({ brokers: kafka.brokers, clientId: "door-test" });
+  kafka = await KafkaPart.open();
+  launch = shippedOnce(kafka.folder);
+  log = kafka.openLog();
+  const { name } = kafka;
+  named = ["--deployment-id", name, "--namespace", name, "--listen", "127.0.0.1:0"];
 }, SLOW_MS);
 
 afterEach(() => {
@@ -40,8 +39,7 @@ afterEach(() => {
 
 afterAll(async () => {
   await log?.close();
-  await kafka?.stop();
-  await rm(folder, { recursive: true, force: true });
+  await kafka?.close();
 }, SLOW_MS);
 
 interface Line {
@@ -52,7 +50,11 @@ interface Line {
 
 /** A server process, its log lines, and all that it wrote to standard error. */
 function run(...args: string[]) {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const { command, environment, folder } = launch;
+  const child = spawn(process.execPath, [...command, ...args], {
+    ...{ cwd: folder, env: { ...process.env, ...environment } },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   running.add(child);
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
@@ -86,8 +88,6 @@ function run(...args: string[]) {
   };
 }
 
-const SHOP = ["--deployment-id", "door", "--namespace", "shop", "--listen", "127.0.0.1:0"];
-
 function publish(address: string, topic: string, from: number, count: number) {
   const client = new ThroughlineServiceClient(address, credentials.createInsecure());
   const events = Array.from({ length: count }, (_, i) => ({
@@ -119,7 +119,7 @@ test(
 test(
   "Kafka absent: the door is open and live, not ready, and requests hear KAFKA_UNAVAILABLE",
   async () => {
-    const server = run(...SHOP, "--kafka", "127.0.0.1:1", "--health-listen", "127.0.0.1:0");
+    const server = run(...named, "--kafka", "127.0.0.1:1", "--health-listen", "127.0.0.1:0");
     const { listen, health } = await server.said("serving");
     await server.said("waiting for the catalog");
     expect((await fetch(`http://${health}/livez`)).status).toBe(200);
@@ -144,9 +144,9 @@ test(
 test(
   "port in use: one line with the next step, exit code 1",
   async () => {
-    const first = run(...SHOP, "--kafka", kafka.brokers.join(","));
+    const first = run(...named, "--kafka", kafka.brokers.join(","));
     const { listen = "" } = await first.said("serving");
-    const second = run(...SHOP, "--listen", listen, "--kafka", kafka.brokers.join(","));
+    const second = run(...named, "--listen", listen, "--kafka", kafka.brokers.join(","));
     expect(await second.ended).toBe(1);
     expect(second.stderr()).toBe(
       `throughline: ${listen} is in use: stop the process that listens there, or choose another --listen.\n`,
@@ -161,37 +161,37 @@ test(
   "P7: what Publish acknowledged is in Kafka at the positions it named, as kafkajs reads it",
   async () => {
     const made = await log.admin.createTopic({
-      name: "shop.orders",
+      name: kafka.own("orders"),
       partitions: PARTITIONS,
       replicas: 1,
       settings: {},
     });
     if (made.kind !== "done") throw new Error(made.reason);
     const catalog = await log.admin.createTopic({
-      name: catalogTopicName("door"),
+      name: catalogTopicName(kafka.name),
       partitions: 1,
       replicas: 1,
       settings: { "cleanup.policy": "compact" },
     });
     if (catalog.kind !== "done") throw new Error(catalog.reason);
-    const server = run(...SHOP, "--kafka", kafka.brokers.join(","));
+    const server = run(...named, "--kafka", kafka.brokers.join(","));
     const { listen = "" } = await server.said("serving");
     await server.said("the catalog was read");
     const value = CatalogRecord.encode({
       ...{
         formatVersion: 1,
-        namespace: "shop",
+        namespace: kafka.name,
         name: "orders",
         ownerUid: "u",
         ownerGeneration: 1n,
       },
-      ...{ state: 1, kafkaTopic: "shop.orders", topicId: Buffer.from(made.value.id, "hex") },
+      ...{ state: 1, kafkaTopic: made.value.name, topicId: Buffer.from(made.value.id, "hex") },
       ...{ partitions: PARTITIONS, ordering: 1, outbox: "", maxEventBytes: 0 },
       ...{ publishNamespaces: [], subscribeNamespaces: [], clusterUid: "" },
       ...{ takenAtMs: 0n, adopted: false },
     }).finish();
     await log.append(catalog.value, 0, {
-      key: Buffer.from("shop/orders"),
+      key: Buffer.from(`${kafka.name}/orders`),
       value: Buffer.from(value),
       headers: [],
       timeMs: Date.now(),
@@ -208,19 +208,18 @@ test(
     for (let from = 500; from < EVENTS; from += 500) {
       answers.push(await publish(listen, "orders", from, 500));
     }
-    const named = new Map<string, string>();
+    const positions = new Map<string, string>();
     for (const [i, { result }] of answers.flatMap(({ results }) => results).entries()) {
       if (result?.$case !== "position") throw new Error(JSON.stringify(result));
-      named.set(`${result.value.partition}:${result.value.offset}`, String(i));
+      positions.set(`${result.value.partition}:${result.value.offset}`, String(i));
     }
-    expect(named.size).toBe(EVENTS);
+    expect(positions.size).toBe(EVENTS);
 
-    const witness = new Kafka({ brokers: [...kafka.brokers], logLevel: logLevel.NOTHING });
-    const consumer = witness.consumer({ groupId: "door-witness" });
+    const consumer = kafka.kafkajs().consumer({ groupId: kafka.own("witness") });
     const seen = new Map<string, string>();
     const last = new Map<string, number>();
     await consumer.connect();
-    await consumer.subscribe({ topic: "shop.orders", fromBeginning: true });
+    await consumer.subscribe({ topic: made.value.name, fromBeginning: true });
     await new Promise<void>((resolve, reject) => {
       consumer
         .run({
@@ -240,7 +239,7 @@ test(
         .catch(reject);
     });
     await consumer.disconnect();
-    expect(seen).toEqual(named);
+    expect(seen).toEqual(positions);
     server.child.kill("SIGTERM");
     expect(await server.ended).toBe(0);
   },

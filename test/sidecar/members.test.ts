@@ -295,7 +295,7 @@ test("SeekSession repositions every member; ForgetSession ends them all", async 
 });
 
 test("store down: members go on for the lapse time, with Unverified once, then wait; strict ends; all go on after", async () => {
-  await start(1, { memberLapseMs: 1500, memberReturnMs: 100 });
+  await start(1, { memberLapseMs: 3000, memberReturnMs: 100 });
   const a = member("A", "one");
   await a.next("assigned");
   const strict = bed.stream("A", { name: "strict", mode: SHARED, strict: true });
@@ -307,7 +307,7 @@ test("store down: members go on for the lapse time, with Unverified once, then w
   await bed.publish(1);
   await a.got(1);
   const begunMs = performance.now();
-  while (performance.now() - begunMs < 1600) await a.next("heartbeat");
+  while (performance.now() - begunMs < 3100) await a.next("heartbeat");
   await bed.publish(1);
   await a.next("heartbeat");
   await a.next("heartbeat");

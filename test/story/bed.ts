@@ -1,16 +1,12 @@
 /**
- * What every story stands on: a real Kafka, an operator's hand (Topics by the reconciler), servers as
+ * What every story stands on: a real Kafka (one for all stories that do it no harm), an operator's hand (Topics by the reconciler), servers as
  * processes, subscribers that write down what they got, and the judge, which reads the log with kafkajs.
  *
  * Events are numbered: event n of a topic has the value "n", a key of 37 and the type "even" or "odd".
  */
-
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "@jest/globals";
 import type { SubscribeOptions } from "../../client/client.ts";
-import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log, NewRecord, TopicInfo } from "../../kafka/log.ts";
 import { judge, type Seen } from "../../local/demo-audit.ts";
 import {
@@ -23,6 +19,7 @@ import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import type { FaultProxy } from "../faults/fault-proxy.ts";
+import { folderOfPart, KafkaPart } from "../kafka-part.ts";
 import { type Launch, shippedOnce } from "../shipped.ts";
 import { readTopic } from "./read-topic.ts";
 import { StoryServer } from "./story-server.ts";
@@ -31,20 +28,16 @@ import { Waits } from "./waits.ts";
 
 /** For a hook or test that starts processes. */
 export const SLOW_MS = 180_000;
-const DEPLOYMENT = "story";
-const NAMESPACE = "shop";
 
-export interface BedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
+export interface LoneBedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
   /** What servers and the operator connect to instead of Kafka's own address. Whoever made it closes it. */
   readonly through?: FaultProxy;
 }
 
 export class Bed {
-  readonly kafka: EmbeddedKafka;
+  /** Its name is the deployment's and the namespace's. */
+  readonly part: KafkaPart;
   readonly log: Log;
-  /** For servers. */
-  readonly brokers: readonly string[];
-  readonly folder: string;
   /** Servers run as the image ships them. */
   readonly #launch: Launch;
   #catalog: CatalogWriter;
@@ -52,36 +45,22 @@ export class Bed {
   #generation = 0;
   readonly #closing: (() => Promise<unknown>)[] = [];
 
-  private constructor(
-    folder: string,
-    kafka: EmbeddedKafka,
-    brokers: readonly string[],
-    log: Log,
-    catalog: CatalogWriter,
-  ) {
-    this.folder = folder;
-    this.#launch = shippedOnce(folder);
-    this.kafka = kafka;
-    this.brokers = brokers;
+  protected constructor(part: KafkaPart, log: Log, catalog: CatalogWriter) {
+    this.#launch = shippedOnce(part.folder);
+    this.part = part;
     this.log = log;
     this.#catalog = catalog;
     this.#reconciler = new Reconciler(log, catalog);
   }
 
-  static async open({ through, ...options }: BedOptions = {}) {
-    const folder = mkdtempSync(join(tmpdir(), "throughline-story-"));
-    const settings = { ...options.settings, ...through?.advertised() };
-    const kafka = await startKafka({ ...options, settings, directory: folder });
-    if (through) through.target = Number(kafka.brokers[0]?.split(":")[1]);
-    const brokers = through ? [through.address] : kafka.brokers;
-    const log = openKafkaLog({ brokers, clientId: "story" });
-    return new Bed(
-      folder,
-      kafka,
-      brokers,
-      log,
-      await CatalogWriter.open(log, DEPLOYMENT, Date.now),
-    );
+  static async open(): Promise<Bed> {
+    const part = await KafkaPart.open();
+    const log = part.openLog();
+    return new Bed(part, log, await CatalogWriter.open(log, part.name, Date.now));
+  }
+
+  get folder(): string {
+    return this.part.folder;
   }
 
   /** Ends with the bed, in reverse order. */
@@ -93,17 +72,16 @@ export class Bed {
     for (const end of this.#closing.splice(0).reverse()) await end();
     await this.#catalog.close();
     await this.log.close();
-    await this.kafka.stop();
-    rmSync(this.folder, { recursive: true, force: true });
+    await this.part.close();
   }
 
-  /** Applies the Topic `shop/<name>`. */
+  /** Applies the Topic of this name in the bed's namespace. */
   async topic(
     name: string,
     spec: TopicResource["spec"] = {},
     annotations: Record<string, string> = {},
   ): Promise<TopicInfo> {
-    const resource = { metadata: { name, namespace: NAMESPACE, annotations }, spec };
+    const resource = { metadata: { name, namespace: this.part.name, annotations }, spec };
     const owner = { uid: name, generation: ++this.#generation, clusterUid: "" };
     const status = await this.#reconciler.apply(resource, owner);
     if (!status.ready) throw new Error(`${status.reason}: ${status.message}`);
@@ -112,7 +90,7 @@ export class Bed {
   }
 
   async removeTopic(name: string, policy: "Retain" | "Delete"): Promise<void> {
-    await this.#reconciler.delete(`${NAMESPACE}/${name}`, policy);
+    await this.#reconciler.delete(`${this.part.name}/${name}`, policy);
   }
 
   /** Appends events `from` to `from + count - 1`. @throws when one is not acknowledged. */
@@ -144,8 +122,9 @@ export class Bed {
   spawn(...flags: string[]): StoryServer {
     const server = new StoryServer(
       [
-        ...["--kafka", this.brokers.join(","), "--deployment-id", DEPLOYMENT],
-        ...["--namespace", NAMESPACE, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
+        ...["--kafka", this.part.brokers.join(","), "--deployment-id", this.part.name],
+        ...["--namespace", this.part.name],
+        ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
         ...flags,
       ],
       this.#launch,
@@ -162,7 +141,7 @@ export class Bed {
 
   /** The log as kafkajs reads it. */
   read(topic: TopicInfo): Promise<Seen[]> {
-    return readTopic(this.brokers, topic.name);
+    return readTopic(this.part.brokers, topic.name);
   }
 
   /**
@@ -182,6 +161,28 @@ export class Bed {
       expect(received).toBe(log.length);
     }
     return log;
+  }
+}
+
+/** On a Kafka of its own, for stories that do it harm. */
+export class LoneBed extends Bed {
+  readonly kafka: EmbeddedKafka;
+
+  private constructor(kafka: EmbeddedKafka, ...bed: [KafkaPart, Log, CatalogWriter]) {
+    super(...bed);
+    this.kafka = kafka;
+  }
+
+  static override async open({ through, ...options }: LoneBedOptions = {}): Promise<LoneBed> {
+    const directory = folderOfPart();
+    const settings = { ...options.settings, ...through?.advertised() };
+    const kafka = await startKafka({ ...options, settings, directory });
+    if (through) through.target = Number(kafka.brokers[0]?.split(":")[1]);
+    const brokers = through ? [through.address] : kafka.brokers;
+    const part = new KafkaPart(directory, brokers, kafka.java, () => kafka.stop("SIGKILL"));
+    const log = part.openLog();
+    const catalog = await CatalogWriter.open(log, part.name, Date.now);
+    return new LoneBed(kafka, part, log, catalog);
   }
 }
 

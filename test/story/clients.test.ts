@@ -16,12 +16,16 @@ let bed: Bed;
 let topic: TopicInfo;
 let a: StoryServer;
 let b: StoryServer;
+/** Resolves with the milliseconds that it took; the other tests need not wait for that. */
+let freed: Promise<number>;
 
 beforeAll(async () => {
   bed = await Bed.open();
   topic = await bed.topic("orders", { partitions: 3 });
   a = await bed.server(["orders"]);
   b = await bed.server(["orders"]);
+  freed = freedBehindADeadConnection(await bed.server(["orders"]));
+  freed.catch(() => {}); // Its own test tells.
 }, SLOW_MS);
 
 afterAll(async () => {
@@ -31,6 +35,20 @@ afterAll(async () => {
 /** Waits for a gauge of a server to be as said. */
 async function gauge(server: StoryServer, name: string, value: number): Promise<void> {
   await until(async () => (await server.metric(name)) === value);
+}
+
+async function freedBehindADeadConnection(server: StoryServer): Promise<number> {
+  const proxy = await FaultProxy.listen({ target: Number(server.address.split(":")[1]) });
+  const raw = rawStream(proxy.address, { topic: "orders", start: undefined });
+  await raw.until(() => raw.down.length > 0);
+  await gauge(server, "streams", 1);
+  proxy.fault({ kind: "freeze" });
+  const begun = performance.now();
+  await gauge(server, "streams", 0);
+  const tookMs = performance.now() - begun;
+  raw.close();
+  await proxy.close();
+  return tookMs;
 }
 
 test.each<[string, Fault]>([
@@ -50,23 +68,6 @@ test.each<[string, Fault]>([
     expect(client.notices.map(({ address }) => address)).toEqual([proxy.address, b.address]);
     await bed.expectWhole(topic, client);
     await client.stop();
-    await proxy.close();
-  },
-  SLOW_MS,
-);
-
-test(
-  "P6: a server frees the stream of a client behind a dead connection within its keepalive",
-  async () => {
-    const proxy = await FaultProxy.listen({ target: Number(a.address.split(":")[1]) });
-    const raw = rawStream(proxy.address, { topic: "orders", start: undefined });
-    await raw.until(() => raw.down.length > 0);
-    await gauge(a, "streams", 1);
-    proxy.fault({ kind: "freeze" });
-    const begun = performance.now();
-    await gauge(a, "streams", 0);
-    expect(performance.now() - begun).toBeLessThan(45_000);
-    raw.close();
     await proxy.close();
   },
   SLOW_MS,
@@ -182,6 +183,14 @@ test.each<[string, number, number, (proxy: FaultProxy) => void]>([
     expect(values).toContain(String(first + 1));
     client.close();
     await proxy.close();
+  },
+  SLOW_MS,
+);
+
+test(
+  "P6: a server frees the stream of a client behind a dead connection within its keepalive",
+  async () => {
+    expect(await freed).toBeLessThan(45_000);
   },
   SLOW_MS,
 );

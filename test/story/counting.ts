@@ -19,7 +19,7 @@ export class Counting {
   readonly ended: Promise<ThroughlineError | undefined>;
   readonly #client: ThroughlineClient;
   readonly #waits = new Waits();
-  readonly #pace = new Pace(20, 3);
+  readonly #pace = new Pace(40, 2);
   #stopping = false;
 
   constructor(addresses: readonly string[], topic: string, name: string) {

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { Load, LoneBed, SLOW_MS } from "./bed.ts";
 import { Publisher } from "./publisher.ts";
 import { EARLIEST, type RawStream, rawStream } from "./subscriber.ts";
 
@@ -15,7 +15,7 @@ const MAX_FILE_BYTES = 12 << 20;
 /** Appends give up after 30 s. */
 const ANSWER_WITHIN_MS = 40_000;
 
-let bed: Bed;
+let bed: LoneBed;
 let halt: (how: string) => void;
 /** How the broker ended by itself. */
 const halted = new Promise<string>((resolve) => {
@@ -23,7 +23,7 @@ const halted = new Promise<string>((resolve) => {
 });
 
 beforeAll(async () => {
-  bed = await Bed.open({ onUnexpectedEnd: (_node, how) => halt(how) });
+  bed = await LoneBed.open({ onUnexpectedEnd: (_node, how) => halt(how) });
 }, SLOW_MS);
 
 afterAll(() => bed?.close(), SLOW_MS);
@@ -41,10 +41,11 @@ test(
     const load = new Load(publisher.publish);
     expect(await halted).toBe("exit code 1");
     expect(readFileSync(join(bed.folder, "node-1", "log"), "utf8")).toContain("File too large");
-    await raw.until(() => waitsFor(raw) === WAITS_FOR_KAFKA);
     // What is published meanwhile is not left without an answer.
-    expect(await publisher.publish(load.count + 1_000_000, 1)).toBe(false);
+    const late = publisher.publish(load.count + 1_000_000, 1);
+    await raw.until(() => waitsFor(raw) === WAITS_FOR_KAFKA);
     expect((await server.isReady()).ready).toBe(true);
+    expect(await late).toBe(false);
     await bed.kafka.startNode(1);
     const count = publisher.acknowledged.length;
     await load.more(1000);

@@ -10,7 +10,7 @@ import type { StoryServer } from "./story-server.ts";
 import { EARLIEST } from "./subscriber.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-const REFUSED_WITHIN_MS = 5000;
+const REFUSED_WITHIN_MS = 10_000;
 
 let bed: Bed;
 let ca: string;

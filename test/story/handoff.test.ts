@@ -85,7 +85,7 @@ test(
     });
     // The library leaves by itself: it need not wait for the deadline.
     expect(await a.ended).toBe(0);
-    expect(Date.now() - before).toBeLessThan(15_000);
+    expect(Date.now()).toBeLessThan(Number(moving?.value.deadlineMs));
     await client.has(client.seen.length + 200);
     await load.stop();
     const log = await bed.expectWhole(topic, client);

@@ -6,9 +6,10 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { ThroughlineError } from "../../client/errors.ts";
 import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
-import { Bed, Load, SLOW_MS } from "./bed.ts";
+import { Load, LoneBed, SLOW_MS } from "./bed.ts";
 import { newEvent } from "./publisher.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 const FETCH = 1;
 const WAITS_FOR_KAFKA = 2;
@@ -16,7 +17,7 @@ const READS_STALLED = 4;
 
 /** Before Kafka for the servers; the witness and the publishers of most stories go past its faults. */
 let proxy: FaultProxy;
-let bed: Bed;
+let bed: LoneBed;
 /** Connections that have asked for events: the live polls and the catalog's. */
 const readers = new Set<ProxiedConnection>();
 let readersFrozen = false;
@@ -29,7 +30,7 @@ beforeAll(async () => {
       if (readersFrozen) connection.fault({ kind: "freeze" });
     },
   });
-  bed = await Bed.open({ through: proxy });
+  bed = await LoneBed.open({ through: proxy });
 }, SLOW_MS);
 
 afterAll(async () => {
@@ -48,16 +49,15 @@ test(
     await bed.append(topic, 0, 500);
     await subscriber.has(500);
     await bed.kafka.kill(1);
+    const heard = publisher.publish("killed", [newEvent(500)]).then(
+      ([result]) => (result?.result?.$case === "error" ? result.result.value.name : "acknowledged"),
+      (error: ThroughlineError) => error.error,
+    );
     await raw.until(
       () => raw.down.at(-1)?.$case === "heartbeat" && waitsFor(raw.down.at(-1)) === WAITS_FOR_KAFKA,
     );
     expect((await server.isReady()).ready).toBe(true);
-    const events = [newEvent(500)];
-    const heard = await publisher.publish("killed", events).then(
-      ([result]) => (result?.result?.$case === "error" ? result.result.value.name : "acknowledged"),
-      (error: ThroughlineError) => error.error,
-    );
-    expect(["KAFKA_UNAVAILABLE", "OUTCOME_UNKNOWN"]).toContain(heard);
+    expect(["KAFKA_UNAVAILABLE", "OUTCOME_UNKNOWN"]).toContain(await heard);
     await bed.kafka.startNode(1);
     await raw.until(() => waitsFor(raw.down.at(-1)) === 0);
     await bed.append(topic, 501, 500);
@@ -121,7 +121,7 @@ test.each<[string, string, (all: ProxiedConnection[]) => ProxiedConnection[]]>([
   "%s while look-ups work: streams are told to move, the server is not ready; both end with the freeze",
   async (_what, name, frozen) => {
     const topic = await bed.topic(name, { partitions: 2 });
-    const server = await bed.server([name], "--reads-stalled-ms", "1000");
+    const server = await bed.server([name], "--reads-stalled-ms", "2000");
     const raw = rawStream(server.address, { topic: name, start: undefined });
     await raw.until(() => raw.down.length > 0);
     await bed.append(topic, 0, 100);
@@ -139,7 +139,7 @@ test.each<[string, string, (all: ProxiedConnection[]) => ProxiedConnection[]]>([
       for (const connection of readers) connection.fault({ kind: "none" });
     }
     await server.said("reads from Kafka go on");
-    expect((await server.isReady()).ready).toBe(true);
+    await until(async () => (await server.isReady()).ready);
     await bed.append(topic, 100, 100);
     const subscriber = bed.subscriber([server.address], { topic: name, start: EARLIEST });
     await bed.expectWhole(topic, subscriber);

@@ -11,13 +11,12 @@ import {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import { decodeToken } from "../../sidecar/token.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
-import { describedGroup, type Said } from "./group-tool.ts";
+import { describedAs, describedGroup, type Said } from "./group-tool.ts";
 import type { StoryServer } from "./story-server.ts";
 import { type RawStream, rawStream } from "./subscriber.ts";
 import { until } from "./waits.ts";
 
 const NAMES = { topic: "orders", session: "pickers" };
-const GROUP = "_throughline.story.shop.orders.pickers";
 const PARTITIONS = 2;
 const SHARED = 2;
 
@@ -35,7 +34,7 @@ function start(): Promise<StoryServer> {
   return bed.server(
     ["orders"],
     ...["--session-store", store.url, "--mirror-ms", "200"],
-    ...["--member-lapse-ms", "2000", "--member-return-ms", "500"],
+    ...["--member-lapse-ms", "4000", "--member-return-ms", "500"],
   );
 }
 
@@ -76,7 +75,9 @@ test(
   "GetSession, Kafka's tool and the servers' metrics say the same position and lag, whoever is a member",
   async () => {
     const topic = await bed.topic("orders", { partitions: PARTITIONS });
-    const identity = { deploymentId: "story", topic: "shop/orders", topicId: topic.id };
+    const { name } = bed.part;
+    const identity = { deploymentId: name, topic: `${name}/orders`, topicId: topic.id };
+    const group = `_throughline.${name}.${name}.orders.pickers`;
     const a = await start();
     const b = await start();
     const stub = new ThroughlineServiceClient(b.address, credentials.createInsecure());
@@ -88,15 +89,15 @@ test(
       return { offsets: positions.map(({ offset }) => offset), lag: Number(answer.lag) };
     };
     const saved = async (...offsets: number[]): Promise<Said> => {
-      for (;;) {
-        const said = await asked();
-        if (said.offsets.join() === offsets.join()) return said;
-      }
+      let said: Said = { offsets: [], lag: 0 };
+      await until(async () => {
+        said = await asked();
+        return said.offsets.join() === offsets.join();
+      });
+      return said;
     };
-    const described = (): Promise<Said | undefined> => describedGroup(bed, GROUP, topic.name);
-    const describedAs = async (wanted: Said | undefined): Promise<void> => {
-      await until(async () => JSON.stringify(await described()) === JSON.stringify(wanted));
-    };
+    const described = (wanted: Said | undefined): Promise<void> =>
+      describedAs(bed, group, topic.name, wanted);
     const lags = async (...servers: StoryServer[]): Promise<number> => {
       const each = await Promise.all(servers.map((server) => server.metric("session_lag_events")));
       return each.reduce((sum, lag) => sum + lag, 0);
@@ -114,7 +115,7 @@ test(
     ack(two, 1, 50);
     const early = await saved(100, 50);
     expect(early.lag).toBe(250);
-    await describedAs(early);
+    await described(early);
     await until(async () => (await lags(a, b)) === 250);
     for (const server of [a, b]) {
       expect(await server.metric("sessions")).toBe(1);
@@ -129,7 +130,7 @@ test(
     await delivered(two, 0, 109);
     ack(two, 0, 110);
     const late = await saved(110, 50);
-    await describedAs(late);
+    await described(late);
     await until(async () => (await lags(b)) === late.lag);
 
     // The last member leaves; what is left is shown before its server has stopped.
@@ -140,13 +141,13 @@ test(
     await two.until(() => two.down.some(({ $case }) => $case === "moving"));
     two.close();
     expect(await b.ended).toBe(0);
-    expect(await described()).toEqual(last);
+    expect(await describedGroup(bed, group, topic.name)).toEqual(last);
 
     const other = new ThroughlineServiceClient(c.address, credentials.createInsecure());
     await new Promise<void>((resolve, reject) =>
       other.forgetSession(NAMES, (error) => (error ? reject(error) : resolve())),
     );
-    await describedAs(undefined);
+    await described(undefined);
     other.close();
     stub.close();
   },

@@ -11,9 +11,9 @@ import { ThroughlineServiceClient } from "../../proto/gen/throughline/v1/through
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
 import { EARLIEST } from "./subscriber.ts";
-import { Waits } from "./waits.ts";
+import { until, Waits } from "./waits.ts";
 
-const LAPSE = ["--member-lapse-ms", "2000", "--member-return-ms", "1000"];
+const LAPSE = ["--member-lapse-ms", "4000", "--member-return-ms", "1000"];
 const PARTITIONS = 6;
 
 let bed: Bed;
@@ -74,13 +74,13 @@ class Group {
   /** Resolves when the store says that this many are members. */
   async counts(members: number, { address }: StoryServer): Promise<void> {
     const stub = new ThroughlineServiceClient(address, credentials.createInsecure());
-    for (let count = -1; count !== members; ) {
-      count = await new Promise<number>((resolve) =>
+    const counted = (): Promise<number> =>
+      new Promise((resolve) =>
         stub.getSession({ topic: this.topic, session: "group" }, (_error, answer) =>
           resolve(answer?.members.length ?? -1),
         ),
       );
-    }
+    await until(async () => (await counted()) === members);
     stub.close();
   }
 

@@ -12,14 +12,13 @@ import {
 } from "../../proto/gen/throughline/v1/throughline.ts";
 import { decodeToken } from "../../sidecar/token.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
-import { describedGroup, GROUP_TOOL, type Said } from "./group-tool.ts";
+import { describedAs, describedGroup, GROUP_TOOL, type Said } from "./group-tool.ts";
 import type { StoryServer } from "./story-server.ts";
 import { type RawStream, rawStream } from "./subscriber.ts";
 import { until } from "./waits.ts";
 
 const TOPIC = "orders.eu";
 const SESSION = "book keeping/1";
-const GROUP = "_throughline.story.shop.orders%2Eeu.book%20keeping%2F1";
 const PARTITIONS = 2;
 
 let bed: Bed;
@@ -32,12 +31,10 @@ beforeAll(async () => {
 
 afterAll(() => bed?.close(), SLOW_MS);
 
-const described = (): Promise<Said | undefined> => describedGroup(bed, GROUP, `shop.${TOPIC}`);
-
-async function describedAs(wanted: Said | undefined): Promise<void> {
-  for (let last = ""; last !== JSON.stringify(wanted); ) {
-    last = JSON.stringify(await described());
-  }
+/** The group and its topic, as Kafka's tool calls them. */
+function group(): [Bed, string, string] {
+  const { name } = bed.part;
+  return [bed, `_throughline.${name}.${name}.orders%2Eeu.book%20keeping%2F1`, `${name}.${TOPIC}`];
 }
 
 function call<T>(
@@ -59,7 +56,8 @@ test(
   "GetSession, Kafka's tool and the metrics say the same position and lag, whatever happens to the session",
   async () => {
     const topic = await bed.topic(TOPIC, { partitions: PARTITIONS });
-    const identity = { deploymentId: "story", topic: `shop/${TOPIC}`, topicId: topic.id };
+    const { name } = bed.part;
+    const identity = { deploymentId: name, topic: `${name}/${TOPIC}`, topicId: topic.id };
     const start = (...flags: string[]): Promise<StoryServer> =>
       bed.server([TOPIC], "--session-store", store.url, "--mirror-ms", "200", ...flags);
     const a = await start();
@@ -73,10 +71,12 @@ test(
       return { offsets: positions.map(({ offset }) => offset), lag: Number(lag) };
     };
     const saved = async (server: StoryServer, offsets: readonly number[]): Promise<Said> => {
-      for (;;) {
-        const said = await asked(server);
-        if (said.offsets.join() === offsets.join()) return said;
-      }
+      let said: Said = { offsets: [], lag: 0 };
+      await until(async () => {
+        said = await asked(server);
+        return said.offsets.join() === offsets.join();
+      });
+      return said;
     };
     const open = async (server: StoryServer, attempt: number): Promise<RawStream> => {
       const session: SubscribeOpen["session"] = {
@@ -121,7 +121,7 @@ test(
     ack(first, 100, 50);
     const early = await saved(a, [100, 50]);
     expect(early.lag).toBe(250);
-    await describedAs(early);
+    await describedAs(...group(), early);
     await until(async () => (await a.metric("session_lag_events")) === 250);
     expect(await a.metric("sessions")).toBe(1);
     expect(await a.metric("sessions_unverified")).toBe(0);
@@ -136,7 +136,7 @@ test(
     first.close();
     const b = await start();
     const second = await open(b, 2);
-    await describedAs({ offsets: [110, 60], lag: 230 });
+    await describedAs(...group(), { offsets: [110, 60], lag: 230 });
     await delivered(second, 230);
 
     // Its server stops in order, long before its next beat.
@@ -151,16 +151,16 @@ test(
     await third.until(() => third.down.some(({ $case }) => $case === "moving"));
     third.close();
     expect(await slow.ended).toBe(0);
-    expect(await described()).toEqual(late);
+    expect(await describedGroup(...group())).toEqual(late);
 
     // Sought while nobody holds it, then forgotten.
     await call(b, (stub, done) =>
       stub.seekSession({ ...NAMES, to: { at: { $case: "earliest", value: {} } } }, done),
     );
     expect(await asked(b)).toEqual({ offsets: [0, 0], lag: 400 });
-    await describedAs({ offsets: [0, 0], lag: 400 });
+    await describedAs(...group(), { offsets: [0, 0], lag: 400 });
     await call(b, (stub, done) => stub.forgetSession(NAMES, done));
-    await describedAs(undefined);
+    await describedAs(...group(), undefined);
     expect(await b.metric("sessions")).toBe(0);
     await until(async () => (await b.metric("session_lag_events")) === 0);
   },
@@ -179,10 +179,13 @@ test(
     await client.stop();
     server.signal("SIGTERM");
     expect(await server.ended).toBe(0);
-    const { code, stdout } = await bed.kafka.java(GROUP_TOOL, [
-      ...["--bootstrap-server", bed.kafka.brokers.join(","), "--list"],
+    const { code, stdout } = await bed.part.java(GROUP_TOOL, [
+      ...["--bootstrap-server", bed.part.brokers.join(","), "--list"],
     ]);
-    expect({ code, groups: stdout.split("\n").filter((name) => name.includes(".off.")) }).toEqual({
+    expect({
+      code,
+      groups: stdout.split("\n").filter((name) => name.includes(`${bed.part.name}.off.`)),
+    }).toEqual({
       code: 0,
       groups: [],
     });

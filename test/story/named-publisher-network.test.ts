@@ -5,13 +5,13 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { FaultProxy } from "../faults/fault-proxy.ts";
 import { readCommitted } from "../kafka/witness.ts";
-import { Bed, SLOW_MS } from "./bed.ts";
+import { LoneBed, SLOW_MS } from "./bed.ts";
 import { Counting, expectExactlyOnce } from "./counting.ts";
 
 const END_TXN = 26;
 
 let proxy: FaultProxy;
-let bed: Bed;
+let bed: LoneBed;
 /** Breaks the connection on which the next commit comes, before or after Kafka has heard of it. */
 let breakCommit: "no" | "before" | "after" = "no";
 let broken = 0;
@@ -27,7 +27,7 @@ beforeAll(async () => {
       setImmediate(() => connection.reset());
     },
   });
-  bed = await Bed.open({ through: proxy });
+  bed = await LoneBed.open({ through: proxy });
 }, SLOW_MS);
 
 afterAll(async () => {
@@ -50,7 +50,7 @@ test(
     }
     expect(await counting.stop()).toBeUndefined();
     expect(broken).toBe(12);
-    expectExactlyOnce(await readCommitted(bed.log, bed.brokers, topic), [counting]);
+    expectExactlyOnce(await readCommitted(bed.log, bed.part.kafkajs(), topic), [counting]);
   },
   SLOW_MS,
 );
@@ -72,7 +72,7 @@ test(
     await counting.more(200);
     expect(await counting.stop()).toBeUndefined();
     expect(counting.breaks).toContain("KAFKA_UNAVAILABLE");
-    expectExactlyOnce(await readCommitted(bed.log, bed.brokers, topic), [counting]);
+    expectExactlyOnce(await readCommitted(bed.log, bed.part.kafkajs(), topic), [counting]);
   },
   SLOW_MS,
 );

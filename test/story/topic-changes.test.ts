@@ -1,6 +1,6 @@
 /** The Topic changes under its streams: they end with a typed error, go on where told, or get more partitions. */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { Kafka, logLevel } from "kafkajs";
+import type { Kafka } from "kafkajs";
 import type { SessionOptions } from "../../client/client.ts";
 import type { Start } from "../../proto/gen/throughline/v1/throughline.ts";
 import { Bed, SLOW_MS } from "./bed.ts";
@@ -27,7 +27,7 @@ beforeAll(async () => {
   bed = await Bed.open();
   const store = await bed.store();
   server = await bed.server([], "--session-store", store.url);
-  admin = new Kafka({ brokers: [...bed.brokers], logLevel: logLevel.NOTHING }).admin();
+  admin = bed.part.kafkajs().admin();
   await admin.connect();
 }, SLOW_MS);
 
