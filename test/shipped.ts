@@ -27,20 +27,20 @@ export function shippedOnce(folder: string): Launch {
   return made === undefined ? shipped(folder) : launchFrom(made);
 }
 
-/** Bundles into `<folder>/dist`, and reads flags of Node and environment from the Dockerfile. */
-export function shipped(folder: string): Launch {
-  bundle(folder);
-  return launchFrom(folder);
+/** Bundles `root` into `<folder>/dist`, and reads flags of Node and environment from its Dockerfile. */
+export function shipped(folder: string, root = ROOT): Launch {
+  bundle(folder, root);
+  return launchFrom(folder, root);
 }
 
-function bundle(folder: string): void {
-  execFileSync(process.execPath, [join(ROOT, "tools/build.ts"), join(folder, "dist")], {
+function bundle(folder: string, root = ROOT): void {
+  execFileSync(process.execPath, [join(root, "tools/build.ts"), join(folder, "dist")], {
     stdio: "pipe",
   });
 }
 
-function launchFrom(folder: string): Launch {
-  const dockerfile = readFileSync(join(ROOT, "Dockerfile"), "utf8");
+function launchFrom(folder: string, root = ROOT): Launch {
+  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
   const entry = /^ENTRYPOINT (.*)$/m.exec(dockerfile)?.[1] ?? "[]";
   const set = [...dockerfile.matchAll(/^ENV (\w+)=(\S+)$/gm)];
   return {
