@@ -21,6 +21,14 @@ export function bundled(folder: string): Record<string, string> {
   return { [BUNDLED]: folder };
 }
 
+const SOURCES = { operator: "operator/main.ts", injector: "operator/inject/main.ts" };
+
+/** What Node is to run, from the root: of this run's bundle; of the source where a file runs alone. */
+export function programOf(name: keyof typeof SOURCES): string {
+  const made = process.env[BUNDLED];
+  return made === undefined ? SOURCES[name] : join(made, "dist", `${name}.mjs`);
+}
+
 /** The server of this run's bundle; a file that runs alone makes it in `<folder>/dist`. */
 export function shippedOnce(folder: string): Launch {
   const made = process.env[BUNDLED];

@@ -24,6 +24,7 @@ import {
 } from "../../local/embedded-kafka.ts";
 import type { Condition, KubeTopic } from "../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
+import { programOf } from "../shipped.ts";
 import { until } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
 import { ensureBinaries } from "./binaries.ts";
@@ -124,7 +125,7 @@ export class TopicBed {
 
   /** Flags that are given win. */
   operator(deploymentId: string, ...flags: string[]): ChildProcess {
-    return this.operatorOf("operator/main.ts", deploymentId, ...flags);
+    return this.operatorOf(programOf("operator"), deploymentId, ...flags);
   }
 
   /** Of another release. */
