@@ -23,7 +23,7 @@ import { ended } from "./processes.ts";
 import { isReady, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
 /** The first one whose image has operator and server: no adoption, and no time of taking, in its catalog. */
-const BEFORE = "e78af40";
+const BEFORE = "e78af402036cd4ecd36b6e97225ac67d28a8993e";
 const ID = "up";
 /** Servers follow the catalog within so long. */
 const FOLLOW_MS = 1000;
@@ -130,9 +130,14 @@ async function isFollowed(name: string, partitions: number): Promise<void> {
     `up/${name}`,
     (topic) => isReady(topic) && topic?.status?.partitions === partitions,
   );
-  const sinceMs = performance.now();
-  await Promise.all(servers.map((server) => server.knows(name, partitions)));
-  expect(performance.now() - sinceMs).toBeLessThan(FOLLOW_MS);
+  const ask = async (): Promise<number> => {
+    const sinceMs = performance.now();
+    await Promise.all(servers.map((server) => server.knows(name, partitions)));
+    return performance.now() - sinceMs;
+  };
+  const followedMs = await ask();
+  // The second time they know it already: that is what asking takes here.
+  expect(followedMs - (await ask())).toBeLessThan(FOLLOW_MS);
 }
 
 test(
