@@ -112,7 +112,7 @@ function operate({ folder }: Launch, ...flags: string[]): ChildProcess {
   return bed.operatorOf(program, ID, "--namespaces", "up", ...flags);
 }
 
-/** As a Deployment does it: the next one stands by when the one before is told to go. */
+/** The one before gives its Lease back when it is told to go, so that the next one need not wait for its end. */
 async function operateNow(launch: Launch, ...flags: string[]): Promise<void> {
   const next = operate(launch, ...flags);
   await ended(operator, "SIGTERM");
