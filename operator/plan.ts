@@ -291,10 +291,14 @@ function isOurs({ record, recorded, begun, topic }: Observed, kafka: TopicInfo):
   );
 }
 
-/** Whether the Kafka topic was there before it was this Topic's. */
+/**
+ * Whether the Kafka topic was there before it was this Topic's: one that says so is enough, since an older release
+ * that was there meanwhile drops it from what it writes.
+ */
 function isAdopted({ record, recorded, begun, topic }: Observed, kafka: TopicInfo): boolean {
-  if (record && idOf(record) === kafka.id) return record.adopted;
-  if (recorded?.topicId === kafka.id) return recorded.adopted;
+  const own = record && idOf(record) === kafka.id ? record : undefined;
+  const said = recorded?.topicId === kafka.id ? recorded : undefined;
+  if (own || said) return own?.adopted === true || said?.adopted === true;
   return begun !== kafkaTopicOf(topic);
 }
 

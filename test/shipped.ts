@@ -21,26 +21,34 @@ export function bundled(folder: string): Record<string, string> {
   return { [BUNDLED]: folder };
 }
 
+const SOURCES = { operator: "operator/main.ts", injector: "operator/inject/main.ts" };
+
+/** What Node is to run, from the root: of this run's bundle; of the source where a file runs alone. */
+export function programOf(name: keyof typeof SOURCES): string {
+  const made = process.env[BUNDLED];
+  return made === undefined ? SOURCES[name] : join(made, "dist", `${name}.mjs`);
+}
+
 /** The server of this run's bundle; a file that runs alone makes it in `<folder>/dist`. */
 export function shippedOnce(folder: string): Launch {
   const made = process.env[BUNDLED];
   return made === undefined ? shipped(folder) : launchFrom(made);
 }
 
-/** Bundles into `<folder>/dist`, and reads flags of Node and environment from the Dockerfile. */
-export function shipped(folder: string): Launch {
-  bundle(folder);
-  return launchFrom(folder);
+/** Bundles `root` into `<folder>/dist`, and reads flags of Node and environment from its Dockerfile. */
+export function shipped(folder: string, root = ROOT): Launch {
+  bundle(folder, root);
+  return launchFrom(folder, root);
 }
 
-function bundle(folder: string): void {
-  execFileSync(process.execPath, [join(ROOT, "tools/build.ts"), join(folder, "dist")], {
+function bundle(folder: string, root = ROOT): void {
+  execFileSync(process.execPath, [join(root, "tools/build.ts"), join(folder, "dist")], {
     stdio: "pipe",
   });
 }
 
-function launchFrom(folder: string): Launch {
-  const dockerfile = readFileSync(join(ROOT, "Dockerfile"), "utf8");
+function launchFrom(folder: string, root = ROOT): Launch {
+  const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
   const entry = /^ENTRYPOINT (.*)$/m.exec(dockerfile)?.[1] ?? "[]";
   const set = [...dockerfile.matchAll(/^ENV (\w+)=(\S+)$/gm)];
   return {

@@ -38,7 +38,10 @@ export function ask(
       });
       response.once("end", () => {
         const warnings = [response.headers["warning"] ?? []].flat() as string[];
-        resolve({ status: response.statusCode ?? 0, body: JSON.parse(text), warnings });
+        // What is not served yet is told in plain words.
+        const isJson = response.headers["content-type"]?.includes("json");
+        const body = isJson ? JSON.parse(text) : { message: text };
+        resolve({ status: response.statusCode ?? 0, body, warnings });
       });
     });
     asked.once("error", reject);

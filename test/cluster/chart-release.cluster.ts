@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { CoreV1Api } from "@kubernetes/client-node";
+import { until } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { CHART, type Helm, helmIn } from "./helm.ts";
@@ -111,9 +112,9 @@ test(
       ...{ apiVersion: "throughline.dev/v1alpha1", kind: "Topic" },
       metadata: { name: "orders" },
     };
-    let made = await ask(plane.kube, "POST", TOPICS, topic);
     // A new definition is served a moment later.
-    while (made.status === 404) made = await ask(plane.kube, "POST", TOPICS, topic);
+    await until(async () => (await ask(plane.kube, "GET", TOPICS)).status === 200);
+    const made = await ask(plane.kube, "POST", TOPICS, topic);
     expect(made.status).toBe(201);
     uid = (made.body["metadata"] as { uid: string }).uid;
   },

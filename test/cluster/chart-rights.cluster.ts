@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { CoreV1Api, type KubeConfig, Watch } from "@kubernetes/client-node";
+import { CoreV1Api, type KubeConfig } from "@kubernetes/client-node";
 import { stringify } from "yaml";
 import { ThroughlineClient } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
@@ -20,9 +20,11 @@ import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
 import type { NewEvent } from "../../proto/gen/throughline/v1/throughline.ts";
+import { until } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { CHART, type Helm, helmIn } from "./helm.ts";
+import { isReady, untilTopic } from "./topic-bed.ts";
 
 const SLOW_MS = 240_000;
 const ROOT = join(import.meta.dirname, "../..");
@@ -172,36 +174,41 @@ const TOPIC_RIGHTS = [
   "throughline.dev topics/status  patch",
 ];
 
+/** An API server learns of rights that are given or taken a moment later. */
+async function expectRights(
+  account: string,
+  namespace: string,
+  wanted: readonly string[],
+): Promise<void> {
+  const count = async () => (await rightsOf(account, namespace)).length;
+  await until(async () => (await count()) === wanted.length);
+  expect([namespace, await rightsOf(account, namespace)]).toEqual([namespace, wanted]);
+}
+
 test("each account may what its program asks for, and nothing else", async () => {
-  // An API server learns of new rights a moment later.
-  while ((await rightsOf("operator", "shop")).length < 5);
-  expect(await rightsOf("operator", "shop")).toEqual([
-    ...[CLUSTER_UID, " namespaces shop get", ...TOPIC_RIGHTS],
-  ]);
-  expect(await rightsOf("operator", "throughline")).toEqual([CLUSTER_UID, ...LEASES]);
-  expect(await rightsOf("operator", "default")).toEqual([CLUSTER_UID]);
   const webhook = "admissionregistration.k8s.io mutatingwebhookconfigurations";
   const own = `${webhook} throughline-throughline-webhook get,patch`;
-  expect(await rightsOf("webhook", "throughline")).toEqual([
-    " secrets throughline-webhook get,update",
-    own,
+  await expectRights("operator", "shop", [
+    ...[CLUSTER_UID, " namespaces shop get", ...TOPIC_RIGHTS],
   ]);
-  expect(await rightsOf("webhook", "shop")).toEqual([own]);
-  expect(await rightsOf("gateway", "shop")).toEqual([]);
-  expect(await rightsOf("gateway", "throughline")).toEqual([]);
+  await expectRights("operator", "throughline", [CLUSTER_UID, ...LEASES]);
+  await expectRights("operator", "default", [CLUSTER_UID]);
+  await expectRights("webhook", "throughline", [" secrets throughline-webhook get,update", own]);
+  await expectRights("webhook", "shop", [own]);
+  await expectRights("gateway", "shop", []);
+  await expectRights("gateway", "throughline", []);
 });
 
 test("for all namespaces the operator may the same with Topics everywhere, and has no Role there", async () => {
   const values = ["--values", join(folder, "values.yaml"), "--set", "operator.namespaces=null"];
   const where = ["--namespace", "throughline"];
   await helm.done("upgrade", "throughline", CHART, ...where, ...values);
-  while ((await rightsOf("operator", "default")).length < 5);
   for (const namespace of ["default", "shop", "kube-system"])
-    expect(await rightsOf("operator", namespace)).toEqual([
+    await expectRights("operator", namespace, [
       ...[" namespaces  get", CLUSTER_UID, ...TOPIC_RIGHTS],
     ]);
   await helm.done("rollback", "throughline", ...where);
-  while ((await rightsOf("operator", "default")).length > 1);
+  await expectRights("operator", "default", [CLUSTER_UID]);
 });
 
 /** The program with the flags of its Deployment, its Secrets in a folder. */
@@ -234,37 +241,6 @@ async function run(component: string, main: string, ...more: readonly string[]) 
     });
 }
 
-interface Topic {
-  readonly metadata: { readonly generation: number };
-  readonly status?: {
-    readonly partitions?: number;
-    readonly conditions?: readonly {
-      readonly type: string;
-      readonly status: string;
-      readonly observedGeneration: number;
-    }[];
-  };
-}
-
-/** Resolves when the Topic is so; when it is gone it is undefined. */
-function until(name: string, holds: (topic: Topic | undefined) => boolean): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const query = { fieldSelector: `metadata.name=${name}` };
-    const seen = (type: string, topic: Topic): void => {
-      if (holds(type === "DELETED" ? undefined : topic)) resolve();
-    };
-    const watch = new Watch(plane.kube);
-    // The library's own half a minute is short for a busy machine.
-    Object.assign(watch, { requestTimeoutMs: SLOW_MS });
-    void watch.watch(TOPICS, query, seen, reject);
-  });
-}
-
-function isReady(topic: Topic | undefined): boolean {
-  const ready = topic?.status?.conditions?.find(({ type }) => type === "Ready");
-  return ready?.status === "True" && ready.observedGeneration === topic?.metadata.generation;
-}
-
 function signedIn(username: string): Log {
   const sasl = { mechanism: "PLAIN" as const, username, password: PASSWORD };
   return openKafkaLog({ brokers: kafka.securedBrokers, clientId: "rights", sasl });
@@ -289,11 +265,15 @@ test(
     const kind = { apiVersion: "throughline.dev/v1alpha1", kind: "Topic" };
     const spec = { partitions: 1, deletionPolicy: "Delete" };
     await ask(plane.kube, "POST", TOPICS, { ...kind, metadata: { name: "orders" }, spec });
-    await until("orders", isReady);
+    await untilTopic(plane.kube, "shop/orders", isReady);
     const more = { spec: { partitions: 2, retention: { time: "1d" } } };
     const orders = `${TOPICS}/orders`;
     await ask(plane.kube, "PATCH", orders, more, "application/merge-patch+json");
-    await until("orders", (topic) => isReady(topic) && topic?.status?.partitions === 2);
+    await untilTopic(
+      plane.kube,
+      "shop/orders",
+      (topic) => isReady(topic) && topic?.status?.partitions === 2,
+    );
 
     for (const [method, path, body] of [
       ["GET", "/api/v1/namespaces/throughline/secrets/throughline-webhook"],
@@ -322,7 +302,7 @@ test(
     await grant("server's rights", { SERVER: "server" });
     const says = await run("gateway", "sidecar/main.ts");
     await says('"serving"');
-    while (!(await fetch(`http://127.0.0.1:${gatewayHealth}/readyz`)).ok);
+    await until(async () => (await fetch(`http://127.0.0.1:${gatewayHealth}/readyz`)).ok);
     const client = new ThroughlineClient([`127.0.0.1:${gatewayPort}`]);
     const event = { type: "made", key: Buffer.from("k"), payload: Buffer.from("v"), headers: [] };
     const events: NewEvent[] = [event];
@@ -361,7 +341,7 @@ test(
   "with the same rights the operator removes a Topic and its Kafka topic",
   async () => {
     await ask(plane.kube, "DELETE", `${TOPICS}/orders`);
-    await until("orders", (topic) => topic === undefined);
+    await untilTopic(plane.kube, "shop/orders", (topic) => topic === undefined);
     const log = openKafkaLog({ brokers: kafka.brokers, clientId: "rights" });
     expect(await topicOf(log, "shop.orders")).toBeUndefined();
     await log.close();

@@ -14,7 +14,8 @@ import { parseConfig as parseOperator } from "../../operator/config.ts";
 import { parseConfig as parseInjector } from "../../operator/inject/config.ts";
 import { parseConfig as parseServer } from "../../sidecar/config.ts";
 import { loopbackCertificate } from "../certificate.ts";
-import { dryRun, type KubeObject } from "./api-request.ts";
+import { until } from "../story/waits.ts";
+import { ask, dryRun, type KubeObject } from "./api-request.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { CHART, type Helm, helmIn } from "./helm.ts";
 
@@ -78,6 +79,9 @@ beforeAll(async () => {
   for (const name of ["throughline", "shop", "bank"])
     await core.createNamespace({ body: { metadata: { name, labels: RESTRICTED } } });
   await plane.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", POD_MONITORS);
+  // It is served a moment later.
+  const served = "/apis/monitoring.coreos.com/v1/podmonitors";
+  await until(async () => (await ask(plane.kube, "GET", served)).status === 200);
 }, SLOW_MS);
 
 afterAll(async () => {

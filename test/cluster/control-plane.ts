@@ -11,6 +11,7 @@ import { join } from "node:path";
 import type { KubeConfig } from "@kubernetes/client-node";
 import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
+import { until } from "../story/waits.ts";
 import { CONTROL, ensureBinaries } from "./binaries.ts";
 import { ended, Processes } from "./processes.ts";
 
@@ -123,7 +124,7 @@ export async function startControlPlane(
       "Serving securely",
     );
     // It answers from here on; what it does at its start is not over yet.
-    while ((await request("GET", "/readyz")).status !== 200);
+    await until(async () => (await request("GET", "/readyz")).status === 200);
     return child;
   }
 
@@ -146,7 +147,7 @@ export async function startControlPlane(
       start("kube-scheduler", [...flags, `--secure-port=${schedulerPort}`], word),
     ]);
     const account = "/api/v1/namespaces/default/serviceaccounts/default";
-    while ((await request("GET", account)).status !== 200);
+    await until(async () => (await request("GET", account)).status === 200);
   }
 
   function request(

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { connect as connectTls } from "node:tls";
+import { programOf } from "../shipped.ts";
 import { until, Waits } from "../story/waits.ts";
 
 type Figures = Record<"untouched" | "injected" | "refused", number>;
@@ -35,7 +36,7 @@ export async function startInjector(
   const child = spawn(
     process.execPath,
     [
-      ...["operator/inject/main.ts", "--kubeconfig", file, "--sidecar-image", "throughline:1"],
+      ...[programOf("injector"), "--kubeconfig", file, "--sidecar-image", "throughline:1"],
       ...["--kafka", "kafka.kafka:9092", "--deployment-id", "prod"],
       ...["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
       // Ready after a twentieth of it.

@@ -1,5 +1,6 @@
 /** P9 on a real API server and Kafka: whose a Kafka topic is, when it changes hands, and when it was lost. */
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { until } from "../story/waits.ts";
 import { isReady, readyOf, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
 let bed: TopicBed;
@@ -49,7 +50,7 @@ test(
     const second = (time = ""): string => time.slice(0, 19);
     const born = second((await bed.topic("age/z-old")).metadata.creationTimestamp);
     // Times of creation are whole seconds.
-    while (second(new Date().toISOString()) <= born);
+    await until(async () => second(new Date().toISOString()) > born);
     await bed.apply("age/a-young", { kafkaTopic: "age.all" });
     bed.operator("age", "--namespaces", "age");
     await bed.untilReady("age/z-old");
@@ -105,7 +106,8 @@ test(
     await bed.killAll();
     await bed.delete("keep/t");
     await bed.apply("keep/t", { partitions: 2 });
-    bed.operator("keep", "--namespaces", "keep");
+    // The Lease of one that was killed lasts for some time.
+    bed.operator("keep", "--namespaces", "keep", "--lease-name", "keep-anew");
     await bed.untilReady("keep/t");
     expect(await bed.kafkaTopic("keep.t")).toMatchObject({ id });
   },

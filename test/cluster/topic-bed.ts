@@ -8,6 +8,8 @@ import {
   CoreV1Api,
   CustomObjectsApi,
   EventsV1Api,
+  type EventsV1Event,
+  type KubeConfig,
   PatchStrategy,
   setHeaderOptions,
   Watch,
@@ -22,14 +24,25 @@ import {
 } from "../../local/embedded-kafka.ts";
 import type { Condition, KubeTopic } from "../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
+import { programOf } from "../shipped.ts";
+import { until } from "../story/waits.ts";
+import { ask } from "./api-request.ts";
 import { ensureBinaries } from "./binaries.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { ended } from "./processes.ts";
 
 export const SLOW_MS = 180_000;
+const TOPICS = "/apis/throughline.dev/v1alpha1/topics";
 const GROUP = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
 const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
-const CRD = join(import.meta.dirname, "../../crds/topics.throughline.dev.yaml");
+/** From a checkout's root. */
+const CRD = "crds/topics.throughline.dev.yaml";
+const ROOT = join(import.meta.dirname, "../..");
+
+export interface TopicBedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
+  /** Whose definition the API server has at first; by default this checkout's. */
+  readonly root?: string;
+}
 
 export class TopicBed {
   readonly plane: ControlPlane;
@@ -50,17 +63,17 @@ export class TopicBed {
     writeFileSync(this.kubeconfig, plane.kubeconfig, { mode: 0o600 });
   }
 
-  static async start(options: Omit<EmbeddedKafkaOptions, "directory"> = {}): Promise<TopicBed> {
+  static async start({ root = ROOT, ...options }: TopicBedOptions = {}): Promise<TopicBed> {
     const folder = mkdtempSync(join(tmpdir(), "throughline-cluster-test-"));
     const [plane, kafka] = await Promise.all([
       startControlPlane(console.log),
       startKafka({ ...options, directory: join(folder, "kafka") }),
     ]);
     const bed = new TopicBed(folder, plane, kafka);
-    const crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    await plane.make(crds, parse(readFileSync(CRD, "utf8")));
+    await bed.define(root);
     await bed.namespace("throughline");
-    await bed.until("throughline/none", (found) => found === undefined);
+    // It is served a moment after it is made.
+    await until(async () => (await ask(plane.kube, "GET", TOPICS)).status === 200);
     return bed;
   }
 
@@ -73,6 +86,20 @@ export class TopicBed {
 
   get kubeconfig(): string {
     return join(this.#folder, "kubeconfig");
+  }
+
+  /** Makes the definition that of the checkout there, in the place of the one that is. */
+  async define(root = ROOT): Promise<void> {
+    const definition = parse(readFileSync(join(root, CRD), "utf8"));
+    const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${definition.metadata.name}`;
+    const { status, body } = await ask(
+      this.plane.kube,
+      "PATCH",
+      `${path}?fieldManager=test&force=true`,
+      definition,
+      "application/apply-patch+yaml",
+    );
+    if (status >= 300) throw new Error(body.message);
   }
 
   /** A folder of the bed's own. */
@@ -98,11 +125,16 @@ export class TopicBed {
 
   /** Flags that are given win. */
   operator(deploymentId: string, ...flags: string[]): ChildProcess {
+    return this.operatorOf(programOf("operator"), deploymentId, ...flags);
+  }
+
+  /** Of another release. */
+  operatorOf(program: string, deploymentId: string, ...flags: string[]): ChildProcess {
     const preset = [
       ...["--kafka", this.kafka.brokers.join(","), "--kubeconfig", this.kubeconfig],
       ...["--deployment-id", deploymentId],
     ];
-    const child = spawn(process.execPath, ["operator/main.ts", ...preset, ...flags], {
+    const child = spawn(process.execPath, [program, ...preset, ...flags], {
       stdio: ["ignore", "inherit", "inherit"],
     });
     this.#operators.add(child);
@@ -115,8 +147,8 @@ export class TopicBed {
   }
 
   /** @param name `<namespace>/<name>`, here and below. */
-  async topic(name: string): Promise<KubeTopic> {
-    return await this.#objects.getNamespacedCustomObject({ ...GROUP, ...placeOf(name) });
+  topic(name: string): Promise<KubeTopic> {
+    return topicOf(this.plane.kube, name);
   }
 
   async apply(name: string, spec: TopicSpec, metadata: object = {}): Promise<void> {
@@ -140,25 +172,9 @@ export class TopicBed {
     await this.#objects.deleteNamespacedCustomObject({ ...GROUP, ...placeOf(name) });
   }
 
-  /** Resolves when the Topic is so; when it is gone it is undefined. Follows it through restarts of the API server. */
-  async until(name: string, holds: (topic: KubeTopic | undefined) => boolean): Promise<void> {
-    const { namespace, name: short } = placeOf(name);
-    const path = `/apis/throughline.dev/v1alpha1/namespaces/${namespace}/topics`;
-    for (let isSo = false; !isSo; ) {
-      const found = await this.topic(name).catch((error: { code?: number }) => error.code ?? 0);
-      if (typeof found === "number" ? found === 404 && holds(undefined) : holds(found)) return;
-      isSo = await new Promise<boolean>((resolve) => {
-        const watch = new Watch(this.plane.kube);
-        // From what was seen on: one that goes before the watch begins would be heard of no more.
-        const resourceVersion =
-          typeof found === "number" ? undefined : found.metadata.resourceVersion;
-        const query = { fieldSelector: `metadata.name=${short}`, resourceVersion };
-        const seen = (type: string, one: KubeTopic): void => {
-          if (holds(type === "DELETED" ? undefined : one)) resolve(true);
-        };
-        void watch.watch(path, query, seen, () => resolve(false));
-      });
-    }
+  /** Resolves when the Topic is so; when it is gone it is undefined. */
+  until(name: string, holds: (topic: KubeTopic | undefined) => boolean): Promise<void> {
+    return untilTopic(this.plane.kube, name, holds);
   }
 
   async untilReady(...names: string[]): Promise<void> {
@@ -181,16 +197,17 @@ export class TopicBed {
   async told(name: string, count: number): Promise<string[]> {
     const { namespace, name: short } = placeOf(name);
     const events = this.plane.kube.makeApiClient(EventsV1Api);
-    for (;;) {
+    let found: EventsV1Event[] = [];
+    await until(async () => {
       const { items } = await events.listNamespacedEvent({ namespace });
-      const found = items.filter(
+      found = items.filter(
         ({ regarding }) => regarding?.kind === "Topic" && regarding.name === short,
       );
-      if (found.length < count) continue;
-      return found
-        .toSorted((a, b) => timeOf(a) - timeOf(b))
-        .map(({ type, reason }) => `${type} ${reason}`);
-    }
+      return found.length >= count;
+    });
+    return found
+      .toSorted((a, b) => timeOf(a) - timeOf(b))
+      .map(({ type, reason }) => `${type} ${reason}`);
   }
 
   async kafkaTopic(name: string): Promise<TopicInfo | undefined> {
@@ -220,8 +237,42 @@ export class TopicBed {
 }
 
 /** The client gives the time as text, whatever its type says. */
-function timeOf({ eventTime }: { readonly eventTime: Date }): number {
-  return new Date(eventTime).getTime();
+function timeOf({ eventTime }: EventsV1Event): number {
+  return new Date(eventTime ?? 0).getTime();
+}
+
+/**
+ * Resolves when the Topic `<namespace>/<name>` is so; when it is gone it is undefined. Follows it through restarts
+ * of the API server.
+ */
+export async function untilTopic(
+  kube: KubeConfig,
+  name: string,
+  holds: (topic: KubeTopic | undefined) => boolean,
+): Promise<void> {
+  const { namespace, name: short } = placeOf(name);
+  const path = `/apis/throughline.dev/v1alpha1/namespaces/${namespace}/topics`;
+  for (let isSo = false; !isSo; ) {
+    const found = await topicOf(kube, name).catch((error: { code?: number }) => error.code ?? 0);
+    if (typeof found === "number" ? found === 404 && holds(undefined) : holds(found)) return;
+    const watch = new Watch(kube);
+    // From what was seen on: one that goes before the watch begins would be heard of no more.
+    const resourceVersion = typeof found === "number" ? undefined : found.metadata.resourceVersion;
+    const query = { fieldSelector: `metadata.name=${short}`, resourceVersion };
+    let begun: Promise<AbortController> | undefined;
+    isSo = await new Promise<boolean>((resolve) => {
+      const seen = (type: string, one: KubeTopic): void => {
+        if (holds(type === "DELETED" ? undefined : one)) resolve(true);
+      };
+      begun = watch.watch(path, query, seen, () => resolve(false));
+    });
+    (await begun)?.abort();
+  }
+}
+
+function topicOf(kube: KubeConfig, name: string): Promise<KubeTopic> {
+  const objects = kube.makeApiClient(CustomObjectsApi);
+  return objects.getNamespacedCustomObject({ ...GROUP, ...placeOf(name) });
 }
 
 export function readyOf(topic: KubeTopic | undefined): Condition | undefined {

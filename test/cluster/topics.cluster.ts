@@ -1,5 +1,6 @@
 /** Topics of a real API server, by the operator as a process, into a real Kafka: the usual, as a person sees it. */
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { until } from "../story/waits.ts";
 import { ended } from "./processes.ts";
 import { isReady, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
@@ -124,10 +125,10 @@ test(
     expect(await bed.log.admin.settings("drift.a")).toEqual({ kind: "done", value: mended });
     // Nobody tells the operator of this one: its own look finds it.
     await bed.log.admin.changeSettings("drift.a", drift, []);
-    for (;;) {
+    await until(async () => {
       const found = await bed.log.admin.settings("drift.a");
-      if (found.kind === "done" && !("flush.ms" in found.value)) break;
-    }
+      return found.kind === "done" && !("flush.ms" in found.value);
+    });
   },
   SLOW_MS,
 );

@@ -6,6 +6,7 @@ import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { OtherDeployments } from "../../operator/other-deployments.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
+import type { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import { accepting, infoIn, operatorOn, owner, topic } from "./reconcile-bed.ts";
 
 let log: MemoryLog;
@@ -67,6 +68,19 @@ describe("adoption", () => {
     expect(await reconciler.apply(topic(spec), owner)).toMatchObject({ adopted: true });
     await reconciler.delete("shop/orders", "Delete", theirs.id);
     expect(await infoOf("shop.orders")).toBeUndefined();
+  });
+
+  test("is remembered by the status where an older release dropped it from the record", async () => {
+    const theirs = log.createTopicNow("shop.orders", 1);
+    await allowing("shop.orders").apply(topic({}), owner);
+    const record = catalog.records.get("shop/orders") as CatalogRecord;
+    await catalog.put("shop/orders", { ...record, adopted: false });
+    const recorded = { topicId: theirs.id, adopted: true };
+    expect(await reconciler.apply(topic({}), { ...owner, recorded })).toMatchObject({
+      ...{ ready: true, adopted: true },
+    });
+    await reconciler.delete("shop/orders", "Delete");
+    expect(await infoOf("shop.orders")).toBeDefined();
   });
 
   test("takes a retained topic over from its first owner, who then has a conflict", async () => {

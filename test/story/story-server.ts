@@ -80,8 +80,8 @@ export class StoryServer {
     return { ready: answer.status === 200, why: (await answer.text()).trim() };
   }
 
-  /** Resolves when the server has read of this topic in its catalog. */
-  async knows(topic: string): Promise<void> {
+  /** Resolves when the server has read in its catalog of this topic with so many partitions. */
+  async knows(topic: string, count = 1): Promise<void> {
     const stub = new ThroughlineServiceClient(this.address, credentials.createInsecure());
     try {
       await until(
@@ -89,7 +89,12 @@ export class StoryServer {
           new Promise<boolean>((resolve, reject) => {
             stub.listTopics({}, (error, { topics } = { topics: [] }) => {
               if (error) reject(error);
-              else resolve(topics.some(({ name }) => name.endsWith(`/${topic}`)));
+              else
+                resolve(
+                  topics.some(
+                    ({ name, partitions }) => name.endsWith(`/${topic}`) && partitions >= count,
+                  ),
+                );
             });
           }),
       );
