@@ -155,8 +155,9 @@ export class KafkaAdmin implements LogAdmin {
   ): Promise<(name: string) => AdminOutcome<TopicSettings>> {
     const resourceType = ConfigResourceTypes.TOPIC;
     const request = names.map((resourceName) => ({ resourceType, resourceName }));
-    const answer = await this.#ask<ReturnType<typeof describeConfigsV4.parseResponse>>((c) =>
-      describeConfigsV4.api.async(c, request, false, false),
+    const answer = await this.#ask<ReturnType<typeof describeConfigsV4.parseResponse>>(
+      (c) => describeConfigsV4.api.async(c, request, false, false),
+      "look-ups",
     );
     if ("kind" in answer) return () => answer;
     const results = new Map(answer.results.map((result) => [result.resourceName, result]));
@@ -223,12 +224,16 @@ export class KafkaAdmin implements LogAdmin {
     }
   }
 
-  /** The response also when it holds errors: the client throws those, and each result is looked at. */
+  /**
+   * The response also when it holds errors: the client throws those, and each result is looked at. Who looks
+   * does not wait until a step is done.
+   */
   async #ask<T extends object>(
     send: (connection: Connection) => Promise<T>,
+    purpose: "look-ups" | "steps" = "steps",
   ): Promise<T | ReturnType<typeof failureOfError>> {
     try {
-      return await send(await this.#cluster.control());
+      return await send(await this.#cluster.control(undefined, purpose));
     } catch (error) {
       return responseOf<T>(error) ?? failureOfError(error);
     }
