@@ -32,7 +32,7 @@ import { stuck } from "./stuck.ts";
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
 const UID_REQUEST_MS = 30_000;
-const WORK = { concurrency: 64, resyncMs: 10_000, retryMs: 2000 };
+const WORK = { concurrency: 64, spare: 8, resyncMs: 10_000, retryMs: 2000 };
 /** Between looks at what others wrote, into our catalog or their own. */
 const LOOK_MS = 30_000;
 /** While the catalog cannot be taken over. */
