@@ -36,6 +36,7 @@ import type {
   TopicInfo,
   TopicSettings,
 } from "./log.ts";
+import { TopicNames } from "./topic-names.ts";
 
 const TIMEOUT_MS = 15_000;
 const VISIBLE_WITHIN_MS = 5000;
@@ -54,6 +55,7 @@ interface Result {
 
 export class KafkaAdmin implements LogAdmin {
   readonly #cluster: Cluster;
+  readonly #names: TopicNames;
   readonly #looks = new AskedInBatches<string, TopicView | undefined>(BATCH, String, (names) =>
     this.#look(names),
   );
@@ -70,6 +72,7 @@ export class KafkaAdmin implements LogAdmin {
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
+    this.#names = new TopicNames(cluster);
   }
 
   async describeTopics(
@@ -92,8 +95,10 @@ export class KafkaAdmin implements LogAdmin {
     }
   }
 
-  async listTopics(): Promise<AdminOutcome<readonly string[]>> {
+  async listTopics(prefix?: string): Promise<AdminOutcome<readonly string[]>> {
     try {
+      if (prefix !== undefined)
+        return { kind: "done", value: await this.#names.beginningWith(prefix) };
       const view = await this.#cluster.view(null);
       return { kind: "done", value: [...view.topics.keys()] };
     } catch (error) {
