@@ -46,6 +46,8 @@ export class KubeTopicApi implements TopicApi {
     { readonly untilMs: number; readonly ends: Promise<boolean> }
   >();
 
+  #telling: Promise<void> = Promise.resolve();
+
   constructor(config: KubeConfig, options: KubeTopicApiOptions) {
     this.#options = options;
     this.#client = new KubeClient(config, REQUEST_MS, options.count);
@@ -123,7 +125,13 @@ export class KubeTopicApi implements TopicApi {
     return ends;
   }
 
-  async tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
+  /** One after the other: the API server has more to do for what waits for it. */
+  tell(topic: KubeTopic, event: TopicEvent): Promise<void> {
+    this.#telling = this.#telling.then(() => this.#tell(topic, event));
+    return this.#telling;
+  }
+
+  async #tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
     const { namespace, name, uid, resourceVersion } = topic.metadata;
     const body = {
       metadata: { generateName: `${name}-`, namespace },
