@@ -41,8 +41,10 @@ import { TopicNames } from "./topic-names.ts";
 const TIMEOUT_MS = 15_000;
 const VISIBLE_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 5;
-/** Topics of one request. */
-const BATCH = 50;
+/** Topics of one look. */
+const LOOK_BATCH = 50;
+/** Topics made by one request. A broker under load takes up to 10 ms for each before it shows them. */
+const MAKE_BATCH = 16;
 /** DescribeConfigs: a value set on the topic itself. */
 const DYNAMIC_TOPIC_CONFIG = 1;
 
@@ -56,16 +58,16 @@ interface Result {
 export class KafkaAdmin implements LogAdmin {
   readonly #cluster: Cluster;
   readonly #names: TopicNames;
-  readonly #looks = new AskedInBatches<string, TopicView | undefined>(BATCH, String, (names) =>
+  readonly #looks = new AskedInBatches<string, TopicView | undefined>(LOOK_BATCH, String, (names) =>
     this.#look(names),
   );
   readonly #creations = new AskedInBatches<NewTopic, AdminOutcome<TopicInfo>>(
-    BATCH,
+    MAKE_BATCH,
     ({ name }) => name,
     (topics) => this.#create(topics),
   );
   readonly #settings = new AskedInBatches<string, AdminOutcome<TopicSettings>>(
-    BATCH,
+    LOOK_BATCH,
     String,
     (names) => this.#describe(names),
   );
