@@ -14,5 +14,7 @@ COPY --from=build /app/dist dist
 # each anew would cost a fifth of the CPU time.
 ENV MALLOC_ARENA_MAX=1
 ENV MALLOC_MMAP_THRESHOLD_=524288
+# What lives short is collected sooner, in a quarter of the memory.
+ENV NODE_OPTIONS=--max-semi-space-size=4
 USER 65534
-ENTRYPOINT ["node", "--max-semi-space-size=4", "dist/sidecar.mjs"]
+ENTRYPOINT ["node", "dist/sidecar.mjs"]

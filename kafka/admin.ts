@@ -36,12 +36,15 @@ import type {
   TopicInfo,
   TopicSettings,
 } from "./log.ts";
+import { TopicNames } from "./topic-names.ts";
 
 const TIMEOUT_MS = 15_000;
 const VISIBLE_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 5;
-/** Topics of one request. */
-const BATCH = 50;
+/** Topics of one look. */
+const LOOK_BATCH = 50;
+/** Topics made by one request. A broker under load takes up to 10 ms for each before it shows them. */
+const MAKE_BATCH = 16;
 /** DescribeConfigs: a value set on the topic itself. */
 const DYNAMIC_TOPIC_CONFIG = 1;
 
@@ -54,22 +57,24 @@ interface Result {
 
 export class KafkaAdmin implements LogAdmin {
   readonly #cluster: Cluster;
-  readonly #looks = new AskedInBatches<string, TopicView | undefined>(BATCH, String, (names) =>
+  readonly #names: TopicNames;
+  readonly #looks = new AskedInBatches<string, TopicView | undefined>(LOOK_BATCH, String, (names) =>
     this.#look(names),
   );
   readonly #creations = new AskedInBatches<NewTopic, AdminOutcome<TopicInfo>>(
-    BATCH,
+    MAKE_BATCH,
     ({ name }) => name,
     (topics) => this.#create(topics),
   );
   readonly #settings = new AskedInBatches<string, AdminOutcome<TopicSettings>>(
-    BATCH,
+    LOOK_BATCH,
     String,
     (names) => this.#describe(names),
   );
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
+    this.#names = new TopicNames(cluster);
   }
 
   async describeTopics(
@@ -92,8 +97,10 @@ export class KafkaAdmin implements LogAdmin {
     }
   }
 
-  async listTopics(): Promise<AdminOutcome<readonly string[]>> {
+  async listTopics(prefix?: string): Promise<AdminOutcome<readonly string[]>> {
     try {
+      if (prefix !== undefined)
+        return { kind: "done", value: await this.#names.beginningWith(prefix) };
       const view = await this.#cluster.view(null);
       return { kind: "done", value: [...view.topics.keys()] };
     } catch (error) {
@@ -155,8 +162,9 @@ export class KafkaAdmin implements LogAdmin {
   ): Promise<(name: string) => AdminOutcome<TopicSettings>> {
     const resourceType = ConfigResourceTypes.TOPIC;
     const request = names.map((resourceName) => ({ resourceType, resourceName }));
-    const answer = await this.#ask<ReturnType<typeof describeConfigsV4.parseResponse>>((c) =>
-      describeConfigsV4.api.async(c, request, false, false),
+    const answer = await this.#ask<ReturnType<typeof describeConfigsV4.parseResponse>>(
+      (c) => describeConfigsV4.api.async(c, request, false, false),
+      "look-ups",
     );
     if ("kind" in answer) return () => answer;
     const results = new Map(answer.results.map((result) => [result.resourceName, result]));
@@ -223,12 +231,16 @@ export class KafkaAdmin implements LogAdmin {
     }
   }
 
-  /** The response also when it holds errors: the client throws those, and each result is looked at. */
+  /**
+   * The response also when it holds errors: the client throws those, and each result is looked at. Who looks
+   * does not wait until a step is done.
+   */
   async #ask<T extends object>(
     send: (connection: Connection) => Promise<T>,
+    purpose: "look-ups" | "steps" = "steps",
   ): Promise<T | ReturnType<typeof failureOfError>> {
     try {
-      return await send(await this.#cluster.control());
+      return await send(await this.#cluster.control(undefined, purpose));
     } catch (error) {
       return responseOf<T>(error) ?? failureOfError(error);
     }

@@ -53,15 +53,23 @@ export class AskedInBatches<Q, A> {
     this.#isAsking = false;
   }
 
+  /**
+   * Half are the earliest, so that none waits for ever, and half the latest: a single one goes with the next request,
+   * however many were there before it.
+   */
   #take(): Asked<Q, A>[] {
     const batch = new Map<string, Asked<Q, A>>();
-    const rest: Asked<Q, A>[] = [];
-    for (const asked of this.#waiting) {
-      const key = this.#keyOf(asked.question);
-      if (batch.size < this.#most && !batch.has(key)) batch.set(key, asked);
-      else rest.push(asked);
-    }
-    this.#waiting = rest;
-    return [...batch.values()];
+    const add = (from: readonly Asked<Q, A>[], most: number): void => {
+      for (const asked of from) {
+        if (batch.size >= most) return;
+        const key = this.#keyOf(asked.question);
+        if (!batch.has(key)) batch.set(key, asked);
+      }
+    };
+    add(this.#waiting, this.#most / 2);
+    add(this.#waiting.toReversed(), this.#most);
+    const taken = new Set(batch.values());
+    this.#waiting = this.#waiting.filter((asked) => !taken.has(asked));
+    return [...taken];
   }
 }

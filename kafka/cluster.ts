@@ -1,7 +1,7 @@
 /**
  * The cluster as this process sees it: which broker leads what, and a connection to it. Kafka serves one
- * request per connection at a time, so each purpose takes connections of its own: look-ups and admin
- * share the control connections here, readers and the appender open theirs.
+ * request per connection at a time, so each purpose takes connections of its own: look-ups share the control
+ * connections here, and so do the steps of admin, which take long; readers, writers and the appender open theirs.
  */
 import { isIP } from "node:net";
 import type { ConnectionOptions as TlsOptions } from "node:tls";
@@ -39,6 +39,9 @@ interface View {
   readonly topics: ReadonlyMap<string, TopicView>;
 }
 
+/** What a control connection is for. */
+type Purpose = "look-ups" | "steps";
+
 export const CONNECT_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 30_000;
 /** Of a look-up: a broker that takes longer is asked no more for now. */
@@ -51,7 +54,7 @@ export class Cluster {
   readonly #control = new Map<string, Promise<Connection>>();
   readonly #pending = new Map<string, Promise<View>>();
   readonly #leaders = new Map<string, Leader>();
-  readonly #keys = new WeakMap<Connection, string>();
+  readonly #keys = new WeakMap<Connection, { readonly broker: string; readonly control: string }>();
   /** Brokers that could not be reached, or did not answer, when they were asked last. */
   readonly #silent = new Set<string>();
   #brokers: Broker[];
@@ -77,15 +80,15 @@ export class Cluster {
     return connection;
   }
 
-  /** The shared connection for look-ups and admin: to this broker, or to any. */
-  async control(broker?: Broker): Promise<Connection> {
-    if (broker) return this.#controlTo(broker);
+  /** The shared connection for look-ups, or for steps of admin: to this broker, or to any. */
+  async control(broker?: Broker, purpose: Purpose = "look-ups"): Promise<Connection> {
+    if (broker) return this.#controlTo(broker, purpose);
     let last: unknown = new Error("no broker is known");
     // Who was silent the last time comes last.
     const silent = (candidate: Broker): number => Number(this.#silent.has(keyOf(candidate)));
     for (const candidate of this.#brokers.toSorted((a, b) => silent(a) - silent(b))) {
       try {
-        return await this.#controlTo(candidate);
+        return await this.#controlTo(candidate, purpose);
       } catch (error) {
         this.#silent.add(keyOf(candidate));
         last = error;
@@ -104,7 +107,7 @@ export class Cluster {
       const connection = await this.control();
       try {
         const answer = await inTime(send(connection), LOOK_UP_TIMEOUT_MS);
-        this.#silent.delete(this.#keys.get(connection) ?? "");
+        this.#silent.delete(this.#keys.get(connection)?.broker ?? "");
         return answer;
       } catch (error) {
         if (responseOf(error)) throw error;
@@ -190,14 +193,14 @@ export class Cluster {
     return { brokers, topics };
   }
 
-  #controlTo(broker: Broker): Promise<Connection> {
-    const key = keyOf(broker);
+  #controlTo(broker: Broker, purpose: Purpose): Promise<Connection> {
+    const key = `${purpose} ${keyOf(broker)}`;
     const known = this.#control.get(key);
     if (known) return known;
     if (this.#closed) return Promise.reject(new Error("the log is closed"));
     const made = this.connect(broker).then(
       (connection) => {
-        this.#keys.set(connection, key);
+        this.#keys.set(connection, { broker: keyOf(broker), control: key });
         connection.on("close", () => this.#forget(key, made));
         return connection;
       },
@@ -215,10 +218,10 @@ export class Cluster {
   }
 
   #drop(connection: Connection): void {
-    const key = this.#keys.get(connection);
-    if (key !== undefined) {
-      this.#silent.add(key);
-      this.#control.delete(key);
+    const keys = this.#keys.get(connection);
+    if (keys !== undefined) {
+      this.#silent.add(keys.broker);
+      this.#control.delete(keys.control);
     }
     closeConnection(connection);
   }

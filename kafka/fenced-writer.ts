@@ -8,6 +8,7 @@
  */
 import type { Connection } from "@platformatic/kafka";
 import { type Broker, type Cluster, closeConnection } from "./cluster.ts";
+import type { Lane } from "./coordinator.ts";
 import {
   failureOfError,
   INVALID_PRODUCER_EPOCH,
@@ -47,9 +48,10 @@ interface Waiting {
 /** Rejects when Kafka cannot be asked, or refuses. */
 export async function openFencedWriter(
   cluster: Cluster,
+  lane: Lane,
   transactionalId: string,
 ): Promise<FencedWriter> {
-  const coordinator = new TransactionCoordinator(cluster, transactionalId);
+  const coordinator = new TransactionCoordinator(cluster, transactionalId, lane);
   const identity = await coordinator.initialise(ANEW);
   return new KafkaFencedWriter(cluster, transactionalId, coordinator, identity);
 }

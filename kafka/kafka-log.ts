@@ -47,7 +47,10 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
     },
     openFencedWriter: async (transactionalId) => {
       try {
-        return { kind: "done", value: await openFencedWriter(cluster, transactionalId) };
+        return {
+          kind: "done",
+          value: await openFencedWriter(cluster, links.lane(), transactionalId),
+        };
       } catch (error) {
         return refusalOf(error);
       }

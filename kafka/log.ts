@@ -113,8 +113,8 @@ export type AdminOutcome<T> =
 export interface LogAdmin {
   /** Topics by name; a name that does not exist is absent from the map. */
   describeTopics(names: readonly string[]): Promise<AdminOutcome<ReadonlyMap<string, TopicInfo>>>;
-  /** Names of all topics, internal ones too. */
-  listTopics(): Promise<AdminOutcome<readonly string[]>>;
+  /** Names of all topics, internal ones too; with a prefix, of those that begin so. */
+  listTopics(prefix?: string): Promise<AdminOutcome<readonly string[]>>;
   createTopic(topic: {
     readonly name: string;
     readonly partitions: number;

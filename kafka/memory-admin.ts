@@ -48,8 +48,11 @@ export class MemoryAdmin implements LogAdmin {
     });
   }
 
-  listTopics(): Promise<AdminOutcome<readonly string[]>> {
-    return this.#later(() => ({ kind: "done", value: [...this.#topics.keys()] }));
+  listTopics(prefix = ""): Promise<AdminOutcome<readonly string[]>> {
+    return this.#later(() => {
+      const value = [...this.#topics.keys()].filter((name) => name.startsWith(prefix));
+      return { kind: "done", value };
+    });
   }
 
   createTopic(topic: Parameters<LogAdmin["createTopic"]>[0]): Promise<AdminOutcome<TopicInfo>> {

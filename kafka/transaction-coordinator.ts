@@ -26,11 +26,7 @@ export class TransactionCoordinator {
   readonly #id: string;
   readonly #coordinator: Coordinator;
 
-  constructor(
-    cluster: Cluster,
-    transactionalId: string,
-    lane: Lane = { to: (broker) => cluster.control(broker), failed: () => {} },
-  ) {
+  constructor(cluster: Cluster, transactionalId: string, lane: Lane) {
     this.#id = transactionalId;
     const kind = "TRANSACTION";
     const of = { kind, id: transactionalId, lane, withinMs: STEP_TIMEOUT_MS } as const;

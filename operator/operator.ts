@@ -5,7 +5,7 @@
  * A leader that was frozen and thaws does no harm (DESIGN: Topic): its Lease says so before each deed, its
  * writes to the catalog are fenced by the next leader's, and Kafka topics go by their id.
  */
-import { CoreV1Api, type KubeConfig } from "@kubernetes/client-node";
+import type { KubeConfig } from "@kubernetes/client-node";
 import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
@@ -17,7 +17,7 @@ import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
 import { failureOf } from "./kube/api-error.ts";
 import { Controller } from "./kube/controller.ts";
-import { kubeClient } from "./kube/kube-client.ts";
+import { KubeClient } from "./kube/kube-client.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
 import { KubeTopicApi } from "./kube/kube-topic-api.ts";
 import { Lease } from "./kube/lease.ts";
@@ -32,7 +32,7 @@ import { stuck } from "./stuck.ts";
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
 const UID_REQUEST_MS = 30_000;
-const WORK = { concurrency: 64, resyncMs: 10_000, retryMs: 2000 };
+const WORK = { concurrency: 64, spare: 8, resyncMs: 10_000, retryMs: 2000 };
 /** Between looks at what others wrote, into our catalog or their own. */
 const LOOK_MS = 30_000;
 /** While the catalog cannot be taken over. */
@@ -139,7 +139,7 @@ export async function startOperator(
   }
 
   async function takeOver(): Promise<void> {
-    const clusterUid = await clusterUidOf(kubeClient(kube, CoreV1Api, UID_REQUEST_MS, count));
+    const clusterUid = await clusterUidOf(new KubeClient(kube, UID_REQUEST_MS, count));
     catalog = await CatalogWriter.open(log, config.deploymentId, Date.now, { clusterUid });
     const others = new OtherDeployments(log, config.deploymentId);
     // One of them may have taken what was taken here when this deployment's last operator died.
@@ -187,10 +187,10 @@ function countByReady(topics: Iterable<KubeTopic>): Record<Condition["status"], 
   return counts;
 }
 
-async function clusterUidOf(core: CoreV1Api): Promise<string> {
+async function clusterUidOf(client: KubeClient): Promise<string> {
   try {
-    const found = await core.readNamespace({ name: "kube-system" });
-    return found.metadata?.uid ?? "";
+    const path = "/api/v1/namespaces/kube-system";
+    return (await client.get<{ metadata: { uid: string } }>(path)).metadata.uid;
   } catch (error) {
     throw new Error(`The cluster's uid cannot be read: ${failureOf(error).reason}`);
   }

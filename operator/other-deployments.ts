@@ -9,6 +9,8 @@ import { CatalogReader } from "./catalog-reader.ts";
 import { catalogTopicOf } from "./catalog-writer.ts";
 import { done } from "./kafka-outcome.ts";
 
+const INTERNAL = "_throughline.";
+
 export interface OtherHolder {
   readonly deploymentId: string;
   readonly record: CatalogRecord;
@@ -58,7 +60,8 @@ export class OtherDeployments {
 
   async #read(): Promise<void> {
     const { admin } = this.#log;
-    const ids = done(await admin.listTopics()).flatMap((name) => deploymentIdIn(name) ?? []);
+    const names = done(await admin.listTopics(INTERNAL));
+    const ids = names.flatMap((name) => deploymentIdIn(name) ?? []);
     const others = ids.filter((id) => id !== this.#ownId);
     const found =
       others.length > 0 ? done(await admin.describeTopics(others.map(catalogTopicOf))) : new Map();

@@ -251,7 +251,7 @@ export function planAfterTaking(observed: Observed): Plan | undefined {
 }
 
 /** Whether what comes makes a Kafka topic this Topic's that was not before. */
-export function isTaking({ record, kafka }: Observed): boolean {
+export function isTaking({ record, kafka }: Pick<Observed, "record" | "kafka">): boolean {
   return !record || idOf(record) !== kafka?.id;
 }
 

@@ -8,7 +8,7 @@ import { type AllowedNames, NOTHING_ALLOWED } from "./allowed-names.ts";
 import { annotationOf, DELETE_ADOPTED } from "./annotations.ts";
 import { type CatalogWriter, Superseded } from "./catalog-writer.ts";
 import { done, Refused } from "./kafka-outcome.ts";
-import type { OtherDeployments } from "./other-deployments.ts";
+import type { OtherDeployments, OtherHolder } from "./other-deployments.ts";
 import {
   idOf,
   isOwnName,
@@ -83,23 +83,25 @@ export class Reconciler {
     let kafka: TopicInfo | undefined;
     let problem: Why | undefined;
     try {
-      let observed = await this.#observe(topic, owner);
-      kafka = observed.kafka;
-      const taking = isTaking(observed);
-      if (taking && this.#others) {
-        await this.#others.refresh();
-        observed = { ...observed, others: this.#others.holders(kafkaTopicOf(topic)) };
-      }
+      // Without a record a Kafka topic is about to be taken, whatever is found there.
+      const isNew = !this.#catalog.records.has(nameOf(topic));
+      const [seen] = await Promise.all([
+        this.#observe(topic, owner),
+        isNew && this.#others?.refresh(),
+      ]);
+      kafka = seen.kafka;
+      const taking = isTaking(seen);
+      if (taking && !isNew) await this.#others?.refresh();
+      const others = (): readonly OtherHolder[] => this.#others?.holders(kafkaTopicOf(topic)) ?? [];
       const act = async (plan: Plan): Promise<void> => {
         for (const step of plan.steps) kafka = await this.#step(step, topic, owner, kafka);
         problem = plan.problem;
       };
-      await act(planTopic(observed));
+      await act(planTopic({ ...seen, others: others() }));
       const record = this.#catalog.records.get(nameOf(topic));
       if (taking && this.#others && record && idOf(record) === kafka?.id) {
         await this.#others.refresh();
-        const others = this.#others.holders(kafkaTopicOf(topic));
-        const after = planAfterTaking({ ...observed, record, kafka, others });
+        const after = planAfterTaking({ ...seen, record, kafka, others: others() });
         if (after) await act(after);
       }
     } catch (error) {
@@ -179,7 +181,7 @@ export class Reconciler {
     return done(await this.#log.admin.describeTopics([kafkaTopic])).get(kafkaTopic);
   }
 
-  async #observe(topic: TopicResource, owner: Owner): Promise<Observed> {
+  async #observe(topic: TopicResource, owner: Owner): Promise<Omit<Observed, "others">> {
     const name = nameOf(topic);
     const { namespace } = topic.metadata;
     const kafkaTopic = kafkaTopicOf(topic);
@@ -200,7 +202,6 @@ export class Reconciler {
       record: records.get(name),
       begun: begun.get(name),
       older: older && nameOf(older),
-      others: this.#others?.holders(kafkaTopic) ?? [],
       mayName: this.#allowed.mayName(namespace, kafkaTopic),
       mayAdopt: this.#allowed.mayAdopt(namespace, kafkaTopic),
       toAdopt: this.#allowed.toAdopt,

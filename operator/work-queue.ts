@@ -3,16 +3,19 @@
  * is done once more. What fails is tried again after a pause that doubles, with jitter, and counts from the
  * beginning once it has succeeded.
  *
- * Two lanes: changes, and work that comes again by itself (looks for drift, further attempts). Within each
- * the earliest due is first, so that nobody starves; but of the changes every other turn is the latest's, so
- * that a single one is not stuck behind a thousand that were made at once.
+ * Two lanes: changes, and work that comes again by itself (looks for drift, further attempts), the earliest due
+ * first, so that nobody starves. The changes of each group (a namespace) have a lane of their own, and every other
+ * turn of a group is its latest change's, so that a single one is not stuck behind a thousand that were made at once.
  *
  * Invariants:
  * - Q1 A key that was added is done after that, however often it was added and whatever was in flight.
  * - Q2 No key is in flight twice at once.
  * - Q3 Of the turns at which both lanes wait, one in eight is the second's: changes go first, and drift is
  *   found also while they never end.
- * - Q4 Of the changes that wait, the earliest has every other of their turns: none waits for ever.
+ * - Q4 Of a group's changes that wait, the earliest has every other of its turns: none waits for ever.
+ * - Q5 Groups whose changes wait have their turns in rotation: a thousand changes of one keep no other waiting.
+ * - Q6 Who waits has at most `concurrency` in flight. A change that comes while they are taken has one of `spare`
+ *   more, where one is free: it does not wait until one of a thousand is done.
  */
 import type { Clock } from "../process/clock.ts";
 import { backoffMs } from "./pauses.ts";
@@ -25,6 +28,10 @@ export interface WorkQueueOptions {
   /** 0 to 1. */
   readonly random: () => number;
   readonly concurrency: number;
+  /** Q6 */
+  readonly spare: number;
+  /** Q5 */
+  readonly groupOf: (key: string) => string;
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
   /** @returns in how many milliseconds it is due again by itself; undefined: not. */
@@ -40,7 +47,7 @@ interface Delayed {
 
 export class WorkQueue {
   readonly #options: WorkQueueOptions;
-  readonly #changes = new Lane();
+  readonly #changes = new Groups();
   readonly #again = new Lane();
   readonly #delayed = new Map<string, Delayed>();
   readonly #inFlight = new Set<string>();
@@ -76,14 +83,21 @@ export class WorkQueue {
     this.#delayed.get(key)?.cancel();
     this.#delayed.delete(key);
     this.#again.take(key);
-    this.#changes.add(key, this.#options.clock.now());
+    const { groupOf, clock, concurrency, spare } = this.#options;
+    const group = groupOf(key);
+    this.#changes.add(group, key, clock.now());
     this.#begin();
+    const hasSpare = this.#inFlight.size < concurrency + spare;
+    // Q6, Q2
+    if (!hasSpare || this.#inFlight.has(key) || !this.#changes.has(group, key)) return;
+    this.#changes.take(group, key);
+    this.#start(key);
   }
 
   /** To be looked at again in so many milliseconds, or when it was due before, whichever is sooner. */
   addAgain(key: string, inMs: number): void {
-    if (this.#closed || this.#changes.has(key) || this.#again.has(key)) return;
-    const { clock } = this.#options;
+    const { clock, groupOf } = this.#options;
+    if (this.#closed || this.#changes.has(groupOf(key), key) || this.#again.has(key)) return;
     const dueMs = clock.now() + inMs;
     const delayed = this.#delayed.get(key);
     if (delayed && delayed.dueMs <= dueMs) return;
@@ -112,21 +126,20 @@ export class WorkQueue {
     while (this.#inFlight.size < this.#options.concurrency) {
       const key = this.#next();
       if (key === undefined) return;
-      this.#inFlight.add(key);
-      void this.#do(key);
+      this.#start(key);
     }
   }
 
-  /** Q2 to Q4. */
+  #start(key: string): void {
+    this.#inFlight.add(key);
+    void this.#do(key);
+  }
+
+  /** Q2 to Q5. */
   #next(): string | undefined {
-    const turn = this.#turns;
-    const lanes =
-      turn % TURNS_PER_AGAIN === TURNS_PER_AGAIN - 1
-        ? [this.#again, this.#changes]
-        : [this.#changes, this.#again];
-    for (const lane of lanes) {
-      const isLatest = lane === this.#changes && turn % 2 === 0;
-      const key = lane.takeOne(isLatest, this.#inFlight);
+    const isAgainFirst = this.#turns % TURNS_PER_AGAIN === TURNS_PER_AGAIN - 1;
+    for (const lane of isAgainFirst ? [this.#again, this.#changes] : [this.#changes, this.#again]) {
+      const key = lane.takeOne(this.#inFlight);
       if (key === undefined) continue;
       this.#turns++;
       return key;
@@ -160,12 +173,63 @@ export class WorkQueue {
   }
 }
 
-/** Keys that are due, in the order in which they became so; the latest can be had too. */
+/** Changes by group. Those that have any, in the order of their turns (Q5). */
+class Groups {
+  readonly #lanes = new Map<string, Lane>();
+
+  get size(): number {
+    return [...this.#lanes.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  get earliestMs(): number {
+    return Math.min(...[...this.#lanes.values()].map(({ earliestMs }) => earliestMs));
+  }
+
+  has(group: string, key: string): boolean {
+    return this.#lanes.get(group)?.has(key) ?? false;
+  }
+
+  add(group: string, key: string, sinceMs: number): void {
+    const lane = this.#lanes.get(group) ?? new Lane(true);
+    this.#lanes.set(group, lane);
+    lane.add(key, sinceMs);
+  }
+
+  take(group: string, key: string): void {
+    const lane = this.#lanes.get(group);
+    lane?.take(key);
+    if (lane?.size === 0) this.#lanes.delete(group);
+  }
+
+  takeOne(except: ReadonlySet<string>): string | undefined {
+    for (const [group, lane] of this.#lanes) {
+      const key = lane.takeOne(except);
+      if (key === undefined) continue;
+      this.#lanes.delete(group);
+      if (lane.size > 0) this.#lanes.set(group, lane);
+      return key;
+    }
+    return undefined;
+  }
+
+  clear(): void {
+    this.#lanes.clear();
+  }
+}
+
+/** Keys that are due, in the order in which they became so. */
 class Lane {
+  /** Whether every other turn is the latest's (Q4). */
+  readonly #isLatestToo: boolean;
   /** Since when. */
   readonly #due = new Map<string, number>();
   /** The same keys, latest last; those that were taken from the other end meanwhile are still in it. */
   #stack: string[] = [];
+  #turns = 0;
+
+  constructor(isLatestToo = false) {
+    this.#isLatestToo = isLatestToo;
+  }
 
   get size(): number {
     return this.#due.size;
@@ -183,7 +247,7 @@ class Lane {
   add(key: string, sinceMs: number): void {
     if (this.#due.has(key)) return;
     this.#due.set(key, sinceMs);
-    this.#stack.push(key);
+    if (this.#isLatestToo) this.#stack.push(key);
   }
 
   take(key: string): void {
@@ -191,9 +255,12 @@ class Lane {
     if (this.#stack.length > 2 * this.#due.size) this.#stack = [...this.#due.keys()];
   }
 
-  takeOne(isLatest: boolean, except: ReadonlySet<string>): string | undefined {
+  takeOne(except: ReadonlySet<string>): string | undefined {
+    const isLatest = this.#isLatestToo && this.#turns % 2 === 0;
     const found = isLatest ? this.#latest(except) : this.#earliest(except);
-    if (found !== undefined) this.take(found);
+    if (found === undefined) return undefined;
+    this.#turns++;
+    this.take(found);
     return found;
   }
 

@@ -64,7 +64,7 @@ test("each room imports only what it may", () => {
 const DRIVERS: Record<string, RegExp> = {
   "@platformatic/kafka": /^kafka\//,
   "@node-rs/crc32": /^kafka\//,
-  "@kubernetes/client-node": /^operator\//,
+  "@kubernetes/client-node": /^operator\/kube\/kube-config\.ts$/,
   "@grpc/grpc-js": /^(sidecar|client|tools)\//,
   "@bufbuild/protobuf": /^sidecar\/descriptors\.ts$/,
   pino: /^\w+\/logger\.ts$/,

@@ -4,7 +4,8 @@
  * one line of a megabyte.
  *
  * What is left out of the Kafka client is what this project does not call: its schema registries, and
- * the JSON schema compiler that checks its callers' options (our own code is the only caller).
+ * the JSON schema compiler that checks its callers' options (our own code is the only caller). Of the
+ * Kubernetes client only its reading of a kubeconfig is used; its models of every kind are 4 MB.
  */
 import { copyFileSync, cpSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -22,6 +23,9 @@ const SCHEMA_COMPILER = `
     errorsText() { return ""; }
   }`;
 
+/** What is not used of them is left out: loading them does nothing else. */
+const LEAN = ["@platformatic/kafka", "@kubernetes/client-node"];
+
 const leaner: Plugin = {
   name: "leaner",
   setup(builder) {
@@ -29,9 +33,10 @@ const leaner: Plugin = {
       contents: "",
     }));
     builder.onLoad({ filter: /\/ajv\/dist\/2020\.js$/ }, () => ({ contents: SCHEMA_COMPILER }));
-    builder.onResolve({ filter: /^@platformatic\/kafka$/ }, async ({ path, ...how }) => {
-      if (how.pluginData === leaner) return undefined;
+    builder.onResolve({ filter: /^[.@]/ }, async ({ path, pluginData, ...how }) => {
       const { kind, resolveDir, importer } = how;
+      const isLean = importer.includes("/@kubernetes/client-node/") || LEAN.includes(path);
+      if (pluginData === leaner || !isLean) return undefined;
       const found = await builder.resolve(path, {
         kind,
         resolveDir,

@@ -1,13 +1,7 @@
 /** Where the injector's certificate is kept and where it is trusted: the port, and its Kubernetes side. */
-import {
-  AdmissionregistrationV1Api,
-  CoreV1Api,
-  type KubeConfig,
-  PatchStrategy,
-  setHeaderOptions,
-  type V1Secret,
-} from "@kubernetes/client-node";
+import type { KubeConfig } from "@kubernetes/client-node";
 import { type ApiFailure, failureOf, statusOf } from "../kube/api-error.ts";
+import { KubeClient } from "../kube/kube-client.ts";
 import type { Certificate } from "./certificate.ts";
 
 /** What a write must replace, as a read gave it: nothing (undefined), or exactly this. */
@@ -33,13 +27,22 @@ export interface CertificateStore {
   writeBundles(bundles: readonly string[], over: Version): Promise<WriteOutcome>;
 }
 
-const JSON_PATCH = setHeaderOptions("Content-Type", PatchStrategy.JsonPatch);
+const REQUEST_MS = 30_000;
 const NONE: Certificate = { ca: "", cert: "", key: "" };
 
+interface Secret {
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+interface WebhookConfiguration {
+  readonly metadata: { readonly resourceVersion: string };
+  readonly webhooks?: readonly { readonly clientConfig: { readonly caBundle?: string } }[];
+}
+
 export class KubeCertificateStore implements CertificateStore {
-  readonly #core: CoreV1Api;
-  readonly #registrations: AdmissionregistrationV1Api;
+  readonly #client: KubeClient;
   readonly #secret: { readonly namespace: string; readonly name: string };
+  readonly #secrets: string;
   readonly #webhookConfiguration: string;
 
   constructor(
@@ -47,15 +50,15 @@ export class KubeCertificateStore implements CertificateStore {
     secret: { readonly namespace: string; readonly name: string },
     webhookConfiguration: string,
   ) {
-    this.#core = kube.makeApiClient(CoreV1Api);
-    this.#registrations = kube.makeApiClient(AdmissionregistrationV1Api);
+    this.#client = new KubeClient(kube, REQUEST_MS);
     this.#secret = secret;
-    this.#webhookConfiguration = webhookConfiguration;
+    this.#secrets = `/api/v1/namespaces/${secret.namespace}/secrets`;
+    this.#webhookConfiguration = `/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/${webhookConfiguration}`;
   }
 
   async readCertificate() {
     try {
-      const secret = await this.#core.readNamespacedSecret(this.#secret);
+      const secret = await this.#client.get<Secret>(`${this.#secrets}/${this.#secret.name}`);
       const text = (key: string): string =>
         Buffer.from(secret.data?.[key] ?? "", "base64").toString();
       return {
@@ -71,14 +74,14 @@ export class KubeCertificateStore implements CertificateStore {
 
   /** Labels and the like of a Secret that somebody else made stay. */
   async writeCertificate({ ca, cert, key }: Certificate, over: Version): Promise<WriteOutcome> {
-    const { namespace } = this.#secret;
     const stringData = { "ca.crt": ca, "tls.crt": cert, "tls.key": key };
     if (over !== undefined) {
-      const body = { ...(over as V1Secret), data: {}, stringData };
-      return written(() => this.#core.replaceNamespacedSecret({ ...this.#secret, body }));
+      const body = { ...(over as Secret), data: {}, stringData };
+      const path = `${this.#secrets}/${this.#secret.name}`;
+      return written(() => this.#client.send("PUT", path, body));
     }
     const body = { metadata: this.#secret, stringData };
-    const made = (): Promise<unknown> => this.#core.createNamespacedSecret({ namespace, body });
+    const made = (): Promise<unknown> => this.#client.send("POST", this.#secrets, body);
     const outcome = await written(made, [409]);
     if (outcome.kind !== "failed") return outcome;
     const { reason } = outcome;
@@ -89,16 +92,16 @@ export class KubeCertificateStore implements CertificateStore {
   }
 
   async readBundles() {
-    const name = this.#webhookConfiguration;
     try {
-      const { webhooks = [], metadata } =
-        await this.#registrations.readMutatingWebhookConfiguration({ name });
+      const { webhooks = [], metadata } = await this.#client.get<WebhookConfiguration>(
+        this.#webhookConfiguration,
+      );
       return {
         kind: "read" as const,
         bundles: webhooks.map(({ clientConfig }) =>
           Buffer.from(clientConfig.caBundle ?? "", "base64").toString(),
         ),
-        version: metadata?.resourceVersion as Version,
+        version: metadata.resourceVersion as Version,
       };
     } catch (error) {
       return failureOf(error);
@@ -114,10 +117,7 @@ export class KubeCertificateStore implements CertificateStore {
         value: Buffer.from(bundle).toString("base64"),
       })),
     ];
-    const name = this.#webhookConfiguration;
-    return written(() =>
-      this.#registrations.patchMutatingWebhookConfiguration({ name, body }, JSON_PATCH),
-    );
+    return written(() => this.#client.send("PATCH", this.#webhookConfiguration, body));
   }
 }
 

@@ -57,6 +57,7 @@ export interface ControllerOptions {
   /** A leader may act; who is none any more must not. */
   readonly mayAct: () => boolean;
   readonly concurrency: number;
+  readonly spare: number;
   readonly resyncMs: number;
   /** While a Topic is not Ready. */
   readonly retryMs: number;
@@ -72,9 +73,10 @@ export class Controller {
 
   constructor(options: ControllerOptions) {
     this.#options = options;
-    const { clock, random, concurrency, onFailure, onDone } = options;
+    const { clock, random, concurrency, spare, onFailure, onDone } = options;
     this.queue = new WorkQueue({
-      ...{ clock, random, concurrency, firstRetryMs: 200, longestRetryMs: 30_000 },
+      ...{ clock, random, concurrency, spare, firstRetryMs: 200, longestRetryMs: 30_000 },
+      groupOf: (name) => name.slice(0, name.indexOf("/")),
       work: async (name) => {
         const sinceMs = clock.now();
         let outcome: WorkOutcome | "failed" = "failed";
@@ -179,8 +181,9 @@ export class Controller {
     if (!status) return false;
     const patched = await api.patchStatus(topic, status);
     assertDone(patched);
+    // Nothing waits for what a person may read.
     if (patched.kind === "patched")
-      for (const event of eventsOf(topic, status)) await api.tell(topic, event);
+      for (const event of eventsOf(topic, status)) void api.tell(topic, event);
     return true;
   }
 

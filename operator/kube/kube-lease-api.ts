@@ -1,12 +1,22 @@
 /** The leader's Lease at a real API server. */
-import { CoordinationV1Api, type KubeConfig, V1MicroTime } from "@kubernetes/client-node";
+import type { KubeConfig } from "@kubernetes/client-node";
 import { failureOf, statusOf } from "./api-error.ts";
-import { type CountRequest, kubeClient } from "./kube-client.ts";
+import { type CountRequest, KubeClient, microTime } from "./kube-client.ts";
 import type { LeaseApi, LeaseRecord } from "./lease.ts";
 
+interface KubeLease {
+  readonly metadata: { readonly resourceVersion: string };
+  readonly spec?: {
+    readonly holderIdentity?: string;
+    readonly leaseDurationSeconds?: number;
+    readonly leaseTransitions?: number;
+  };
+}
+
 export class KubeLeaseApi implements LeaseApi {
-  readonly #api: CoordinationV1Api;
+  readonly #client: KubeClient;
   readonly #at: { readonly namespace: string; readonly name: string };
+  readonly #leases: string;
 
   /** @param timeoutMs short, so that an attempt that hangs leaves time for the next. */
   constructor(
@@ -15,16 +25,15 @@ export class KubeLeaseApi implements LeaseApi {
     timeoutMs: number,
     count: CountRequest,
   ) {
-    this.#api = kubeClient(config, CoordinationV1Api, timeoutMs, count);
+    this.#client = new KubeClient(config, timeoutMs, count);
     this.#at = at;
+    this.#leases = `/apis/coordination.k8s.io/v1/namespaces/${at.namespace}/leases`;
   }
 
   async read() {
     try {
-      return {
-        kind: "lease" as const,
-        record: recordOf(await this.#api.readNamespacedLease(this.#at)),
-      };
+      const lease = await this.#client.get<KubeLease>(`${this.#leases}/${this.#at.name}`);
+      return { kind: "lease" as const, record: recordOf(lease) };
     } catch (error) {
       return statusOf(error) === 404 ? { kind: "none" as const } : failureOf(error);
     }
@@ -36,8 +45,7 @@ export class KubeLeaseApi implements LeaseApi {
     transitions: number,
     over: LeaseRecord | undefined,
   ) {
-    const { namespace } = this.#at;
-    const now = new V1MicroTime();
+    const now = microTime(new Date());
     const body = {
       metadata: { ...this.#at, ...(over && { resourceVersion: over.version }) },
       spec: {
@@ -47,9 +55,10 @@ export class KubeLeaseApi implements LeaseApi {
       },
     };
     try {
-      const lease = over
-        ? await this.#api.replaceNamespacedLease({ ...this.#at, body })
-        : await this.#api.createNamespacedLease({ namespace, body });
+      const [method, path] = over
+        ? (["PUT", `${this.#leases}/${this.#at.name}`] as const)
+        : (["POST", this.#leases] as const);
+      const lease = await this.#client.send<KubeLease>(method, path, body);
       return { kind: "written" as const, record: recordOf(lease) };
     } catch (error) {
       return statusOf(error) === 409 ? { kind: "conflict" as const } : failureOf(error);
@@ -57,14 +66,11 @@ export class KubeLeaseApi implements LeaseApi {
   }
 }
 
-function recordOf({
-  metadata,
-  spec,
-}: Awaited<ReturnType<CoordinationV1Api["readNamespacedLease"]>>): LeaseRecord {
+function recordOf({ metadata, spec = {} }: KubeLease): LeaseRecord {
   return {
-    holder: spec?.holderIdentity ?? "",
-    durationSeconds: spec?.leaseDurationSeconds ?? 1,
-    transitions: spec?.leaseTransitions ?? 0,
-    version: metadata?.resourceVersion ?? "",
+    holder: spec.holderIdentity ?? "",
+    durationSeconds: spec.leaseDurationSeconds ?? 1,
+    transitions: spec.leaseTransitions ?? 0,
+    version: metadata.resourceVersion,
   };
 }

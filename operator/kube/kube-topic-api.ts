@@ -1,19 +1,10 @@
-/** Topics at a real API server, through the Kubernetes client. */
-import {
-  CoreV1Api,
-  CustomObjectsApi,
-  EventsV1Api,
-  type KubeConfig,
-  PatchStrategy,
-  setHeaderOptions,
-  V1MicroTime,
-  Watch,
-} from "@kubernetes/client-node";
+/** Topics at a real API server. */
+import type { KubeConfig } from "@kubernetes/client-node";
 import type { Clock } from "../../process/clock.ts";
 import { API_VERSION, GROUP } from "../topic-schema.ts";
 import { nameOf } from "../topic-spec.ts";
 import { failureOf, statusOf } from "./api-error.ts";
-import { type CountRequest, kubeClient } from "./kube-client.ts";
+import { type CountRequest, KubeClient, microTime } from "./kube-client.ts";
 import type {
   KubeStatus,
   KubeTopic,
@@ -26,8 +17,7 @@ import type {
 } from "./topic-api.ts";
 import type { TopicEvent } from "./topic-events.ts";
 
-const VERSION = "v1alpha1";
-const TOPICS = { group: GROUP, version: VERSION, plural: "topics" };
+const TOPICS = `/apis/${API_VERSION}`;
 /** The server ends a watch by itself after so long; a bookmark comes every minute or so. */
 const WATCH_SECONDS = 290;
 /** Without a byte for so long the connection is taken for dead. */
@@ -49,97 +39,74 @@ export interface KubeTopicApiOptions {
 }
 
 export class KubeTopicApi implements TopicApi {
-  readonly #config: KubeConfig;
   readonly #options: KubeTopicApiOptions;
-  readonly #objects: CustomObjectsApi;
-  readonly #core: CoreV1Api;
-  readonly #events: EventsV1Api;
+  readonly #client: KubeClient;
   readonly #namespaces = new Map<
     string,
     { readonly untilMs: number; readonly ends: Promise<boolean> }
   >();
 
+  #telling: Promise<void> = Promise.resolve();
+
   constructor(config: KubeConfig, options: KubeTopicApiOptions) {
-    this.#config = config;
     this.#options = options;
-    const { count } = options;
-    this.#objects = kubeClient(config, CustomObjectsApi, REQUEST_MS, count);
-    this.#core = kubeClient(config, CoreV1Api, REQUEST_MS, count);
-    this.#events = kubeClient(config, EventsV1Api, REQUEST_MS, count);
+    this.#client = new KubeClient(config, REQUEST_MS, options.count);
   }
 
-  async list({ namespace, labelSelector }: WatchScope, limit: number, next: string) {
-    const query = {
-      ...{ ...TOPICS, limit },
-      ...(labelSelector && { labelSelector }),
-      ...(next && { _continue: next }),
-    };
+  async list(
+    { namespace, labelSelector }: WatchScope,
+    limit: number,
+    next: string,
+  ): Promise<ListOutcome> {
+    const query = { limit, labelSelector: labelSelector || undefined, continue: next || undefined };
     try {
-      const page = (
-        namespace === undefined
-          ? await this.#objects.listCustomObjectForAllNamespaces({
-              ...query,
-              resourcePlural: TOPICS.plural,
-            })
-          : await this.#objects.listNamespacedCustomObject({ ...query, namespace })
-      ) as { items: KubeTopic[]; metadata: { resourceVersion: string; continue?: string } };
+      const page = await this.#client.get<{
+        items: KubeTopic[];
+        metadata: { resourceVersion: string; continue?: string };
+      }>(placeOf(namespace), query);
       const { resourceVersion, continue: after = "" } = page.metadata;
-      return {
-        kind: "listed",
-        topics: page.items.map(kept),
-        resourceVersion,
-        next: after,
-      } as ListOutcome;
+      return { kind: "listed", topics: page.items.map(kept), resourceVersion, next: after };
     } catch (error) {
-      return statusOf(error) === EXPIRED ? ({ kind: "expired" } as const) : failureOf(error);
+      return statusOf(error) === EXPIRED ? { kind: "expired" } : failureOf(error);
     }
   }
 
-  watch(
+  async watch(
     { namespace, labelSelector }: WatchScope,
     resourceVersion: string,
     onEvent: (event: WatchEvent) => void,
     signal: AbortSignal,
   ): Promise<WatchEnd> {
-    const watch = new Watch(this.#config);
-    // The library's own half a minute is shorter than the time between two bookmarks.
-    Object.assign(watch, { requestTimeoutMs: SILENCE_MS });
-    const within = namespace === undefined ? "" : `/namespaces/${namespace}`;
-    const path = `/apis/${GROUP}/${VERSION}${within}/${TOPICS.plural}`;
     const query = {
       ...{ resourceVersion, allowWatchBookmarks: true, timeoutSeconds: WATCH_SECONDS },
-      ...(labelSelector && { labelSelector }),
+      labelSelector: labelSelector || undefined,
     };
-    return new Promise((resolve) => {
-      let told: WatchEnd = { kind: "ended" };
-      const event = (type: string, object: unknown): void => {
-        if (type === "ERROR") {
-          const { code, message } = object as { code?: number; message?: string };
-          told =
-            code === EXPIRED
-              ? { kind: "expired" }
-              : { kind: "failed", reason: message ?? "an error without words" };
-        } else if (type === "BOOKMARK") {
-          onEvent({ type, resourceVersion: (object as KubeTopic).metadata.resourceVersion });
-        } else onEvent({ type: type as "ADDED", topic: kept(object as KubeTopic) });
-      };
-      const done = (error: unknown): void => {
-        signal.removeEventListener("abort", stop);
-        if (signal.aborted) resolve({ kind: "ended" });
-        else if (!error) resolve(told);
-        else resolve(statusOf(error) === EXPIRED ? { kind: "expired" } : failureOf(error));
-      };
-      const begun = watch.watch(path, query, event, done).catch(done);
-      const stop = (): void => void begun.then((controller) => controller?.abort());
-      if (signal.aborted) stop();
-      else signal.addEventListener("abort", stop);
-    });
+    let told: WatchEnd = { kind: "ended" };
+    const event = ({ type, object }: { type: string; object: unknown }): void => {
+      if (type === "ERROR") {
+        const { code, message } = object as { code?: number; message?: string };
+        told =
+          code === EXPIRED
+            ? { kind: "expired" }
+            : { kind: "failed", reason: message ?? "an error without words" };
+      } else if (type === "BOOKMARK") {
+        onEvent({ type, resourceVersion: (object as KubeTopic).metadata.resourceVersion });
+      } else onEvent({ type: type as "ADDED", topic: kept(object as KubeTopic) });
+    };
+    try {
+      const options = { onEvent: event, silenceMs: SILENCE_MS, signal };
+      await this.#client.watch(placeOf(namespace), query, options);
+      return told;
+    } catch (error) {
+      if (signal.aborted) return { kind: "ended" };
+      return statusOf(error) === EXPIRED ? { kind: "expired" } : failureOf(error);
+    }
   }
 
   async find(namespace: string, name: string) {
     try {
-      const topic = await this.#objects.getNamespacedCustomObject({ ...TOPICS, namespace, name });
-      return { kind: "found" as const, topic: kept(topic as KubeTopic) };
+      const topic = await this.#client.get<KubeTopic>(placeOf(namespace, name));
+      return { kind: "found" as const, topic: kept(topic) };
     } catch (error) {
       return statusOf(error) === 404 ? { kind: "gone" as const } : failureOf(error);
     }
@@ -149,54 +116,65 @@ export class KubeTopicApi implements TopicApi {
     const nowMs = this.#options.clock.now();
     const known = this.#namespaces.get(namespace);
     if (known && nowMs < known.untilMs) return known.ends;
-    const ends = this.#core.readNamespace({ name: namespace }).then(
-      ({ metadata }) => metadata?.deletionTimestamp !== undefined,
+    const path = `/api/v1/namespaces/${namespace}`;
+    const ends = this.#client.get<{ metadata: { deletionTimestamp?: string } }>(path).then(
+      ({ metadata }) => metadata.deletionTimestamp !== undefined,
       () => false,
     );
     this.#namespaces.set(namespace, { untilMs: nowMs + NAMESPACE_MS, ends });
     return ends;
   }
 
-  async tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
+  /** One after the other: the API server has more to do for what waits for it. */
+  tell(topic: KubeTopic, event: TopicEvent): Promise<void> {
+    this.#telling = this.#telling.then(() => this.#tell(topic, event));
+    return this.#telling;
+  }
+
+  async #tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
     const { namespace, name, uid, resourceVersion } = topic.metadata;
     const body = {
       metadata: { generateName: `${name}-`, namespace },
-      ...{ type, reason, action: "Reconcile", eventTime: new V1MicroTime() },
+      ...{ type, reason, action: "Reconcile", eventTime: microTime(new Date()) },
       note: note.length > MAX_NOTE_LENGTH ? `${note.slice(0, MAX_NOTE_LENGTH - 1)}…` : note,
       ...{ reportingController: CONTROLLER, reportingInstance: this.#options.identity },
       regarding: { apiVersion: API_VERSION, kind: "Topic", namespace, name, uid, resourceVersion },
     };
     try {
-      await this.#events.createNamespacedEvent({ namespace, body });
+      await this.#client.send(
+        "POST",
+        `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
+        body,
+      );
     } catch (error) {
       this.#options.onUntold(nameOf(topic), failureOf(error).reason);
     }
   }
 
   patchStatus(topic: KubeTopic, status: KubeStatus): Promise<PatchOutcome> {
-    return patched(() =>
-      this.#objects.patchNamespacedCustomObjectStatus(
-        { ...TOPICS, ...placeOf(topic), body: { metadata: ofUid(topic), status } },
-        MERGE,
-      ),
-    );
+    return this.#patch(topic, "/status", { metadata: ofUid(topic), status });
   }
 
   patchFinalizers(topic: KubeTopic, finalizers: readonly string[]): Promise<PatchOutcome> {
     const { resourceVersion } = topic.metadata;
-    return patched(() =>
-      this.#objects.patchNamespacedCustomObject(
-        {
-          ...{ ...TOPICS, ...placeOf(topic) },
-          body: { metadata: { ...ofUid(topic), resourceVersion, finalizers } },
-        },
-        MERGE,
-      ),
-    );
+    return this.#patch(topic, "", {
+      metadata: { ...ofUid(topic), resourceVersion, finalizers },
+    });
+  }
+
+  async #patch({ metadata }: KubeTopic, part: string, body: object): Promise<PatchOutcome> {
+    const { namespace, name } = metadata;
+    try {
+      await this.#client.send("PATCH", `${placeOf(namespace, name)}${part}`, body);
+      return { kind: "patched" };
+    } catch (error) {
+      const code = statusOf(error);
+      if (code === 404) return { kind: "gone" };
+      if (code === 409) return { kind: "conflict" };
+      return failureOf(error);
+    }
   }
 }
-
-const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
 
 /** Of ten thousand Topics, what nobody asks for is most: who set which field, what was applied last. */
 function kept({ metadata, spec, status, ...of }: KubeTopic): KubeTopic {
@@ -217,22 +195,13 @@ function kept({ metadata, spec, status, ...of }: KubeTopic): KubeTopic {
   };
 }
 
-function placeOf({ metadata }: KubeTopic): { namespace: string; name: string } {
-  return { namespace: metadata.namespace, name: metadata.name };
+/** Of all Topics, of a namespace's, or of one. */
+function placeOf(namespace?: string, name?: string): string {
+  const within = namespace === undefined ? "" : `/namespaces/${namespace}`;
+  return `${TOPICS}${within}/topics${name === undefined ? "" : `/${name}`}`;
 }
 
 /** A Topic of the same name that was made since is another: the server refuses the patch then. */
 function ofUid({ metadata: { uid } }: KubeTopic): { uid: string } {
   return { uid };
-}
-
-async function patched(patch: () => Promise<unknown>): Promise<PatchOutcome> {
-  try {
-    return { kind: "patched", topic: kept((await patch()) as KubeTopic) };
-  } catch (error) {
-    const code = statusOf(error);
-    if (code === 404) return { kind: "gone" };
-    if (code === 409) return { kind: "conflict" };
-    return failureOf(error);
-  }
 }

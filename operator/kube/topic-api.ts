@@ -73,7 +73,7 @@ export type WatchEnd =
   | ApiFailure;
 
 export type PatchOutcome =
-  | { readonly kind: "patched"; readonly topic: KubeTopic }
+  | { readonly kind: "patched" }
   /** It is no more. */
   | { readonly kind: "gone" }
   /** It has changed since it was read. */

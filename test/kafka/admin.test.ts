@@ -123,10 +123,27 @@ test("a topic that another client made is described with its id and counts", asy
   });
 });
 
+test("names that begin alike are found without the others, also when their partitions fill several answers", async () => {
+  await Promise.all(
+    [
+      { name: "alike" },
+      { name: "alike.one", partitions: 130 },
+      { name: "alike.two", partitions: 130 },
+      { name: "alika.three" },
+      { name: "alikf" },
+    ].map(create),
+  );
+  const found = await log.admin.listTopics("alike");
+  const names = ["alike", "alike.one", "alike.two"];
+  expect(found).toEqual({ kind: "done", value: names });
+  expect(await log.admin.listTopics("none")).toEqual({ kind: "done", value: [] });
+});
+
 test("Kafka out of reach is unavailable, not a refusal, and names the address", async () => {
   const nowhere = openKafkaLog({ brokers: ["127.0.0.1:1"], clientId: "nowhere" });
   const outcomes = [
     await nowhere.admin.listTopics(),
+    await nowhere.admin.listTopics("t"),
     await nowhere.admin.settings("t"),
     await nowhere.admin.deleteTopic("0".repeat(32)),
     await nowhere.admin.createTopic({ name: "t", partitions: 1, replicas: 1, settings: {} }),

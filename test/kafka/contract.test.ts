@@ -353,6 +353,8 @@ describe.each([
     const described = done(await log.admin.describeTopics([topic.name, "no.such"]));
     expect([...described.values()]).toEqual([topic]);
     expect(done(await log.admin.listTopics())).toContain(topic.name);
+    expect(done(await log.admin.listTopics(topic.name.slice(0, -1)))).toContain(topic.name);
+    expect(done(await log.admin.listTopics(`${topic.name}.`))).toEqual([]);
     done(await log.admin.createPartitions(topic.name, 4));
     expect(done(await log.admin.describeTopics([topic.name])).get(topic.name)?.partitions).toBe(4);
     const again = await log.admin.createTopic({ ...topic, settings: {} });

@@ -7,6 +7,7 @@ import { VirtualClock } from "../sim/virtual-clock.ts";
 function bed(
   work: (key: string, count: number) => Promise<number | undefined> | number | undefined,
   concurrency = 2,
+  spare = 0,
 ) {
   const clock = new VirtualClock(new Random(1));
   const counts = new Map<string, number>();
@@ -15,7 +16,8 @@ function bed(
   const failures: [key: string, retryMs: number][] = [];
   let most = 0;
   const queue = new WorkQueue({
-    ...{ clock, random: () => 1, concurrency, firstRetryMs: 100, longestRetryMs: 1000 },
+    ...{ clock, random: () => 1, concurrency, spare, firstRetryMs: 100, longestRetryMs: 1000 },
+    groupOf: (key) => key.split("/").slice(0, -1).join(),
     work: async (key) => {
       // Q2
       if (inFlight.has(key)) throw new Error(`${key} is in flight twice`);
@@ -68,6 +70,43 @@ test("single changes are not stuck behind a thousand that were made at once, nor
   const earliest = begun.find(([key]) => key === "many-400")?.[1] as number;
   expect(earliest).toBeLessThanOrEqual((2 * 400 * 160) / 16);
   expect(begun).toHaveLength(1050);
+});
+
+test("a thousand changes of one group keep no other waiting, and all groups come to an end (Q5)", async () => {
+  const { clock, queue, begun, lasting } = bed(() => lasting(160), 16);
+  for (let i = 0; i < 1000; i++) clock.setTimer(i, () => queue.add(`many/${i}`));
+  for (let i = 0; i < 50; i++) clock.setTimer(100 + i * 10, () => queue.add(`few/${i}`));
+  for (let i = 0; i < 3; i++) clock.setTimer(100 + i * 300, () => queue.add(`other/${i}`));
+  await clock.run(60_000);
+  const waits = (group: string, everyMs: number): number[] =>
+    begun
+      .filter(([key]) => key.startsWith(group))
+      .map(([key, ms]) => ms - (100 + Number(key.split("/")[1]) * everyMs));
+  expect(Math.max(...waits("other", 300))).toBeLessThanOrEqual(160);
+  // Two thirds of the turns while all three wait: as many as come.
+  expect(Math.max(...waits("few", 10))).toBeLessThanOrEqual(1000);
+  expect(begun).toHaveLength(1053);
+});
+
+test("a change that comes while all turns are taken has a spare one, which what waits has not (Q6)", async () => {
+  const { clock, queue, begun, lasting, most } = bed(() => lasting(100), 2, 1);
+  for (const key of ["a", "b", "c", "d"]) queue.add(key);
+  queue.addAgain("e", 0);
+  await clock.run(50);
+  // Its turn is taken: it is done when that is over, and in no spare one.
+  queue.add("a");
+  expect(begun).toEqual([
+    ["a", 0],
+    ["b", 0],
+    ["c", 0],
+  ]);
+  await clock.run(1000);
+  expect(begun.slice(3)).toEqual([
+    ["d", 100],
+    ["a", 100],
+    ["e", 200],
+  ]);
+  expect(most()).toBe(3);
 });
 
 test("a change goes before what is looked at again, which has one turn in eight all the same (Q3)", async () => {

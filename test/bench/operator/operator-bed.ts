@@ -7,6 +7,7 @@ import { Agent, request as httpsRequest } from "node:https";
 import { Watch } from "@kubernetes/client-node";
 import { freePorts } from "../../../local/free-ports.ts";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
+import { nameOf } from "../../../operator/topic-spec.ts";
 import { ended } from "../../cluster/processes.ts";
 import { TopicBed } from "../../cluster/topic-bed.ts";
 import { type Launch, shipped } from "../../shipped.ts";
@@ -15,6 +16,8 @@ import { metric, pause, rssBytes } from "../bed.ts";
 const API = "/apis/throughline.dev/v1alpha1/namespaces";
 /** The operator's Topics. */
 export const WATCHED = "bench";
+/** The operator's too, and another team's. */
+export const OTHER = "other";
 /** How often Kafka is asked whether a drift is mended. */
 const LOOK_MS = 50;
 /** Topics that no operator looks at. */
@@ -49,9 +52,9 @@ export class OperatorBed {
 
   static async start(onProgress: (line: string) => void): Promise<OperatorBed> {
     const topics = await TopicBed.start({ onProgress, fullSpeed: true });
-    for (const name of [WATCHED, BARE]) await topics.namespace(name);
+    for (const name of [WATCHED, OTHER, BARE]) await topics.namespace(name);
     const bed = new OperatorBed(topics);
-    bed.#follow();
+    for (const namespace of [WATCHED, OTHER]) bed.#follow(namespace);
     return bed;
   }
 
@@ -77,7 +80,7 @@ export class OperatorBed {
           "warn",
         ],
         ...["--deployment-id", "bench", "--kubeconfig", this.#bed.kubeconfig],
-        ...["--namespaces", WATCHED, "--health-listen", `127.0.0.1:${port}`],
+        ...["--namespaces", `${WATCHED},${OTHER}`, "--health-listen", `127.0.0.1:${port}`],
       ],
       {
         ...{ cwd: folder, env: { ...process.env, ...environment } },
@@ -100,16 +103,28 @@ export class OperatorBed {
     };
   }
 
-  /** Makes Topics, each of one partition. @returns milliseconds from each one's request to its being Ready. */
-  async apply(names: readonly string[]): Promise<number[]> {
+  /** Makes Topics, each of one partition. `applied`: all are made; `ready`: milliseconds from each one's request. */
+  apply(
+    names: readonly string[],
+    namespace = WATCHED,
+  ): { readonly applied: Promise<void>; readonly ready: Promise<number[]> } {
     const ready: Promise<number>[] = [];
-    await inLanes(names, async (name) => {
+    const applied = inLanes(names, async (name) => {
       const begunMs = performance.now();
-      const isReady = new Promise<number>((resolve) => this.#waiting.set(name, resolve));
-      await this.make(WATCHED, name);
+      const isReady = new Promise<number>((resolve) =>
+        this.#waiting.set(`${namespace}/${name}`, resolve),
+      );
+      await this.make(namespace, name);
       ready.push(isReady.then((atMs) => atMs - begunMs));
     });
-    return await Promise.all(ready);
+    return { applied, ready: applied.then(() => Promise.all(ready)) };
+  }
+
+  /** One after the other. */
+  async applyOneByOne(names: readonly string[], namespace = WATCHED): Promise<number[]> {
+    const tookMs: number[] = [];
+    for (const name of names) tookMs.push(...(await this.apply([name], namespace).ready));
+    return tookMs;
   }
 
   async make(namespace: string, name: string, annotations = {}): Promise<void> {
@@ -150,16 +165,15 @@ export class OperatorBed {
     return found.value["retention.ms"];
   }
 
-  #follow(): void {
+  #follow(namespace: string): void {
     const seen = (_type: string, topic: KubeTopic): void => {
-      const { name } = topic.metadata;
       const ready = topic.status?.conditions?.find(({ type }) => type === "Ready");
-      if (ready?.status === "True") this.#waiting.get(name)?.(performance.now());
+      if (ready?.status === "True") this.#waiting.get(nameOf(topic))?.(performance.now());
     };
     const again = (): void => {
-      if (!this.#isClosed) this.#follow();
+      if (!this.#isClosed) this.#follow(namespace);
     };
-    void new Watch(this.#bed.plane.kube).watch(`${API}/${WATCHED}/topics`, {}, seen, again);
+    void new Watch(this.#bed.plane.kube).watch(`${API}/${namespace}/topics`, {}, seen, again);
   }
 
   #request(

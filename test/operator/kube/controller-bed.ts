@@ -26,7 +26,7 @@ export function bed() {
   const outcomes: string[] = [];
   const state = { status: READY, mayAct: true, broken: "", waits: undefined as Why | undefined };
   const controller: Controller = new Controller({
-    ...{ api, topics, clock, random: () => 0.5, clusterUid: "c", concurrency: 4 },
+    ...{ api, topics, clock, random: () => 0.5, clusterUid: "c", concurrency: 4, spare: 0 },
     ...{ resyncMs: 10_000, retryMs: 2000, now: () => `T${clock.now()}` },
     isInScope: (namespace) => namespace === "shop",
     mayAct: () => state.mayAct,

@@ -26,6 +26,14 @@ test("a new Topic is reconciled, its status written once, and looked at again in
   expect(api.calls.filter((call) => call === "status")).toHaveLength(1);
 });
 
+test("an Event that is not answered holds up nothing", async () => {
+  const { api, clock, outcomes } = bed();
+  api.tell = () => new Promise(() => {});
+  for (const name of ["a", "b", "c", "d", "e", "f"]) api.put(`shop/${name}`, {});
+  await clock.run(100);
+  expect(outcomes).toEqual(Array(6).fill("ready"));
+});
+
 test("a Topic that is not Ready is tried again sooner, and the time of its condition is that of the change", async () => {
   const { api, clock, deeds, state, now } = bed();
   state.status = { ...READY, ready: false, reason: "Conflict", message: "held" };

@@ -132,7 +132,8 @@ export class MemoryTopicApi implements TopicApi {
     const known = this.topics.get(nameOf(topic));
     if (known?.metadata.uid !== topic.metadata.uid) return { kind: "gone" };
     const merged = { ...known.status, ...status };
-    return { kind: "patched", topic: this.#store("MODIFIED", { ...known, status: merged }) };
+    this.#store("MODIFIED", { ...known, status: merged });
+    return { kind: "patched" };
   }
 
   async patchFinalizers(topic: KubeTopic, finalizers: readonly string[]): Promise<PatchOutcome> {
@@ -144,17 +145,15 @@ export class MemoryTopicApi implements TopicApi {
     const changed = { ...known, metadata: { ...known.metadata, finalizers } };
     if (known.metadata.deletionTimestamp !== undefined && finalizers.length === 0) {
       this.#remove(changed);
-      return { kind: "patched", topic: changed };
-    }
-    return { kind: "patched", topic: this.#store("MODIFIED", changed) };
+    } else this.#store("MODIFIED", changed);
+    return { kind: "patched" };
   }
 
-  #store(type: "ADDED" | "MODIFIED", topic: KubeTopic): KubeTopic {
+  #store(type: "ADDED" | "MODIFIED", topic: KubeTopic): void {
     const resourceVersion = String(++this.#version);
     const stored = { ...topic, metadata: { ...topic.metadata, resourceVersion } };
     this.topics.set(nameOf(stored), stored);
     this.#tell({ type, topic: stored });
-    return stored;
   }
 
   #remove(topic: KubeTopic): void {
