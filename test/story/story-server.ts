@@ -80,22 +80,8 @@ export class StoryServer {
     return { ready: answer.status === 200, why: (await answer.text()).trim() };
   }
 
-  /** Resolves when the server has read of this topic in its catalog. */
-  async knows(topic: string): Promise<void> {
-    const stub = new ThroughlineServiceClient(this.address, credentials.createInsecure());
-    try {
-      await until(
-        () =>
-          new Promise<boolean>((resolve, reject) => {
-            stub.listTopics({}, (error, { topics } = { topics: [] }) => {
-              if (error) reject(error);
-              else resolve(topics.some(({ name }) => name.endsWith(`/${topic}`)));
-            });
-          }),
-      );
-    } finally {
-      stub.close();
-    }
+  knows(topic: string): Promise<void> {
+    return untilKnown(this.address, topic);
   }
 
   /** A counter or gauge of /metrics. */
@@ -115,5 +101,23 @@ export class StoryServer {
     this.#endExpected = true;
     this.child.kill("SIGKILL");
     await this.ended;
+  }
+}
+
+/** Resolves when the server at this address has read of this topic in its catalog. */
+export async function untilKnown(address: string, topic: string): Promise<void> {
+  const stub = new ThroughlineServiceClient(address, credentials.createInsecure());
+  try {
+    await until(
+      () =>
+        new Promise<boolean>((resolve, reject) => {
+          stub.listTopics({}, (error, { topics } = { topics: [] }) => {
+            if (error) reject(error);
+            else resolve(topics.some(({ name }) => name.endsWith(`/${topic}`)));
+          });
+        }),
+    );
+  } finally {
+    stub.close();
   }
 }
