@@ -137,18 +137,16 @@ export class Workers {
 
   /** SIGKILL of one container, as the kernel does it where memory is short. */
   async kill(pod: string, container: string, namespace = NAMESPACE): Promise<void> {
-    let id = "";
-    // The API server learns of it a little after it runs.
+    // The API server learns of a container a little after it runs.
     await until(async () => {
       const found = await this.#bed.core.readNamespacedPod({ namespace, name: pod });
       const { containerStatuses = [], initContainerStatuses = [] } = found.status ?? {};
       const all = [...containerStatuses, ...initContainerStatuses];
-      const one = all.find(({ name }) => name === container);
-      id = one?.containerID?.replace("containerd://", "") ?? "";
-      return id !== "";
+      const { containerID = "" } = all.find(({ name }) => name === container) ?? {};
+      const pids = containerID === "" ? [] : processesOf(containerID.replace("containerd://", ""));
+      for (const pid of pids) process.kill(pid, "SIGKILL");
+      return pids.length > 0;
     });
-    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
-      if (cgroupsOf(pid).includes(id)) process.kill(Number(pid), "SIGKILL");
   }
 
   #podOf({ name, topic, session, mode = "exclusive", take }: Worker): V1Pod {
@@ -164,6 +162,11 @@ export class Workers {
       return value.replace(/\b[A-Z_]+$/, (word) => names[word] ?? word);
     });
   }
+}
+
+function processesOf(container: string): number[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  return pids.filter((pid) => cgroupsOf(pid).includes(container)).map(Number);
 }
 
 /** Nothing when the process is gone. */
