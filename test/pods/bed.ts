@@ -105,10 +105,11 @@ export class Bed {
     return release("upgrade", TAGS[1], this.#parts);
   }
 
-  /** Pods of the release. @param component operator, webhook or gateway. */
+  /** Pods of the release, without those that end. @param component operator, webhook or gateway. */
   async podsOfRelease(component: string): Promise<V1Pod[]> {
     const labelSelector = `app.kubernetes.io/component=${component}`;
-    return (await this.core.listNamespacedPod({ namespace: RELEASE, labelSelector })).items;
+    const { items } = await this.core.listNamespacedPod({ namespace: RELEASE, labelSelector });
+    return items.filter(({ metadata }) => metadata?.deletionTimestamp === undefined);
   }
 
   /** Who leads the operators: the pod's name, and what tells it from one of the same name. */
