@@ -100,16 +100,19 @@ export class Bed {
     return this.#gateway.address;
   }
 
-  /** As `helm upgrade --wait`, to the next image. */
-  upgrade(): Promise<void> {
-    return release("upgrade", TAGS[1], this.#parts);
+  /** As `helm upgrade --wait`, to the next image; resolves when the older pods are gone, which answer until then. */
+  async upgrade(): Promise<void> {
+    await release("upgrade", TAGS[1], this.#parts);
+    await until(async () => {
+      const { items } = await this.core.listNamespacedPod({ namespace: RELEASE });
+      return items.every(({ spec }) => spec?.containers[0]?.image === `throughline:${TAGS[1]}`);
+    });
   }
 
-  /** Pods of the release, without those that end. @param component operator, webhook or gateway. */
+  /** Pods of the release. @param component operator, webhook or gateway. */
   async podsOfRelease(component: string): Promise<V1Pod[]> {
     const labelSelector = `app.kubernetes.io/component=${component}`;
-    const { items } = await this.core.listNamespacedPod({ namespace: RELEASE, labelSelector });
-    return items.filter(({ metadata }) => metadata?.deletionTimestamp === undefined);
+    return (await this.core.listNamespacedPod({ namespace: RELEASE, labelSelector })).items;
   }
 
   /** Who leads the operators: the pod's name, and what tells it from one of the same name. */
