@@ -134,7 +134,10 @@ test(
     const other = ["install", "other", CHART, ...IN, ...values];
     const refused = await helm.run(...other);
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining("ownership") });
-    await helm.done(...other, "--set", "crds.install=false", "--dry-run=server");
+    const apart = [...other, "--set", "crds.install=false", "--dry-run=server"];
+    // With a gateway NOTES make the Topic where it serves it.
+    const served = ["--set", "gateway.enabled=true", "--set", "gateway.namespace=shop"];
+    expect(await helm.done(...apart, ...served)).toContain("{name: orders, namespace: shop}");
   },
   SLOW_MS,
 );

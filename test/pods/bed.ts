@@ -1,42 +1,47 @@
 /**
- * A cluster of one node that runs pods, with what Throughline needs: Kafka, a session store, the CRD and an operator.
- * All are on the node's address, so that pods reach them: there are no names, and no addresses of Services but the API
- * server's (which itself reaches webhooks by their Service).
+ * A cluster of one node that runs pods, Kafka and a session store beside it, and Throughline in it as its chart
+ * installs it, with a gateway. Kafka, the store and the tests are on the node's address, so that pods reach them:
+ * there are no names, and no addresses of Services but the API server's (which itself reaches webhooks by their
+ * Service) and the gateway's (service-address.ts).
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { AppsV1Api, CoreV1Api, CustomObjectsApi } from "@kubernetes/client-node";
-import { parse } from "yaml";
-import { openKafkaLog } from "../../kafka/kafka-log.ts";
-import type { Log, TopicInfo } from "../../kafka/log.ts";
+import {
+  AppsV1Api,
+  CoordinationV1Api,
+  CoreV1Api,
+  CustomObjectsApi,
+  type V1Pod,
+} from "@kubernetes/client-node";
+import type { TopicInfo } from "../../kafka/log.ts";
 import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import type { KubeTopic } from "../../operator/kube/topic-api.ts";
 import { type ControlPlane, startControlPlane } from "../cluster/control-plane.ts";
-import { ended } from "../cluster/processes.ts";
-import { numbered } from "../story/bed.ts";
+import { CHART, type Helm, helmIn } from "../cluster/helm.ts";
+import { untilKnown } from "../story/story-server.ts";
 import { until } from "../story/waits.ts";
-import { makeImages } from "./images.ts";
+import { makeImages, TAGS } from "./images.ts";
 import { NODE_ADDRESS } from "./machine.ts";
 import { startNode } from "./node.ts";
 import { Records } from "./records.ts";
+import { openServiceAddress, type ServiceAddress } from "./service-address.ts";
 
-const ROOT = join(import.meta.dirname, "../..");
-/** Of the Topics and the pods. */
+/** Of the Topics, the apps and the gateway's clients. */
 export const NAMESPACE = "shop";
-const DEPLOYMENT = "pods";
+/** Name and namespace of what helm installs. */
+export const RELEASE = "throughline";
 const TOPICS = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
 const REMOVE_MS = 20_000;
 const RESTRICTED = { "pod-security.kubernetes.io/enforce": "restricted" };
+const INJECTION = { "throughline.dev/injection": "enabled" };
 
 interface Parts {
   readonly plane: ControlPlane;
   readonly kafka: EmbeddedKafka;
   readonly store: EmbeddedStore;
-  readonly operator: ChildProcess;
-  readonly records: Records;
+  readonly helm: Helm;
   readonly stopNode: () => Promise<void>;
   readonly logs: string;
 }
@@ -45,20 +50,17 @@ export class Bed {
   readonly plane: ControlPlane;
   readonly core: CoreV1Api;
   readonly kafka: EmbeddedKafka;
-  readonly log: Log;
   readonly records: Records;
-  /** For servers in pods. */
-  readonly storeUrl: string;
   readonly #parts: Parts;
+  readonly #gateway: ServiceAddress;
 
-  private constructor(parts: Parts) {
+  private constructor(parts: Parts, records: Records, gateway: ServiceAddress) {
     this.plane = parts.plane;
     this.core = parts.plane.kube.makeApiClient(CoreV1Api);
     this.kafka = parts.kafka;
-    this.log = openKafkaLog({ brokers: parts.kafka.brokers, clientId: "test" });
-    this.records = parts.records;
-    this.storeUrl = `redis://${NODE_ADDRESS}:${parts.store.port}`;
+    this.records = records;
     this.#parts = parts;
+    this.#gateway = gateway;
   }
 
   static async open(onProgress: (line: string) => void): Promise<Bed> {
@@ -76,27 +78,52 @@ export class Bed {
     ]);
     const node = { images, cgroup: basename(logs), logs, onProgress };
     const stopNode = await startNode(plane, node);
-    const crd = readFileSync(join(ROOT, "crds/topics.throughline.dev.yaml"), "utf8");
-    await plane.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", parse(crd));
     const core = plane.kube.makeApiClient(CoreV1Api);
-    for (const name of [NAMESPACE, "throughline"])
-      await core.createNamespace({ body: { metadata: { name, labels: RESTRICTED } } });
-    const kubeconfig = join(tmpdir(), "kubeconfig");
-    writeFileSync(kubeconfig, plane.kubeconfig, { mode: 0o600 });
-    const operator = spawn(
-      process.execPath,
-      [
-        ...[join(ROOT, "operator/main.ts"), "--kubeconfig", kubeconfig],
-        ...["--kafka", kafka.brokers.join(), "--deployment-id", DEPLOYMENT],
-      ],
-      { stdio: ["ignore", "ignore", "inherit"] },
-    );
+    for (const [name, labels] of Object.entries({
+      [NAMESPACE]: { ...RESTRICTED, ...INJECTION },
+      [RELEASE]: RESTRICTED,
+    }))
+      await core.createNamespace({ body: { metadata: { name, labels } } });
+    const home = join(tmpdir(), "helm");
+    mkdirSync(home);
+    const helm = await helmIn(home, plane.kubeconfig);
+    const parts = { plane, kafka, store, helm, stopNode, logs };
+    onProgress("Installing the chart");
+    await release("install", TAGS[0], parts);
+    const gateway = await openServiceAddress(plane.kube, RELEASE, `${RELEASE}-gateway`);
     onProgress("The cluster is ready");
-    const records = await Records.open(NODE_ADDRESS);
-    return new Bed({ plane, kafka, store, operator, records, stopNode, logs });
+    return new Bed(parts, await Records.open(NODE_ADDRESS), gateway);
   }
 
-  /** Applies the Topic; resolves when it is Ready. */
+  /** Where clients outside of the pods connect: the gateway's Service. */
+  get gateway(): string {
+    return this.#gateway.address;
+  }
+
+  /** As `helm upgrade --wait`, to the next image; resolves when the older pods are gone, which answer until then. */
+  async upgrade(): Promise<void> {
+    await release("upgrade", TAGS[1], this.#parts);
+    await until(async () => {
+      const { items } = await this.core.listNamespacedPod({ namespace: RELEASE });
+      return items.every(({ spec }) => spec?.containers[0]?.image === `throughline:${TAGS[1]}`);
+    });
+  }
+
+  /** Pods of the release. @param component operator, webhook or gateway. */
+  async podsOfRelease(component: string): Promise<V1Pod[]> {
+    const labelSelector = `app.kubernetes.io/component=${component}`;
+    return (await this.core.listNamespacedPod({ namespace: RELEASE, labelSelector })).items;
+  }
+
+  /** Who leads the operators: the pod's name, and what tells it from one of the same name. */
+  async leader(): Promise<{ readonly pod: string; readonly identity: string }> {
+    const leases = this.plane.kube.makeApiClient(CoordinationV1Api);
+    const { items } = await leases.listNamespacedLease({ namespace: RELEASE });
+    const identity = items[0]?.spec?.holderIdentity ?? "";
+    return { pod: identity.split("_")[0] ?? "", identity };
+  }
+
+  /** Applies the Topic; resolves when it is Ready, and every server of the gateway knows it. */
   async topic(name: string, spec: object): Promise<TopicInfo> {
     const objects = this.plane.kube.makeApiClient(CustomObjectsApi);
     const at = { ...TOPICS, namespace: NAMESPACE };
@@ -109,36 +136,48 @@ export class Bed {
       const conditions = found.status?.conditions ?? [];
       return conditions.some(({ type, status }) => type === "Ready" && status === "True");
     });
+    for (const server of await this.#gateway.ready()) await untilKnown(server, name);
     const { kafkaTopic = "", topicId = "", partitions = 0 } = found?.status ?? {};
     return { name: kafkaTopic, id: topicId, partitions, replicas: 1 };
   }
 
-  /** Appends events `from` to `from + count - 1`. @throws when one is not acknowledged. */
-  async append(topic: TopicInfo, from: number, count: number): Promise<void> {
-    for (let n = from; n < from + count; n++) {
-      const outcome = await this.log.append(topic, null, numbered(n));
-      if (outcome.kind !== "appended") throw new Error(JSON.stringify(outcome));
-    }
-  }
-
   async close(): Promise<void> {
-    const { logs, operator, store, stopNode } = this.#parts;
+    const { logs, store, stopNode } = this.#parts;
     const { items } = await this.core.listPodForAllNamespaces({});
     writeFileSync(join(logs, "pods.json"), JSON.stringify(items, undefined, 2));
-    // The next bed of this run has the same node.
+    // Containers would outlive the kubelet.
     const apps = this.plane.kube.makeApiClient(AppsV1Api);
-    await apps.deleteCollectionNamespacedDeployment({ namespace: NAMESPACE });
-    await this.core.deleteCollectionNamespacedPod({ namespace: NAMESPACE, gracePeriodSeconds: 1 });
+    for (const namespace of [NAMESPACE, RELEASE]) {
+      await apps.deleteCollectionNamespacedDeployment({ namespace });
+      await this.core.deleteCollectionNamespacedPod({ namespace, gracePeriodSeconds: 1 });
+    }
     const deadlineMs = performance.now() + REMOVE_MS;
     await until(async () => {
-      const { items: left } = await this.core.listNamespacedPod({ namespace: NAMESPACE });
+      const { items: left } = await this.core.listPodForAllNamespaces({});
       return left.length === 0 || performance.now() > deadlineMs;
     });
+    this.#gateway.close();
     this.records.close();
     await stopNode();
-    await ended(operator, "SIGTERM");
-    await this.log.close();
     await Promise.all([this.kafka.stop(), store.stop()]);
     await this.plane.stop();
   }
+}
+
+/** Resolves when what it changes is Ready. @throws with what helm says. */
+async function release(
+  step: "install" | "upgrade",
+  tag: string,
+  { helm, kafka, store }: Parts,
+): Promise<void> {
+  const values = {
+    ...{ "image.repository": "throughline", "image.tag": tag },
+    "kafka.brokers": `{${kafka.brokers.join()}}`,
+    "sessionStore.url": `redis://${NODE_ADDRESS}:${store.port}`,
+    ...{ "gateway.enabled": "true", "gateway.namespace": NAMESPACE },
+  };
+  await helm.done(
+    ...[step, RELEASE, CHART, "--namespace", RELEASE, "--wait", "--timeout", "2m"],
+    ...Object.entries(values).flatMap(([name, value]) => ["--set", `${name}=${value}`]),
+  );
 }

@@ -20,6 +20,8 @@ import { shipped } from "../shipped.ts";
 const ROOT = join(import.meta.dirname, "../..");
 const REGISTRY = "docker.io/library";
 export const PAUSE = `${REGISTRY}/pause:test`;
+/** Of the product's image: a release, and the next one, which is the same program. */
+export const TAGS = ["test", "next"] as const;
 
 interface Layer {
   readonly file: string;
@@ -27,13 +29,13 @@ interface Layer {
 }
 
 interface Image {
-  readonly name: string;
+  readonly names: readonly string[];
   readonly layers: readonly Layer[];
   readonly entry: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** @returns a tar with `throughline:test`, `app:test` and the pause image. */
+/** @returns a tar with `throughline` by each of its tags, `app:test` and the pause image. */
 export async function makeImages(folder: string): Promise<string> {
   mkdirSync(folder, { recursive: true });
   const product = shipped(join(folder, "product"));
@@ -50,13 +52,13 @@ export async function makeImages(folder: string): Promise<string> {
   });
   const apps = await layer(folder, "apps", ["-C", folder, "app.mjs"], "^app.mjs,app/app.mjs");
   const images: Image[] = [
-    { name: PAUSE, layers: [base], entry: ["sleep", "infinity"] },
+    { names: [PAUSE], layers: [base], entry: ["sleep", "infinity"] },
     {
-      ...{ name: `${REGISTRY}/throughline:test`, layers: [base, server] },
+      ...{ names: TAGS.map((tag) => `${REGISTRY}/throughline:${tag}`), layers: [base, server] },
       entry: ["node", ...product.command],
       environment: product.environment,
     },
-    { name: `${REGISTRY}/app:test`, layers: [base, apps], entry: ["node", "app.mjs"] },
+    { names: [`${REGISTRY}/app:test`], layers: [base, apps], entry: ["node", "app.mjs"] },
   ];
   return saved(folder, images);
 }
@@ -97,7 +99,7 @@ function saved(folder: string, images: readonly Image[]): string {
   const dockerfile = readFileSync(join(ROOT, "Dockerfile"), "utf8");
   const last = (word: string): string | undefined =>
     [...dockerfile.matchAll(new RegExp(`^${word} (.*)$`, "gm"))].at(-1)?.[1];
-  const manifest = images.map(({ name, layers, entry, environment = {} }, i) => {
+  const manifest = images.map(({ names, layers, entry, environment = {} }, i) => {
     const variables = Object.entries({ PATH: "/bin", ...environment });
     const config = {
       ...{ architecture: "amd64", os: "linux" },
@@ -110,7 +112,7 @@ function saved(folder: string, images: readonly Image[]): string {
     writeFileSync(join(folder, `config-${i}.json`), JSON.stringify(config));
     return {
       Config: `config-${i}.json`,
-      RepoTags: [name],
+      RepoTags: names,
       Layers: layers.map(({ file }) => file),
     };
   });

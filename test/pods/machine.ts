@@ -38,9 +38,14 @@ export function makeMachine(): void {
   ip("link", "add", "node", "type", "veth", "peer", "name", "nobody");
   ip("address", "add", `${NODE_ADDRESS}/24`, "dev", "node");
   // The API server itself listens there: nothing forwards the addresses of Services.
-  ip("address", "add", `${KUBERNETES_SERVICE}/32`, "dev", "node");
+  addAddress(KUBERNETES_SERVICE);
   for (const end of ["nobody", "node"]) ip("link", "set", end, "up");
   ip("route", "add", "default", "via", NODE_ADDRESS);
+}
+
+/** One more address of the node. */
+export function addAddress(address: string): void {
+  ip("address", "add", `${address}/32`, "dev", "node");
 }
 
 function mount(...args: readonly string[]): void {

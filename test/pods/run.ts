@@ -13,7 +13,7 @@ import { environment } from "../../local/config.ts";
 import { ensureJava } from "../../local/java.ts";
 import { ensureKafkaJars } from "../../local/kafka-jars.ts";
 import { ensureStoreBinary, storeMachine } from "../../local/store-binary.ts";
-import { ensureBinaries } from "../cluster/binaries.ts";
+import { ensureBinaries, ensureHelm } from "../cluster/binaries.ts";
 import { RUN_NAME, removeCgroups, removeOrphanedCgroups } from "./cgroups.ts";
 import { ensureDebianPackages } from "./debian-packages.ts";
 import { missingHere } from "./needs.ts";
@@ -27,6 +27,7 @@ async function fetchAll(): Promise<void> {
   await ensureStoreBinary(storeMachine(cache, mavenRepository), console.log);
   await ensureDebianPackages(console.log);
   await ensureBinaries(PODS, console.log);
+  await ensureHelm(console.log);
 }
 
 async function missing(): Promise<string | undefined> {

@@ -1,6 +1,6 @@
 /**
- * Pods with the app and the server (worker.yaml), alone or of a Deployment, and what befalls them. The namespace
- * enforces the restricted security of pods.
+ * Pods with the app (worker.yaml), alone, of a Job or of a Deployment, and what befalls them. They ask for a server of
+ * their own, and the namespace enforces the restricted security of pods.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -39,7 +39,6 @@ export class Workers {
     this.#apps = bed.plane.kube.makeApiClient(AppsV1Api);
   }
 
-  /** A pod with the app and the server, by worker.yaml. */
   async start(worker: Worker): Promise<void> {
     await this.#bed.core.createNamespacedPod({ namespace: NAMESPACE, body: this.#podOf(worker) });
   }
@@ -49,7 +48,9 @@ export class Workers {
     const { name } = worker;
     const at = { namespace: NAMESPACE };
     const batch = this.#bed.plane.kube.makeApiClient(BatchV1Api);
-    const spec = { template: { spec: this.#podOf(worker).spec as V1PodSpec } };
+    const { spec: pod, metadata } = this.#podOf(worker);
+    const { annotations = {} } = metadata ?? {};
+    const spec = { template: { metadata: { annotations }, spec: pod as V1PodSpec } };
     await batch.createNamespacedJob({ ...at, body: { metadata: { name }, spec } });
     await until(async () => {
       const { status } = await batch.readNamespacedJob({ ...at, name });
@@ -66,7 +67,9 @@ export class Workers {
     const at = { namespace: NAMESPACE };
     const labels = { app: name };
     const selector = { matchLabels: labels };
-    const template = { metadata: { labels }, spec: this.#podOf(worker).spec as V1PodSpec };
+    const { spec: pod, metadata } = this.#podOf(worker);
+    const { annotations = {} } = metadata ?? {};
+    const template = { metadata: { labels, annotations }, spec: pod as V1PodSpec };
     const strategy = { rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } };
     const spec = { replicas: 2, selector, template, strategy };
     await this.#apps.createNamespacedDeployment({ ...at, body: { metadata: { name }, spec } });
@@ -132,24 +135,24 @@ export class Workers {
     await until(async () => (await this.pod(name)) === undefined);
   }
 
-  /** SIGKILL, as the kernel does it where memory is short. */
-  async killApp(pod: string): Promise<void> {
-    let id = "";
-    // The API server learns of it a little after it runs.
+  /** SIGKILL of one container, as the kernel does it where memory is short. */
+  async kill(pod: string, container: string, namespace = NAMESPACE): Promise<void> {
+    // The API server learns of a container a little after it runs.
     await until(async () => {
-      const app = (await this.pod(pod))?.status?.containerStatuses?.[0];
-      id = app?.containerID?.replace("containerd://", "") ?? "";
-      return id !== "";
+      const found = await this.#bed.core.readNamespacedPod({ namespace, name: pod });
+      const { containerStatuses = [], initContainerStatuses = [] } = found.status ?? {};
+      const all = [...containerStatuses, ...initContainerStatuses];
+      const { containerID = "" } = all.find(({ name }) => name === container) ?? {};
+      const pids = containerID === "" ? [] : processesOf(containerID.replace("containerd://", ""));
+      for (const pid of pids) process.kill(pid, "SIGKILL");
+      return pids.length > 0;
     });
-    for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
-      if (cgroupsOf(pid).includes(id)) process.kill(Number(pid), "SIGKILL");
   }
 
   #podOf({ name, topic, session, mode = "exclusive", take }: Worker): V1Pod {
     const names: Readonly<Record<string, string>> = {
       ...{ POD_NAME: name, TOPIC_NAME: topic, SESSION_NAME: session, MODE_NAME: mode },
-      ...{ OFFICE_URL: this.#bed.records.url, KAFKA: this.#bed.kafka.brokers.join() },
-      STORE: this.#bed.storeUrl,
+      OFFICE_URL: this.#bed.records.url,
       RESTART: take === undefined ? "Always" : "Never",
       TAKE_COUNT: String(take ?? "Infinity"),
     };
@@ -159,6 +162,11 @@ export class Workers {
       return value.replace(/\b[A-Z_]+$/, (word) => names[word] ?? word);
     });
   }
+}
+
+function processesOf(container: string): number[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  return pids.filter((pid) => cgroupsOf(pid).includes(container)).map(Number);
 }
 
 /** Nothing when the process is gone. */

@@ -80,27 +80,8 @@ export class StoryServer {
     return { ready: answer.status === 200, why: (await answer.text()).trim() };
   }
 
-  /** Resolves when the server has read in its catalog of this topic with so many partitions. */
-  async knows(topic: string, count = 1): Promise<void> {
-    const stub = new ThroughlineServiceClient(this.address, credentials.createInsecure());
-    try {
-      await until(
-        () =>
-          new Promise<boolean>((resolve, reject) => {
-            stub.listTopics({}, (error, { topics } = { topics: [] }) => {
-              if (error) reject(error);
-              else
-                resolve(
-                  topics.some(
-                    ({ name, partitions }) => name.endsWith(`/${topic}`) && partitions >= count,
-                  ),
-                );
-            });
-          }),
-      );
-    } finally {
-      stub.close();
-    }
+  knows(topic: string, count = 1): Promise<void> {
+    return untilKnown(this.address, topic, count);
   }
 
   /** A counter or gauge of /metrics. */
@@ -120,5 +101,24 @@ export class StoryServer {
     this.#endExpected = true;
     this.child.kill("SIGKILL");
     await this.ended;
+  }
+}
+
+/** Resolves when the server at this address has read in its catalog of this topic with so many partitions. */
+export async function untilKnown(address: string, topic: string, count = 1): Promise<void> {
+  const stub = new ThroughlineServiceClient(address, credentials.createInsecure());
+  const isIt = ({ name, partitions }: { name: string; partitions: number }): boolean =>
+    name.endsWith(`/${topic}`) && partitions >= count;
+  const knows = (): Promise<boolean> =>
+    new Promise((resolve, reject) => {
+      stub.listTopics({}, (error, { topics } = { topics: [] }) => {
+        if (error) reject(error);
+        else resolve(topics.some(isIt));
+      });
+    });
+  try {
+    await until(knows);
+  } finally {
+    stub.close();
   }
 }
