@@ -7,10 +7,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import type { Socket } from "node:net";
 import { join } from "node:path";
 import { environment } from "./config.ts";
 import { freePorts } from "./free-ports.ts";
+import { killWithUs } from "./kill-with-us.ts";
 import { ensureStoreBinary, storeMachine } from "./store-binary.ts";
 
 const START_MS = 30_000;
@@ -78,7 +78,7 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
       stdio: ["ignore", "pipe", "pipe"],
       detached: options.ownGroup ?? false,
     });
-    const release = endWithUs(child);
+    const release = killWithUs(child);
     await new Promise<void>((resolve, reject) => {
       const failed = (how: string): void => {
         const end = readFileSync(log, { encoding: "utf8", flag: "a+" }).split("\n").slice(-6);
@@ -180,16 +180,4 @@ function userLine(name: string, password: string, rights: string): string {
 
 function quoted(text: string): string {
   return `"${text.replaceAll(/["\\]/g, "\\$&")}"`;
-}
-
-/** @returns lets go of it, once it has ended and its number may be another's. */
-function endWithUs(child: ChildProcess): () => void {
-  const script = 'read -r _; kill -9 "$1"';
-  const watcher = spawn("/bin/sh", ["-c", script, "sh", String(child.pid)], {
-    stdio: ["pipe", "ignore", "ignore"],
-    detached: true,
-  });
-  watcher.unref();
-  (watcher.stdin as Socket).unref();
-  return () => void watcher.kill("SIGKILL");
 }
