@@ -202,8 +202,15 @@ export type TransactionOutcome =
  * committed lies before whatever this writer writes to the same partition.
  */
 export interface TransactionalWriter {
-  /** All records or none. The call before must have ended. */
-  write(records: readonly TransactionRecord[]): Promise<TransactionOutcome>;
+  /**
+   * All records or none. The call before must have ended.
+   * @param ready the commit waits for it; when it rejects, nothing is committed and the writer is of no
+   * more use. It should take less than the transaction's time, 10 s.
+   */
+  write(
+    records: readonly TransactionRecord[],
+    ready?: Promise<unknown>,
+  ): Promise<TransactionOutcome>;
 }
 
 export interface Log {

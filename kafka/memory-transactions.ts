@@ -54,13 +54,19 @@ export class MemoryTransactions {
         return failing.outcome;
       };
       const writer: TransactionalWriter = {
-        write: (records) =>
-          this.#later(() => {
-            const outcome = write(records);
+        write: async (records, ready) => {
+          const refusal = await Promise.resolve(ready).then(
+            () => undefined,
+            ({ message }: Error) => `not committed: ${message}`,
+          );
+          return this.#later(() => {
+            const outcome: TransactionOutcome =
+              refusal === undefined ? write(records) : { kind: "unavailable", reason: refusal };
             const goesOn = outcome.kind === "committed" || outcome.kind === "refused";
             if (!goesOn) over ??= `this writer ended: ${outcome.kind}`;
             return outcome;
-          }),
+          });
+        },
       };
       return { kind: "done", value: writer };
     });

@@ -10,7 +10,8 @@
  *    anew waits until it is settled, and reads what was committed.
  * W4 A fence is held against a newer writer only while Kafka cannot have timed the transaction out itself:
  *    both bump the epoch, and only one of them means that somebody else is there.
- * W5 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
+ * W5 Nothing is committed before what the caller waits for is done (`ready`); producing overlaps it.
+ * W6 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
  *    after `TRANSACTION_TIMEOUT_MS`.
  */
 import type { Connection } from "@platformatic/kafka";
@@ -102,7 +103,12 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     this.#identity = identity;
   }
 
-  async write(records: readonly TransactionRecord[]): Promise<TransactionOutcome> {
+  async write(
+    records: readonly TransactionRecord[],
+    ready?: Promise<unknown>,
+  ): Promise<TransactionOutcome> {
+    // It is waited for below: if it fails before, that is no surprise.
+    ready?.catch(() => {});
     if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
     const begunMs = performance.now();
     const parts = this.#divide(records);
@@ -117,6 +123,11 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       if (failed) return this.#fail(failed);
     } catch (error) {
       return this.#fail(this.#fenceOf(error, begunMs) ?? failureOfError(error));
+    }
+    try {
+      await ready;
+    } catch (error) {
+      return this.#fail(unavailable(`not committed: ${(error as Error).message}`));
     }
     try {
       await this.#coordinator.end(this.#identity, "commit");

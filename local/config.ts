@@ -11,7 +11,10 @@ export const environment = {
   /** A running Redis or Valkey to use instead of the embedded one. */
   redisUrl: process.env["REDIS_URL"] || undefined,
   /** As npm itself has it. */
-  npmRegistry: (process.env["npm_config_registry"] ?? "https://registry.npmjs.org").replace(/\/+$/, ""),
+  npmRegistry: (process.env["npm_config_registry"] ?? "https://registry.npmjs.org").replace(
+    /\/+$/,
+    "",
+  ),
   /** A running PostgreSQL to use instead of the embedded one; its user may make databases and roles. */
   postgresUrl: process.env["POSTGRES_URL"] || undefined,
   javaHome: process.env["JAVA_HOME"],

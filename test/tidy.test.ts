@@ -74,6 +74,7 @@ const DRIVERS: Record<string, RegExp> = {
   "@marcbachmann/cel-js": /^operator\/validate\.ts$/,
   // What the redis package wraps, without its modules for search and the like.
   "@redis/client": /^sidecar\/sessions\/redis-link\.ts$/,
+  pg: /^sequencer\/postgres\.ts$/,
   selfsigned: /^operator\/inject\/certificate\.ts$/,
   // The witness: it judges the product and is no part of it.
   kafkajs: /^local\/demo-audit\.ts$/,

@@ -1,0 +1,70 @@
+/**
+ * The sequencer's process: configuration, signals, exit codes. What it runs is sequencer.ts.
+ *
+ * Exit codes: 0 after SIGTERM, --help or a deed that is done, 1 for anything that a person must correct, 2 for a bug.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { openKafkaLog } from "../kafka/kafka-log.ts";
+import { outOfDate } from "../process/certificates.ts";
+import { makeLogger } from "../process/logger.ts";
+import { endOnBug, runWith } from "../process/program.ts";
+import { type Config, readConfig } from "./config.ts";
+import { openSql } from "./postgres.ts";
+import { startSequencer } from "./sequencer.ts";
+import { forgetSlot } from "./slot.ts";
+import { slotNameOf } from "./term.ts";
+
+await runWith(readConfig(), (config) =>
+  (config.deed === "run" ? run(config) : once(config)).catch((error: Error) => {
+    process.stderr.write(`throughline: ${error.message}\n`);
+    process.exit(1);
+  }),
+);
+
+async function run(config: Config): Promise<void> {
+  const { identity, database, healthListen } = config;
+  const logger = makeLogger(config.logLevel, identity.instance);
+  endOnBug(logger);
+  const { brokers = [], tls, sasl } = config.kafka ?? {};
+  const certificate = tls?.cert;
+  for (const warning of certificate
+    ? outOfDate(certificate, "--kafka-tls-cert-file", Date.now())
+    : [])
+    logger.warn(warning);
+  const log = openKafkaLog({
+    ...{ brokers, clientId: "throughline-sequencer" },
+    ...(tls && { tls }),
+    ...(sasl && { sasl }),
+  });
+  const sequencer = await startSequencer({ identity, database, log, logger, healthListen });
+  logger.info(
+    {
+      ...{ namespace: identity.namespace, outbox: identity.outbox },
+      ...(healthListen && { health: `${healthListen.host}:${sequencer.healthPort}` }),
+    },
+    "sequencing",
+  );
+  let isStopping = false;
+  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+    if (isStopping) process.exit(1);
+    isStopping = true;
+    logger.info({ signal }, "stopping");
+    await sequencer.close();
+    await log.close();
+    process.exit(0);
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+}
+
+async function once({ deed, database, identity }: Config): Promise<void> {
+  const sql = await openSql(database);
+  try {
+    if (deed === "migrate")
+      await sql.query(readFileSync(join(import.meta.dirname, "schema.sql"), "utf8"));
+    else await forgetSlot(sql, slotNameOf(identity));
+  } finally {
+    await sql.end();
+  }
+}
