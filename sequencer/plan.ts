@@ -81,11 +81,14 @@ export class Planner {
   /** A plan counts its events as stamped: it is carried out, or the planner made anew. @throws FailClosed */
   plan(batch: Batch, topicOf: (name: string) => TopicVerdict): Planned {
     const verdicts = new Map<string, Exclude<TopicVerdict, { kind: "waits" }>>();
-    for (const [i, { topic }] of batch.events.entries()) {
+    for (const [i, event] of batch.events.entries()) {
+      const { topic } = event;
       const verdict = verdicts.get(topic) ?? topicOf(topic);
       if (verdict.kind === "waits") return verdict;
-      if (verdict.kind === "parked" && this.#unsent[i]?.value) {
-        const which = `event ${this.#unsent[i]?.eventId} was stamped before it`;
+      const stamp = this.#unsent[i];
+      if (stamp) assertSame(event, stamp, verdict);
+      if (verdict.kind === "parked" && stamp?.value) {
+        const which = `event ${stamp.eventId} has its number already`;
         return { kind: "waits", reason: `${verdict.reason}; ${which}: apply its Topic again` };
       }
       verdicts.set(topic, verdict);
@@ -98,7 +101,6 @@ export class Planner {
       const verdict = verdicts.get(event.topic) as Exclude<TopicVerdict, { kind: "waits" }>;
       const stamp = this.#unsent[i];
       if (stamp) {
-        assertSame(event, stamp, verdict);
         const { topic } = verdict as { readonly topic: KnownTopic };
         if (stamp.value) events.push({ event, topic, sequence: stamp.value.sequence });
         continue;
@@ -128,11 +130,15 @@ export class Planner {
 }
 
 /** The slot begins again where Kafka's progress ends, so events and stamps come in step. */
-function assertSame(event: CommittedEvent, stamp: Stamp, verdict: TopicVerdict): void {
+function assertSame(
+  event: CommittedEvent,
+  stamp: Stamp,
+  verdict: Exclude<TopicVerdict, { kind: "waits" }>,
+): void {
   const { eventId, place, value } = stamp;
   const isSame =
     eventId === event.id && place.commitId === event.commit.id && place.index === event.index;
-  const isItsTopic = !value || (verdict.kind === "known" && verdict.topic.id === value.topicId);
+  const isItsTopic = !value || verdict.kind === "parked" || verdict.topic.id === value.topicId;
   if (isSame && isItsTopic) return;
   throw new FailClosed(
     "StampsChanged",
