@@ -10,7 +10,7 @@
  *    anew waits until it is settled, and reads what was committed.
  * W4 A fence is held against a newer writer only while Kafka cannot have timed the transaction out itself:
  *    both bump the epoch, and only one of them means that somebody else is there.
- * W5 Nothing is committed before what the caller waits for is done (`ready`); producing overlaps it.
+ * W5 Nothing is committed that the caller does not let pass, once it knows the positions (`mayCommit`).
  * W6 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
  *    after `TRANSACTION_TIMEOUT_MS`.
  */
@@ -27,6 +27,7 @@ import {
   UNKNOWN_TOPIC_OR_PARTITION,
 } from "./failures.ts";
 import type {
+  RecordPosition,
   TopicInfo,
   TransactionalWriter,
   TransactionOutcome,
@@ -105,10 +106,8 @@ class KafkaTransactionalWriter implements TransactionalWriter {
 
   async write(
     records: readonly TransactionRecord[],
-    ready?: Promise<unknown>,
+    mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
   ): Promise<TransactionOutcome> {
-    // It is waited for below: if it fails before, that is no surprise.
-    ready?.catch(() => {});
     if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
     const begunMs = performance.now();
     const parts = this.#divide(records);
@@ -124,8 +123,12 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     } catch (error) {
       return this.#fail(this.#fenceOf(error, begunMs) ?? failureOfError(error));
     }
+    const positions: RecordPosition[] = new Array(records.length);
+    for (const { partition, offset, at } of parts) {
+      for (const [i, index] of at.entries()) positions[index] = { partition, offset: offset + i };
+    }
     try {
-      await ready;
+      await mayCommit?.(positions);
     } catch (error) {
       return this.#fail(unavailable(`not committed: ${(error as Error).message}`));
     }
@@ -134,10 +137,6 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     } catch (error) {
       const { reason } = failureOfError(error);
       return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
-    }
-    const positions: { partition: number; offset: number }[] = new Array(records.length);
-    for (const { partition, offset, at } of parts) {
-      for (const [i, index] of at.entries()) positions[index] = { partition, offset: offset + i };
     }
     return { kind: "committed", positions };
   }

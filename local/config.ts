@@ -15,7 +15,7 @@ export const environment = {
     /\/+$/,
     "",
   ),
-  /** A running PostgreSQL to use instead of the embedded one; its user may make databases and roles. */
+  /** A running PostgreSQL to use instead of the embedded one; its user owns the database and may replicate. */
   postgresUrl: process.env["POSTGRES_URL"] || undefined,
   javaHome: process.env["JAVA_HOME"],
   cache: join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "throughline"),

@@ -31,6 +31,7 @@ export class Catalog {
   readonly #options: CatalogOptions;
   readonly #topics = new Map<string, OutboxTopic>();
   #read: CompactedTopic | undefined;
+  #isEmpty = true;
 
   constructor(options: CatalogOptions) {
     this.#options = options;
@@ -41,10 +42,16 @@ export class Catalog {
     return this.#topics;
   }
 
+  /** It has not had a record yet, of any Topic. */
+  get isEmpty(): boolean {
+    return this.#isEmpty;
+  }
+
   /** @throws when the catalog is not there or cannot be read. */
   async refresh(): Promise<void> {
     this.#read ??= await this.#open();
     await this.#read.read(({ key, value }) => {
+      this.#isEmpty = false;
       if (key) this.#take(key.toString(), value);
     });
   }

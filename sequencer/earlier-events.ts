@@ -6,21 +6,27 @@ import type { Client } from "pg";
 import type { Batch, CommittedEvent } from "./intake.ts";
 import type { Place } from "./lsn.ts";
 import type { Commit } from "./pgoutput.ts";
+import type { Stamp } from "./plan.ts";
 
 const BATCH_EVENTS = 2000;
 const MAX_BYTES = 512 << 10;
+
+export interface EarlierBatch {
+  readonly batch: Batch;
+  readonly unsent: readonly Stamp[];
+}
 
 /**
  * @param lastSent the last order value that is in Kafka, by the database's topic id.
  * @param sql a connection of its own.
  * @param upTo the slot's own events have later commits.
- * @throws when an event is not in the outbox any more.
+ * @returns batches with their stamps. @throws when an event is not in the outbox any more.
  */
 export async function* earlierEvents(
   sql: Client,
   lastSent: ReadonlyMap<number, number>,
   upTo: bigint,
-): AsyncGenerator<Batch> {
+): AsyncGenerator<EarlierBatch> {
   const topics = [...lastSent];
   // Kafka may be away for a while.
   await sql.query("set idle_in_transaction_session_timeout = 0");
@@ -28,7 +34,7 @@ export async function* earlierEvents(
   try {
     await sql.query({
       text: `declare earlier no scroll cursor for
-        select v.event_id, v.commit_id, v.commit_index, t.name as topic, o.id,
+        select v.event_id, v.topic_id, v.sequence, v.commit_id, v.commit_index, t.name as topic, o.id,
           (extract(epoch from v.commit_time - '2000-01-01 00:00:00+00'::timestamptz) * 1000000)::bigint as time_us,
           convert_to(o.type, 'UTF8') as type, convert_to(o.key, 'UTF8') as key, o.payload,
           convert_to(o.headers::text, 'UTF8') as headers
@@ -43,7 +49,7 @@ export async function* earlierEvents(
     for (;;) {
       const { rows } = await sql.query(`fetch ${BATCH_EVENTS} from earlier`);
       if (rows.length === 0) return;
-      yield* batches(rows.map(eventOf));
+      yield* batches(rows);
     }
   } finally {
     await sql.query("rollback").catch(() => {});
@@ -70,16 +76,23 @@ function eventOf(row: Row): CommittedEvent {
   };
 }
 
-function* batches(events: readonly CommittedEvent[]): Generator<Batch> {
-  let some: CommittedEvent[] = [];
+function* batches(rows: readonly Row[]): Generator<EarlierBatch> {
+  let events: CommittedEvent[] = [];
+  let unsent: Stamp[] = [];
   let bytes = 0;
-  for (const [i, event] of events.entries()) {
-    some.push(event);
-    bytes += (event.payload?.length ?? 0) + (event.key?.length ?? 0) + 200;
-    if (bytes < MAX_BYTES && i < events.length - 1) continue;
+  for (const [i, row] of rows.entries()) {
+    const event = eventOf(row);
     const place: Place = { commitId: event.commit.id, index: event.index };
-    yield { events: some, place, confirms: undefined };
-    some = [];
+    events.push(event);
+    unsent.push({
+      ...{ eventId: event.id, place },
+      value: { topicId: row["topic_id"] as number, sequence: Number(row["sequence"]) },
+    });
+    bytes += (event.payload?.length ?? 0) + (event.key?.length ?? 0) + 200;
+    if (bytes < MAX_BYTES && i < rows.length - 1) continue;
+    yield { batch: { events, place, confirms: undefined }, unsent };
+    events = [];
+    unsent = [];
     bytes = 0;
   }
 }

@@ -3,9 +3,15 @@
  * once the stamps are.
  *
  * K1 A topic's next event lies right behind the marker of our last transaction. Where it does not, what
- *    lies between is read: an event there is somebody else's, and stops the sequencer.
+ *    lies between is read before anything is committed: an event there is somebody else's.
  */
-import type { Log, TopicInfo, TransactionalWriter, TransactionRecord } from "../kafka/log.ts";
+import type {
+  Log,
+  RecordPosition,
+  TopicInfo,
+  TransactionalWriter,
+  TransactionRecord,
+} from "../kafka/log.ts";
 import type { OutboxTopic } from "./catalog.ts";
 import { NOTHING_SENT } from "./decide.ts";
 import { FailClosed } from "./fail-closed.ts";
@@ -72,11 +78,17 @@ export class KafkaSender {
     if (!this.#progress) throw new Error("there is no progress to go on from");
     const progress = after(this.#progress, plan);
     records.push(progressTopic.record(progress, nowMs));
-    const outcome = await writer.write(records, stamped);
+    let foreign: FailClosed | undefined;
+    const outcome = await writer.write(records, async (positions) => {
+      foreign = await this.#foreignEvent(plan, infos, positions);
+      if (foreign) throw foreign;
+      await stamped;
+    });
+    if (foreign) throw foreign;
     switch (outcome.kind) {
       case "committed":
         this.#progress = progress;
-        await this.#checkNeighbours(plan, infos, outcome.positions);
+        this.#remember(plan, infos, outcome.positions);
         return;
       case "refused":
       case "unauthorised":
@@ -104,31 +116,45 @@ export class KafkaSender {
     return infos;
   }
 
-  async #checkNeighbours(
-    { events }: Plan,
+  async #foreignEvent(
+    plan: Plan,
     infos: ReadonlyMap<string, TopicInfo>,
-    positions: readonly { readonly offset: number }[],
-  ): Promise<void> {
-    const spans = new Map<string, { first: number; last: number }>();
-    for (const [i, { topic }] of events.entries()) {
-      const offset = positions[i]?.offset as number;
-      const span = spans.get(topic.name);
-      if (span) span.last = offset;
-      else spans.set(topic.name, { first: offset, last: offset });
-    }
-    for (const [name, { first, last }] of spans) {
+    positions: readonly RecordPosition[],
+  ): Promise<FailClosed | undefined> {
+    for (const [name, { first }] of spansOf(plan, positions)) {
       const info = infos.get(name) as TopicInfo;
       const before = this.#lastOffsets.get(info.id);
-      this.#lastOffsets.set(info.id, last);
       if (before === undefined || first === before + 2) continue;
-      const [foreign] = await committed(this.#options.log, info, before + 1, first);
-      if (foreign)
-        throw new FailClosed(
+      const [found] = await committed(this.#options.log, info, before + 1, first);
+      if (found)
+        return new FailClosed(
           "ForeignWriter",
-          `Something else wrote to Kafka topic ${info.name} of Topic "${name}": an event at offset ${foreign.offset}. Stop it, and take away its right to write.`,
+          `Something else wrote to Kafka topic ${info.name} of Topic "${name}": an event at offset ${found.offset}. Stop it, and take away its right to write.`,
         );
     }
+    return undefined;
   }
+
+  #remember(
+    plan: Plan,
+    infos: ReadonlyMap<string, TopicInfo>,
+    positions: readonly RecordPosition[],
+  ): void {
+    for (const [name, { last }] of spansOf(plan, positions))
+      this.#lastOffsets.set((infos.get(name) as TopicInfo).id, last);
+  }
+}
+
+/** Where each topic's events lie. */
+function spansOf({ events }: Plan, positions: readonly RecordPosition[]) {
+  const spans = new Map<string, { first: number; last: number }>();
+  for (const [i, { topic }] of events.entries()) {
+    const { offset } = positions[i] as RecordPosition;
+    const span = spans.get(topic.name);
+    if (span) span.last = offset;
+    else spans.set(topic.name, { first: offset, last: offset });
+  }
+  return spans;
 }
 
 /** Pure: progress when this plan is committed. */

@@ -63,7 +63,11 @@ async function once({ deed, database, identity }: Config): Promise<void> {
   try {
     if (deed === "migrate")
       await sql.query(readFileSync(join(import.meta.dirname, "schema.sql"), "utf8"));
-    else await forgetSlot(sql, slotNameOf(identity));
+    else
+      await forgetSlot(sql, slotNameOf(identity), {
+        onStandby: () => process.stdout.write("Waiting for the sequencer at work to end\n"),
+        pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+      });
   } finally {
     await sql.end();
   }

@@ -30,7 +30,6 @@ export interface ReplicationEvents {
 }
 
 export class Replication {
-  readonly #client: Client;
   readonly #socket: Client["connection"]["stream"];
   readonly #on: ReplicationEvents;
   readonly #frames = new WireFrames();
@@ -43,7 +42,6 @@ export class Replication {
   serverLsn = 0n;
 
   constructor(client: Client, slot: string, on: ReplicationEvents) {
-    this.#client = client;
     this.#socket = client.connection.stream;
     this.#on = on;
     const socket = this.#socket;
@@ -124,7 +122,6 @@ export class Replication {
     clearInterval(this.#beat);
     clearTimeout(this.#later);
     this.#socket.destroy();
-    this.#client.end().catch(() => {});
     this.#on.ended(why);
   }
 }

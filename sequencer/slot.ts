@@ -11,6 +11,7 @@ import type { Client } from "pg";
 import type { Facts, SlotRecord } from "./decide.ts";
 import { FailClosed } from "./fail-closed.ts";
 import { lsnOf } from "./lsn.ts";
+import { freeSlot, takeLock } from "./ownership.ts";
 
 const SCHEMA_VERSION = 1;
 const OLDEST_SERVER = 140_000;
@@ -202,8 +203,17 @@ export async function makeSlot(
   };
 }
 
-/** Gives the slot up, so that it holds back no WAL; events, stamps and progress stay. */
-export async function forgetSlot(sql: Client, slotName: string): Promise<void> {
+/**
+ * Gives the slot up, so that it holds back no WAL; events, stamps and progress stay. Waits until no sequencer
+ * is at work.
+ */
+export async function forgetSlot(
+  sql: Client,
+  slotName: string,
+  hooks: Parameters<typeof takeLock>[1],
+): Promise<void> {
+  await takeLock(sql, hooks);
+  await freeSlot(sql, slotName, hooks.pause);
   await sql.query("delete from throughline.slot");
   await sql.query(
     "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",

@@ -37,6 +37,16 @@ const PARK = {
 
 /** @throws FailClosed when someone else has stamped; else it is done, or the database could not do it. */
 export async function stamp(sql: Client, plan: Plan): Promise<void> {
+  try {
+    await stampAll(sql, plan);
+  } catch (error) {
+    const { code, message } = error as Error & { code?: string };
+    if (code === "23505") throw stampedByOther(message);
+    throw error;
+  }
+}
+
+async function stampAll(sql: Client, plan: Plan): Promise<void> {
   const { toStamp, toPark } = plan;
   if (toPark.length === 0) {
     if (toStamp.length > 0) await stampEvents(sql, plan);
@@ -68,9 +78,13 @@ async function stampEvents(sql: Client, { toStamp, moves }: Plan): Promise<void>
     ],
   });
   if (stamped.rowCount === toStamp.length) return;
-  throw new FailClosed(
+  throw stampedByOther("a counter in throughline.last_values is not where this sequencer left it");
+}
+
+function stampedByOther(how: string): FailClosed {
+  return new FailClosed(
     "StampsChanged",
-    "A counter in throughline.last_values is not where this sequencer left it: another sequencer has stamped, or somebody changed it. Nothing was stamped or sent; restore it to max(sequence) of its topic in throughline.order_values.",
+    `Another sequencer has stamped, or somebody changed the stamps: ${how}. Nothing was stamped or sent. Restore what was there: a topic's last_value is the largest sequence that it ever had in throughline.order_values.`,
   );
 }
 
@@ -130,22 +144,31 @@ function arrayHead(to: Buffer, type: number, length: number): number {
   return 20;
 }
 
-/** What was stamped after this place, in order: of each topic from its last sent number on. */
-export async function stampsAfter(
+/**
+ * What was stamped and not sent, of the slot's own events: at most a few batches.
+ * @param lastSent the last order value in Kafka, by the database's topic id.
+ * @param slotBegins events of earlier commits are not in it.
+ */
+export async function unsentStamps(
   sql: Client,
   sent: Place,
   lastSent: ReadonlyMap<number, number>,
+  slotBegins: bigint,
 ): Promise<Stamp[]> {
   const topics = [...lastSent];
   const { rows } = await sql.query(
     `select event_id, topic_id, sequence, commit_id, commit_index
        from unnest($1::int4[], $2::int8[]) s(topic, last)
        join throughline.order_values v on v.topic_id = s.topic and v.sequence > s.last
+       where v.commit_id > $5
      union all
      select event_id, null, null, commit_id, commit_index
-       from throughline.parked where (commit_id, commit_index) > ($3, $4)
+       from throughline.parked where (commit_id, commit_index) > ($3, $4) and commit_id > $5
      order by commit_id, commit_index`,
-    [topics.map(([id]) => id), topics.map(([, last]) => last), sent.commitId, sent.index],
+    [
+      ...[topics.map(([id]) => id), topics.map(([, last]) => last)],
+      ...[sent.commitId, sent.index, slotBegins],
+    ],
   );
   return rows.map((row) => ({
     eventId: BigInt(row.event_id),

@@ -15,13 +15,13 @@ import { commitTimeMs } from "./kafka-records.ts";
 import { KafkaSender } from "./kafka-sender.ts";
 import { lsnText } from "./lsn.ts";
 import { beat, freeSlot, takeLock } from "./ownership.ts";
-import { type Plan, Planner, type Stamp, type TopicVerdict } from "./plan.ts";
+import { type Plan, Planner, type TopicVerdict } from "./plan.ts";
 import { type DatabaseAddress, openReplication, openSql } from "./postgres.ts";
 import { ProgressTopic } from "./progress.ts";
 import { Pump } from "./pump.ts";
 import { relayBatch, type Steps } from "./relay.ts";
 import { checkServer, gather, makeSlot } from "./slot.ts";
-import { stamp, stampsAfter } from "./stamps.ts";
+import { stamp, unsentStamps } from "./stamps.ts";
 import type { Figures, State } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
 
@@ -60,7 +60,7 @@ export function slotNameOf(identity: Identity): string {
   return `${name.slice(0, 46)}_${digest.slice(0, 16)}`;
 }
 
-export function ownerOf({ deploymentId, namespace, outbox }: Identity): string {
+function ownerOf({ deploymentId, namespace, outbox }: Identity): string {
   return `${deploymentId}/${namespace}/${outbox}`;
 }
 
@@ -112,19 +112,21 @@ class Term {
     const sql = await this.#open(openSql);
     await checkServer(sql);
     await takeLock(sql, { onStandby: () => tell({ kind: "standby" }), pause: this.#pause });
-    await beat(sql, identity.instance, 0n);
-    this.#beats(sql);
+    // Of its own: what is stamped and what is told do not wait for each other.
+    const beating = await this.#open(openSql);
+    await beat(beating, identity.instance, 0n);
+    this.#beats(beating);
     await freeSlot(sql, this.#slot, this.#pause);
     const sender = await this.#openKafka();
     const topics = new Topics(new Catalog({ log: this.#world.log, ...identity }));
     await topics.refresh(sql, (some) => this.#checkTails(some, sender));
     this.#topics = topics;
     const replication = await this.#open(openReplication);
-    const begin = await this.#begin(sql, replication, topics, sender);
+    const slot = await this.#begin(sql, replication, topics, sender);
     tell({ kind: "running" });
     logger.info({ slot: this.#slot, after: lsnText(sender.sent.commitId) }, "relaying");
-    await this.#sendEarlier(sql, topics, sender, begin);
-    await this.#follow(sql, replication, topics, sender, begin);
+    await this.#sendEarlier(sql, topics, sender, slot);
+    await this.#follow(sql, replication, topics, sender, slot);
   }
 
   async #open(open: (database: DatabaseAddress) => Promise<Client>): Promise<Client> {
@@ -161,7 +163,7 @@ class Term {
     replication: Client,
     topics: Topics,
     sender: KafkaSender,
-  ): Promise<{ readonly record: SlotRecord; readonly unsent: readonly Stamp[] }> {
+  ): Promise<SlotRecord> {
     const { identity, logger } = this.#world;
     const facts = {
       ...(await gather(sql, replication, this.#slot)),
@@ -184,21 +186,22 @@ class Term {
           : "the slot is made",
       );
     }
-    const unsent = await stampsAfter(sql, sender.sent, lastSent(topics, sender));
-    return { record, unsent };
+    return record;
   }
 
   async #sendEarlier(
     sql: Client,
     topics: Topics,
     sender: KafkaSender,
-    { record: { consistentPoint }, unsent }: Awaited<ReturnType<Term["#begin"]>>,
+    { consistentPoint }: SlotRecord,
   ): Promise<void> {
-    const earlier = unsent.filter(({ place, value }) => value && place.commitId <= consistentPoint);
-    if (earlier.length === 0) return;
-    const planner = new Planner({ lastValues: new Map(), unsent: earlier });
     const own = await this.#open(openSql);
-    for await (const batch of earlierEvents(own, lastSent(topics, sender), consistentPoint)) {
+    for await (const { batch, unsent } of earlierEvents(
+      own,
+      lastSent(topics, sender),
+      consistentPoint,
+    )) {
+      const planner = new Planner({ lastValues: new Map(), unsent });
       const planned = planner.plan(batch, (name) => topics.verdict(name));
       if (planned.kind === "waits") throw new Error(planned.reason);
       const steps = this.#world.around({ ...this.#steps(sql, sender), confirm: () => {} });
@@ -213,13 +216,13 @@ class Term {
     replication: Client,
     topics: Topics,
     sender: KafkaSender,
-    { record, unsent }: Awaited<ReturnType<Term["#begin"]>>,
+    { consistentPoint }: SlotRecord,
   ): Promise<void> {
     const { tell } = this.#world;
     const verdict = (name: string): TopicVerdict => topics.verdict(name);
     const planner = new Planner({
       lastValues: (await topics.lastValues(sql)).byId,
-      unsent: unsent.filter(({ place }) => place.commitId > record.consistentPoint),
+      unsent: await unsentStamps(sql, sender.sent, lastSent(topics, sender), consistentPoint),
     });
     this.#pump = new Pump({
       ...{ client: replication, slot: this.#slot, sent: sender.sent },

@@ -18,6 +18,7 @@ export class Topics {
   readonly #catalog: Catalog;
   /** By name, as the database has them. */
   #stored = new Map<string, Stored>();
+  #isRead = false;
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog;
@@ -32,6 +33,10 @@ export class Topics {
     check: (topics: readonly OutboxTopic[]) => Promise<void>,
   ): Promise<void> {
     await this.#catalog.refresh();
+    if (!this.#isRead) await this.#readStored(sql);
+    // One that was made anew says nothing yet; at its word every event would be parked.
+    if (this.#catalog.isEmpty && this.#stored.size > 0)
+      throw new Error("the catalog is empty: its operator has not written it yet");
     const wanted = [...this.#catalog.topics.values()];
     const isNew = ({ name }: OutboxTopic): boolean => !this.#stored.get(name)?.accepts;
     const isChanged = (topic: OutboxTopic): boolean =>
@@ -52,9 +57,14 @@ export class Topics {
        where accepts and not exists (select from wanted w where w.name = t.name)`,
       [wanted.map(({ name }) => name), wanted.map(({ maxEventBytes }) => maxEventBytes)],
     );
+    await this.#readStored(sql);
+  }
+
+  async #readStored(sql: Client): Promise<void> {
     const { rows } = await sql.query(
       "select id, name, max_event_bytes, accepts from throughline.topics",
     );
+    this.#isRead = true;
     this.#stored = new Map(
       rows.map((row) => [
         row.name,

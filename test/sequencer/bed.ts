@@ -19,7 +19,6 @@ import { ROOT } from "../source-files.ts";
 export const SLOW_MS = 240_000;
 export const DEPLOYMENT = "test";
 export const NAMESPACE = "shop";
-export const OUTBOX = "orders";
 
 export interface Bed {
   readonly brokers: readonly string[];
