@@ -263,6 +263,7 @@ describe("one sequencer", () => {
       const second = await start(other);
       await untilReady(other, second, "ready");
       await second.close();
+      await untilSql(other, "select bool_and(not active) from pg_replication_slots");
       await other.sql.query("select pg_drop_replication_slot($1)", [slotNameOf(identityOf(other))]);
       expect(await untilReady(other, await start(other), "SlotMissing")).toMatch(/forget-slot/);
       await other.sql.query("drop publication throughline");
