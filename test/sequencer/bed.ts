@@ -41,12 +41,13 @@ export interface Shop {
   committed(): Promise<{ readonly id: string; readonly topic: string }[]>;
 }
 
-export async function openBed(): Promise<Bed> {
+/** @param fullSpeed for measurements: what is slower to start, and safe on disk. */
+export async function openBed(fullSpeed = false): Promise<Bed> {
   const directory = mkdtempSync(join(tmpdir(), "throughline-sequencer-"));
   const folder = mkdtempSync(join(tmpdir(), "throughline-postgres-"));
   const [kafka, postgres] = await Promise.all([
-    startKafka({ directory }),
-    startPostgres({ directory: folder, settings: { fsync: "off" } }),
+    startKafka({ directory, fullSpeed }),
+    startPostgres({ directory: folder, settings: fullSpeed ? {} : { fsync: "off" } }),
   ]);
   const { brokers } = kafka;
   const log = openKafkaLog({ brokers, clientId: "bed" });

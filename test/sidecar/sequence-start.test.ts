@@ -66,7 +66,8 @@ async function expectEvent(offsets: Map<number, number>, sequence: number): Prom
 test("each order value is found, with markers and aborted events in between", async () => {
   const offsets = await transactions([1, 7, 1, 3]);
   log.appendAbortedNow("shop.orders", 0, [record(13), record(14)]);
-  for (const [sequence, offset] of await transactions([2, 1, 30], 13)) offsets.set(sequence, offset);
+  for (const [sequence, offset] of await transactions([2, 1, 30], 13))
+    offsets.set(sequence, offset);
   expect(offsets.size).toBe(45);
   for (const sequence of offsets.keys()) await expectEvent(offsets, sequence);
 });
