@@ -67,7 +67,7 @@ export async function beat(sql: Client, instance: string, safe: bigint): Promise
     name: "beat",
     text: `insert into throughline.heartbeat as h (instance, at, safe_lsn)
       values ($1, clock_timestamp(), $2::text::pg_lsn)
-      on conflict (only) do update set instance = excluded.instance, at = excluded.at,
+      on conflict (single) do update set instance = excluded.instance, at = excluded.at,
         safe_lsn = greatest(h.safe_lsn, excluded.safe_lsn)`,
     values: [instance, lsnText(safe)],
   });

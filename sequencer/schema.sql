@@ -62,7 +62,7 @@ create table if not exists throughline.parked (
 
 -- Whose outbox this is, and the history that its slot counts in.
 create table if not exists throughline.slot (
-  only boolean primary key default true check (only),
+  single boolean primary key default true check (single),
   owner text not null,
   name text not null,
   system_id text not null,
@@ -74,7 +74,7 @@ create table if not exists throughline.slot (
 
 -- The sequencer at work. Up to safe_lsn it has seen that there is nothing to send.
 create table if not exists throughline.heartbeat (
-  only boolean primary key default true check (only),
+  single boolean primary key default true check (single),
   instance text not null,
   at timestamptz not null,
   safe_lsn pg_lsn not null
