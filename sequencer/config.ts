@@ -30,6 +30,8 @@ export interface Config {
   readonly kafka: KafkaConfig | undefined;
   readonly identity: Identity;
   readonly database: DatabaseAddress;
+  /** Undefined: sent events are kept. */
+  readonly keepSentHours: number | undefined;
   readonly healthListen: Address | undefined;
   readonly logLevel: string;
 }
@@ -58,6 +60,10 @@ const SETTINGS = {
   "deployment-id": { value: "id", help: "whose Topics it feeds: [a-z0-9-]{1,40}" },
   namespace: { value: "name", help: "the Outbox's, and that of its Topics" },
   outbox: { value: "name", help: "the Outbox: Topics name it" },
+  "keep-sent-hours": {
+    value: "n",
+    help: "remove events from the outbox so long after their commit, once they are sent (default: keep them)",
+  },
   "health-listen": HEALTH_LISTEN,
   "log-level": LOG_LEVEL,
 } as const satisfies Settings;
@@ -86,12 +92,24 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
       instance: `${outside.hostname()}_${randomUUID()}`,
     },
     database: databaseOf(read),
+    keepSentHours: keepSentOf(read),
     healthListen: healthListenOf(read),
     logLevel: logLevelOf(read),
   };
   return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }
 
+function keepSentOf(read: SettingReader<keyof typeof SETTINGS>): number | undefined {
+  const text = read.text("keep-sent-hours");
+  if (text === undefined) return undefined;
+  const hours = Number(text);
+  if (!Number.isInteger(hours) || hours < 1 || hours > MAX_HOURS)
+    read.errors.push(`--keep-sent-hours is "${text}"; it must be 1 to ${MAX_HOURS}.`);
+  return hours;
+}
+
+/** A hundred years. */
+const MAX_HOURS = 876_000;
 const OUTBOX_NAME = /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/;
 
 function databaseOf(read: SettingReader<keyof typeof SETTINGS>): DatabaseAddress {

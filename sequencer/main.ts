@@ -23,7 +23,7 @@ await runWith(readConfig(), (config) =>
 );
 
 async function run(config: Config): Promise<void> {
-  const { identity, database, healthListen } = config;
+  const { identity, database, keepSentHours, healthListen } = config;
   const logger = makeLogger(config.logLevel, identity.instance);
   endOnBug(logger);
   const { brokers = [], tls, sasl } = config.kafka ?? {};
@@ -37,7 +37,9 @@ async function run(config: Config): Promise<void> {
     ...(tls && { tls }),
     ...(sasl && { sasl }),
   });
-  const sequencer = await startSequencer({ identity, database, log, logger, healthListen });
+  const sequencer = await startSequencer({
+    ...{ identity, database, keepSentHours, log, logger, healthListen },
+  });
   logger.info(
     {
       ...{ namespace: identity.namespace, outbox: identity.outbox },

@@ -149,7 +149,9 @@ begin
   execute format('grant select on all tables in schema throughline to %s', role);
   execute format('grant insert, update on throughline.topics, throughline.last_values, throughline.heartbeat to %s', role);
   execute format('grant insert, update, delete on throughline.slot to %s', role);
-  execute format('grant insert on throughline.order_values, throughline.parked to %s', role);
+  execute format('grant insert, delete on throughline.order_values to %s', role);
+  execute format('grant insert on throughline.parked to %s', role);
+  execute format('grant delete on throughline.outbox to %s', role);
 end $$;
 
 do $$

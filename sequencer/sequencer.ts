@@ -22,6 +22,8 @@ const GOOD_TERM_MS = 10_000;
 export interface SequencerOptions {
   readonly identity: Identity;
   readonly database: DatabaseAddress;
+  /** Undefined: sent events are kept. */
+  readonly keepSentHours?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly healthListen: (Pick<AddressInfo, "port"> & { readonly host: string }) | undefined;
@@ -75,7 +77,7 @@ export async function startSequencer(options: SequencerOptions): Promise<Sequenc
 }
 
 async function terms(
-  { identity, database, log, logger, around = (steps) => steps }: SequencerOptions,
+  { around = (steps) => steps, ...options }: SequencerOptions,
   figures: ReturnType<typeof noFigures>,
   tell: (state: State) => void,
   signal: AbortSignal,
@@ -85,7 +87,7 @@ async function terms(
     const begunMs = performance.now();
     let waitMs: number;
     try {
-      await runTerm({ identity, database, log, logger, figures, tell, around, signal });
+      await runTerm({ ...options, figures, tell, around, signal });
       return;
     } catch (error) {
       if (performance.now() - begunMs > GOOD_TERM_MS) retryMs = FIRST_RETRY_MS;

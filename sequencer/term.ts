@@ -9,6 +9,7 @@ import type { Client } from "pg";
 import type { Logger } from "pino";
 import type { Log } from "../kafka/log.ts";
 import { Catalog, type OutboxTopic } from "./catalog.ts";
+import { cleanUp } from "./clean-up.ts";
 import { decide, type SlotRecord } from "./decide.ts";
 import { earlierEvents } from "./earlier-events.ts";
 import { commitTimeMs } from "./kafka-records.ts";
@@ -41,6 +42,8 @@ export interface Identity {
 export interface World {
   readonly identity: Identity;
   readonly database: DatabaseAddress;
+  /** Undefined: sent events are kept. */
+  readonly keepSentHours?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly figures: Figures;
@@ -262,7 +265,7 @@ class Term {
     return checkTails(this.#world.log, topics, sender.progress?.sequences ?? new Map());
   }
 
-  /** Each second: that we are here, how far the slot may go while nothing comes, and what the catalog says. */
+  /** Each second: that we are here, how far the slot may go while nothing comes, the catalog, what may go. */
   #beats(sql: Client): void {
     const { identity, figures } = this.#world;
     const once = async (): Promise<void> => {
@@ -271,7 +274,11 @@ class Term {
       if (idle !== undefined) this.#pump?.confirmIdle(idle);
       figures.retainedWalBytes = await retainedWal(sql, this.#slot);
       const sender = this.#sender;
-      if (sender) await this.#topics?.refresh(sql, (some) => this.#checkTails(some, sender));
+      if (!sender) return;
+      await this.#topics?.refresh(sql, (some) => this.#checkTails(some, sender));
+      const { keepSentHours } = this.#world;
+      if (keepSentHours !== undefined && this.#pump)
+        await cleanUp(sql, keepSentHours, sender.sent.commitId);
     };
     const next = (): void => {
       if (this.#isOver) return;

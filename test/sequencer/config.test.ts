@@ -34,7 +34,7 @@ test("a database, Kafka and whose Outbox it is suffice", () => {
       ...{ host: "db", port: 5433, database: "shop", user: "seq" },
       ...{ password: "hush", tls: undefined },
     },
-    ...{ healthListen: undefined, logLevel: "info" },
+    ...{ keepSentHours: undefined, healthListen: undefined, logLevel: "info" },
   });
   expect(parse(...REQUIRED, "--database-tls-ca-file", "ca")).toMatchObject({
     config: { database: { tls: { ca: Buffer.from("CA") } } },
@@ -58,6 +58,7 @@ test.each([
   [["--database-tls", "yes"], /^--database-tls is "yes"/],
   [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot/],
   [["--namespace", "Shop"], /^--namespace is "Shop"/],
+  [["--keep-sent-hours", "1.5"], /^--keep-sent-hours is "1.5"; it must be 1 to/],
   [["--outbox", "a_b"], /^--outbox is "a_b"/],
   [["--outbx", "a"], /^--outbx is not a flag/],
 ])("%j is refused by its name, without secrets", (args, words) => {
