@@ -27,6 +27,8 @@ import type { Figures, State } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
 
 const BEAT_MS = 1000;
+const SILENT_MS = 15_000;
+const HANG_UP_MS = 1000;
 const MAX_BATCH_EVENTS = 3500;
 const MAX_BATCH_BYTES = 900 << 10;
 const MAX_WAITING_BATCHES = 3;
@@ -107,7 +109,7 @@ class Term {
     this.#isOver = true;
     clearTimeout(this.#timer);
     this.#pump?.close(new Error("closed"));
-    for (const client of this.#connections) await client.end().catch(() => {});
+    await Promise.all(this.#connections.map(hangUp));
   }
 
   async #work(): Promise<void> {
@@ -282,7 +284,14 @@ class Term {
     };
     const next = (): void => {
       if (this.#isOver) return;
-      this.#timer = setTimeout(() => once().then(next, this.#broken.reject), BEAT_MS);
+      this.#timer = setTimeout(() => {
+        // Of a peer that is gone without a word nothing else would tell.
+        const silent = new Error(`PostgreSQL or Kafka has not answered for ${SILENT_MS} ms`);
+        const late = setTimeout(() => this.#broken.reject(silent), SILENT_MS);
+        once()
+          .finally(() => clearTimeout(late))
+          .then(next, this.#broken.reject);
+      }, BEAT_MS);
     };
     next();
   }
@@ -291,6 +300,13 @@ class Term {
     await new Promise((resolve) => setTimeout(resolve, ms));
     if (this.#isOver) throw new Error("stopped");
   };
+}
+
+/** In order, or at once when there is no answer. */
+async function hangUp(client: Client): Promise<void> {
+  const late = setTimeout(() => client.connection.stream.destroy(), HANG_UP_MS);
+  await client.end().catch(() => {});
+  clearTimeout(late);
 }
 
 /** By the database's ids. */

@@ -64,6 +64,7 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
     return client;
   };
   const admin = await connect(postgres.url);
+  await admin.query("create role sequencer login replication");
   return {
     ...{ brokers, log, url: postgres.url },
     shop: async (name, topics) => {
@@ -79,13 +80,14 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
       const url = postgres.url.replace(/\/postgres$/, `/${name}`);
       const sql = await connect(url);
       await sql.query(readFileSync(join(ROOT, "sequencer/schema.sql"), "utf8"));
+      await sql.query("select throughline.grant_sequencer('sequencer')");
       const slot = `truth_${name}`;
       await sql.query("select pg_create_logical_replication_slot($1, 'test_decoding')", [slot]);
       return {
         ...{ outbox: name, sql, connect: () => connect(url) },
         database: {
           ...{ host: "127.0.0.1", port: Number(new URL(url).port), database: name },
-          ...{ user: "postgres", password: undefined, tls: undefined },
+          ...{ user: "sequencer", password: undefined, tls: undefined },
         },
         kafkaTopic: (topic) => `${NAMESPACE}.${topic}`,
         committed: async () => {
