@@ -96,9 +96,7 @@ class Term {
     this.#world = world;
     this.#slot = slotNameOf(world.identity);
     this.#broken.promise.catch(() => {});
-    world.signal.addEventListener("abort", () => this.#broken.reject(new Error("stopped")), {
-      once: true,
-    });
+    world.signal.addEventListener("abort", this.#abort);
   }
 
   async run(): Promise<void> {
@@ -107,6 +105,7 @@ class Term {
 
   async close(): Promise<void> {
     this.#isOver = true;
+    this.#world.signal.removeEventListener("abort", this.#abort);
     clearTimeout(this.#timer);
     this.#pump?.close(new Error("closed"));
     await Promise.all(this.#connections.map(hangUp));
@@ -295,6 +294,8 @@ class Term {
     };
     next();
   }
+
+  readonly #abort = (): void => this.#broken.reject(new Error("stopped"));
 
   readonly #pause = async (ms: number): Promise<void> => {
     await new Promise((resolve) => setTimeout(resolve, ms));
