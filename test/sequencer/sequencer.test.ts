@@ -153,7 +153,7 @@ describe("one sequencer", () => {
       const topics = ["bulk", "other"];
       const shop = await bed.shop("copying", topics);
       await start(shop);
-      await untilSql(shop, "select count(*) = 2 from throughline.topics");
+      await untilSql(shop, "select count(*) = 1 from throughline.slot");
       const value = "convert_to(gen_random_uuid()::text, 'UTF8')";
       const insert = (topic: string, count: number) =>
         `insert into throughline.outbox (topic, payload) select '${topic}', ${value} from generate_series(1, ${count})`;
@@ -176,7 +176,7 @@ describe("one sequencer", () => {
     async () => {
       const shop = await bed.shop("parking", ["small"]);
       await start(shop);
-      await untilSql(shop, "select count(*) = 1 from throughline.topics");
+      await untilSql(shop, "select count(*) = 1 from throughline.slot");
       const refused = async (query: string): Promise<string> =>
         shop.sql.query(query).then(
           () => "taken",
@@ -227,7 +227,7 @@ describe("one sequencer", () => {
           [count],
         );
       const sequencer = await start(shop);
-      await untilSql(shop, "select count(*) = 1 from throughline.topics");
+      await untilSql(shop, "select count(*) = 1 from throughline.slot");
       await insert(3);
       await allSent(shop);
       await sequencer.close();
@@ -251,7 +251,7 @@ describe("one sequencer", () => {
       const shop = await bed.shop("failing", ["safe"]);
       const publish = () => shop.sql.query("select throughline.publish('safe')");
       const sequencer = await start(shop);
-      await untilSql(shop, "select count(*) = 1 from throughline.topics");
+      await untilSql(shop, "select count(*) = 1 from throughline.slot");
       await publish();
       await allSent(shop);
       const value = { key: null, value: Buffer.from("foreign"), headers: [], timeMs: Date.now() };
@@ -286,7 +286,7 @@ describe("one sequencer", () => {
       const server = await startServer(config, bed.log, makeLogger("silent", "A"));
       const client = new ThroughlineClient([server.address]);
       try {
-        await untilSql(shop, "select count(*) = 1 from throughline.topics");
+        await untilSql(shop, "select count(*) = 1 from throughline.slot");
         await shop.sql.query(
           "select throughline.publish('live', 'made', 'k' || n, 'x', '{\"h\": \"v\"}') from generate_series(1, 10) n",
         );
