@@ -6,7 +6,7 @@
  * a record of its own to the partition and reads up to that: only the true leader takes a write, so that a
  * stale one cannot end the read too early.
  */
-import type { Log, TransactionalWriter, TransactionRecord } from "../kafka/log.ts";
+import type { Log, TopicInfo, TransactionalWriter, TransactionRecord } from "../kafka/log.ts";
 import { OutboxProgress } from "../proto/gen/throughline/stored/v1/stored.ts";
 import { CompactedTopic } from "./compacted-topic.ts";
 import { FailClosed } from "./fail-closed.ts";
@@ -44,25 +44,22 @@ export class ProgressTopic {
   /** Makes the topic when it is missing. @throws FailClosed, or when Kafka cannot be asked. */
   static async open(log: Log, deploymentId: string, key: string): Promise<ProgressTopic> {
     const name = `_throughline.${deploymentId}.progress`;
-    const made = await log.admin.createTopic({
-      ...{ name, partitions: 1, replicas: -1, settings: SETTINGS },
-    });
-    if (made.kind === "done") return new ProgressTopic(new CompactedTopic(log, made.value), key);
-    const isThere = made.kind === "refused" && made.error === "TOPIC_ALREADY_EXISTS";
-    if (!isThere && made.kind !== "refused") throw new Error(made.reason);
-    const found = await log.admin.describeTopics([name]);
-    if (found.kind !== "done") throw new Error(found.reason);
-    const info = found.value.get(name);
-    if (!info) throw new Error(made.reason);
-    const settings = await log.admin.settings(name);
-    if (settings.kind !== "done") throw new Error(settings.reason);
-    const policy = settings.value["cleanup.policy"];
-    if (policy !== "compact" || info.partitions !== 1)
-      throw new FailClosed(
-        "ProgressLost",
-        `Kafka topic ${name} must have cleanup.policy=compact and one partition; it has ${policy ?? "the broker's default"} and ${info.partitions}. Somebody else made it: delete it if no sequencer has used it.`,
-      );
-    return new ProgressTopic(new CompactedTopic(log, info), key);
+    for (let made = false; ; made = true) {
+      const found = await log.admin.describeTopics([name]);
+      if (found.kind !== "done") throw new Error(found.reason);
+      const info = found.value.get(name);
+      if (info) {
+        await assertKeepsKeys(log, info);
+        return new ProgressTopic(new CompactedTopic(log, info), key);
+      }
+      const of = { name, partitions: 1, replicas: -1, settings: SETTINGS };
+      const created = await log.admin.createTopic(of);
+      if (created.kind === "done")
+        return new ProgressTopic(new CompactedTopic(log, created.value), key);
+      // Another sequencer may be first, once.
+      const isThere = created.kind === "refused" && created.error === "TOPIC_ALREADY_EXISTS";
+      if (made || !isThere) throw new Error(created.reason);
+    }
   }
 
   /** @returns undefined when this Outbox has none. @throws FailClosed, or when Kafka cannot do it. */
@@ -119,4 +116,16 @@ export class ProgressTopic {
       sequences: new Map(read.topics.map(({ name, sequence }) => [name, Number(sequence)])),
     };
   }
+}
+
+/** One that a broker's auto-creation made would forget after a week. @throws FailClosed */
+async function assertKeepsKeys(log: Log, { name, partitions }: TopicInfo): Promise<void> {
+  const settings = await log.admin.settings(name);
+  if (settings.kind !== "done") throw new Error(settings.reason);
+  const policy = settings.value["cleanup.policy"];
+  if (policy === "compact" && partitions === 1) return;
+  throw new FailClosed(
+    "ProgressLost",
+    `Kafka topic ${name} must have cleanup.policy=compact and one partition; it has ${policy ?? "the broker's default"} and ${partitions}. Somebody else made it: delete it if no sequencer has used it.`,
+  );
 }
