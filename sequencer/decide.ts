@@ -25,6 +25,8 @@ export interface Facts {
   readonly slotName: string;
   readonly systemId: string;
   readonly timeline: number;
+  /** Where the timeline of the record ended, when the one of now goes back to it. */
+  readonly switchPoint: bigint | undefined;
   /** Numbers of the publication and the table as they are now. */
   readonly publication: string;
   readonly outbox: string;
@@ -116,16 +118,21 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "the history is the one that the slot counts in",
-    check: ({ record, systemId, timeline }) => {
+    check: ({ record, systemId, timeline, switchPoint, progress }) => {
       if (record?.systemId !== systemId)
         throw new FailClosed(
           "OtherDatabase",
           `The slot was made in database cluster ${record?.systemId}; this is ${systemId}, a copy. Name the right one in --database. ${AGAIN}`,
         );
       if (record.timeline === timeline) return undefined;
+      // A standby that was promoted, with the slot: what was sent is in both histories.
+      const sent = progress?.sent.commitId ?? 0n;
+      if (switchPoint !== undefined && sent < switchPoint) return undefined;
       throw new FailClosed(
         "OtherHistory",
-        `The database is on timeline ${timeline}; the slot was made on ${record.timeline}: it was promoted or restored. Events that were committed around that are in doubt. ${AGAIN}`,
+        switchPoint === undefined
+          ? `The database is on timeline ${timeline}, which does not come from ${record.timeline}, on which the slot was made: it is another history. Name the right database in --database. ${AGAIN}`
+          : `The database is on timeline ${timeline}, which left ${record.timeline} at ${lsnText(switchPoint)}: events of commits from there to ${lsnText(sent)} are in Kafka, and the database does not know them. Restore the history that has them. ${AGAIN}`,
       );
     },
   },

@@ -65,6 +65,11 @@ export class KafkaSender {
     this.#progress = first;
   }
 
+  /** What is sent from now on was committed on this timeline. */
+  follow(timeline: number): void {
+    if (this.#progress) this.#progress = { ...this.#progress, timeline };
+  }
+
   /** Resolves when it is committed. @throws FailClosed, or why it is not, or may not be, committed. */
   async send(plan: Plan, stamped?: Promise<void>): Promise<void> {
     const { writer, progressTopic, now } = this.#options;

@@ -81,6 +81,7 @@ export async function gather(
   slotName: string,
 ): Promise<Omit<Facts, "owner" | "slotName" | "progress" | "lastValues">> {
   const system = await identify(replication);
+  const { timeline } = system;
   const { publication, outbox } = await publicationOf(sql);
   const record = await refusedAs(
     sql.query(`select owner, name, system_id, timeline, consistent_point::text as point,
@@ -98,6 +99,10 @@ export async function gather(
   const [there] = slot.rows;
   return {
     ...{ ...system, publication, outbox },
+    switchPoint:
+      known && known.timeline !== timeline
+        ? await endOf(known.timeline, timeline, replication)
+        : undefined,
     record: known && {
       ...{ owner: known.owner, name: known.name, systemId: known.system_id },
       ...{ timeline: known.timeline, consistentPoint: lsnOf(known.point) },
@@ -121,6 +126,31 @@ async function identify(replication: Client): Promise<{ systemId: string; timeli
       `What answers at --database does not replicate (${(error as Error).message}): a connection pooler? Name PostgreSQL itself.`,
     );
   }
+}
+
+/** Where a timeline ended, by the history of a later one; undefined when it is not in it. */
+async function endOf(
+  earlier: number,
+  later: number,
+  replication: Client,
+): Promise<bigint | undefined> {
+  if (later < earlier) return undefined;
+  const { rows } = await replication.query(`TIMELINE_HISTORY ${later}`);
+  return switchPointIn(String(rows[0]?.content ?? ""), earlier);
+}
+
+/** Pure: a line per timeline, its number, where it ended, why. */
+export function switchPointIn(history: string, timeline: number): bigint | undefined {
+  for (const line of history.split("\n")) {
+    const [, number, lsn] = /^\s*(\d+)\s+([0-9A-Fa-f]+\/[0-9A-Fa-f]+)/.exec(line) ?? [];
+    if (lsn !== undefined && Number(number) === timeline) return lsnOf(lsn);
+  }
+  return undefined;
+}
+
+/** The slot came along to a new timeline: it counts there from now on. */
+export async function followTimeline(sql: Client, timeline: number): Promise<void> {
+  await sql.query("update throughline.slot set timeline = $1", [timeline]);
 }
 
 /** The publication that `schema.sql` makes: inserts, all of them, of the outbox alone. */

@@ -21,7 +21,7 @@ import { type DatabaseAddress, openReplication, openSql } from "./postgres.ts";
 import { ProgressTopic } from "./progress.ts";
 import { Pump } from "./pump.ts";
 import { relayBatch, type Steps } from "./relay.ts";
-import { checkServer, gather, makeSlot } from "./slot.ts";
+import { checkServer, followTimeline, gather, makeSlot } from "./slot.ts";
 import { stamp, unsentStamps } from "./stamps.ts";
 import type { Figures, State } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
@@ -176,8 +176,17 @@ class Term {
     };
     const decision = decide(facts);
     let record: SlotRecord;
-    if (decision.kind === "resume") record = decision.record;
-    else {
+    if (decision.kind === "resume") {
+      record = decision.record;
+      if (record.timeline !== facts.timeline) {
+        await followTimeline(sql, facts.timeline);
+        logger.warn(
+          { from: record.timeline, to: facts.timeline, at: lsnText(facts.switchPoint ?? 0n) },
+          "the database was promoted, and the slot came along: the new timeline is followed",
+        );
+      }
+      sender.follow(facts.timeline);
+    } else {
       const made = await makeSlot(sql, replication, facts, {
         dropFirst: decision.dropFirst,
         begun: () => sender.begin(facts),

@@ -4,6 +4,7 @@ import { decide, type Facts } from "../../sequencer/decide.ts";
 import type { FailClosed } from "../../sequencer/fail-closed.ts";
 import type { Plan } from "../../sequencer/plan.ts";
 import { relayBatch, type Steps } from "../../sequencer/relay.ts";
+import { switchPointIn } from "../../sequencer/slot.ts";
 import { judgeTail } from "../../sequencer/topics.ts";
 
 const record = {
@@ -17,6 +18,7 @@ const progress = {
 const WHOLE: Facts = {
   ...{ owner: "d/shop/orders", slotName: "s", systemId: "7", timeline: 1 },
   ...{ publication: "16400", outbox: "16390", record, progress, safeLsn: 0n },
+  switchPoint: undefined,
   slot: { isOurs: true, isLost: false, confirmed: 210n },
   lastValues: new Map([["a", 9]]),
 };
@@ -37,6 +39,14 @@ describe("a sequencer", () => {
     const slot = { isOurs: true, isLost: false };
     expect(reasonOf({ slot: { ...slot, confirmed: 300n }, safeLsn: 300n })).toBe("resume");
     expect(reasonOf({ slot: { ...slot, confirmed: 100n } })).toBe("resume");
+  });
+
+  test("follows a promoted standby that has all that was sent", () => {
+    expect(reasonOf({ timeline: 2, switchPoint: 201n })).toBe("resume");
+    const history = "1\t0/30001A8\tno recovery target specified\n\n2\t0/4000000\tand so on\n";
+    expect(switchPointIn(history, 1)).toBe(0x30001a8n);
+    expect(switchPointIn(history, 2)).toBe(0x4000000n);
+    expect(switchPointIn(history, 3)).toBeUndefined();
   });
 
   test("makes a slot where none was recorded, and drops one that was made and never used", () => {
@@ -60,6 +70,7 @@ describe("a sequencer", () => {
     ["OtherHistory", { lastValues: new Map([["a", 8]]) }],
     ["OtherHistory", { lastValues: new Map() }],
     ["OtherHistory", { timeline: 2 }],
+    ["OtherHistory", { timeline: 2, switchPoint: 200n }],
     ["ProgressLost", { progress: undefined }],
     ["PublicationChanged", { publication: "1" }],
     ["PublicationChanged", { outbox: "1" }],

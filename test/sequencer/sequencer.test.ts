@@ -268,6 +268,12 @@ describe("one sequencer", () => {
       expect(await untilReady(other, await start(other), "SlotMissing")).toMatch(/forget-slot/);
       await other.sql.query("drop publication throughline");
       expect(await untilReady(other, await start(other), "PublicationChanged")).toMatch(/migrate/);
+      await shop.sql.query("alter role sequencer noreplication");
+      try {
+        expect(await untilReady(shop, await start(shop), "RightsMissing")).toMatch(/alter role/);
+      } finally {
+        await shop.sql.query("alter role sequencer replication");
+      }
     },
     SLOW_MS,
   );
