@@ -2,7 +2,7 @@
  * A bed for the sequencer: a real PostgreSQL and a real Kafka, Topics in a catalog as the operator writes
  * it, and the database's own word on the order of commits: a second slot, read by `test_decoding`.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
@@ -27,6 +27,8 @@ export interface Bed {
   readonly url: string;
   /** A database with the schema in it, and Topics of an Outbox of their own. */
   shop(name: string, topics: readonly string[]): Promise<Shop>;
+  /** The database ends and comes back on a new timeline, as a standby that is promoted. */
+  promote(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -104,6 +106,14 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
           });
         },
       };
+    },
+    promote: async () => {
+      await postgres.kill();
+      const data = join(folder, "data");
+      // Recovery finds no more than it has, and begins a timeline.
+      appendFileSync(join(data, "postgresql.auto.conf"), "restore_command = 'false'\n");
+      writeFileSync(join(data, "recovery.signal"), "");
+      await postgres.restart();
     },
     stop: async () => {
       for (const client of clients) await client.end().catch(() => {});

@@ -316,4 +316,25 @@ describe("one sequencer", () => {
     },
     SLOW_MS,
   );
+
+  test(
+    "follows the database onto a new timeline, and goes on counting",
+    async () => {
+      const before = await bed.shop("promoted", ["moved"]);
+      await start(before);
+      await untilSql(before, "select count(*) = 1 from throughline.slot");
+      await before.sql.query("select throughline.publish('moved')");
+      await allSent(before);
+      await bed.promote();
+      const shop = { ...before, sql: await before.connect() };
+      await shop.sql.query("select throughline.publish('moved') from generate_series(1, 2)");
+      await allSent(shop);
+      const { rows } = await shop.sql.query("select timeline from throughline.slot");
+      expect(rows).toEqual([{ timeline: 2 }]);
+      for (const sequencer of running.splice(0)) await sequencer.close();
+      const got = await delivered(bed.log, bed.brokers, shop.kafkaTopic("moved"));
+      expect(got.map(({ sequence }) => sequence)).toEqual([1, 2, 3]);
+    },
+    SLOW_MS,
+  );
 });
