@@ -8,19 +8,14 @@ import { join } from "node:path";
 import { openKafkaLog } from "../kafka/kafka-log.ts";
 import { outOfDate } from "../process/certificates.ts";
 import { makeLogger } from "../process/logger.ts";
-import { endOnBug, runWith } from "../process/program.ts";
+import { endOnBug, endOnSignal, runWith } from "../process/program.ts";
 import { type Config, readConfig } from "./config.ts";
 import { openSql } from "./postgres.ts";
 import { startSequencer } from "./sequencer.ts";
 import { forgetSlot } from "./slot.ts";
 import { slotNameOf } from "./term.ts";
 
-await runWith(readConfig(), (config) =>
-  (config.deed === "run" ? run(config) : once(config)).catch((error: Error) => {
-    process.stderr.write(`throughline: ${error.message}\n`);
-    process.exit(1);
-  }),
-);
+await runWith(readConfig(), (config) => (config.deed === "run" ? run(config) : once(config)));
 
 async function run(config: Config): Promise<void> {
   const { identity, database, keepSentHours, healthListen } = config;
@@ -47,17 +42,10 @@ async function run(config: Config): Promise<void> {
     },
     "sequencing",
   );
-  let isStopping = false;
-  const stop = async (signal: NodeJS.Signals): Promise<void> => {
-    if (isStopping) process.exit(1);
-    isStopping = true;
-    logger.info({ signal }, "stopping");
+  endOnSignal(logger, "stopping", async () => {
     await sequencer.close();
     await log.close();
-    process.exit(0);
-  };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
+  });
 }
 
 async function once({ deed, database, identity }: Config): Promise<void> {
