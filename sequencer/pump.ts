@@ -36,26 +36,22 @@ export class Pump {
   readonly #intake: Intake;
   readonly #replication: Replication;
   readonly #steps: Steps;
-  readonly #over: Promise<never>;
   #wake: () => void = () => {};
   #isBusy = false;
-  #end: (why: Error) => void = () => {};
+  /** Why it is over. */
+  #why: Error | undefined;
 
   constructor(options: PumpOptions) {
     this.#options = options;
     this.#intake = new Intake(options.limits, options.sent);
     const decoder = new PgOutput(this.#intake);
-    this.#over = new Promise((_resolve, reject) => {
-      this.#end = reject;
-    });
-    this.#over.catch(() => {});
     const replication = new Replication(options.client, options.slot, {
       change: (bytes, at, end) => decoder.message(bytes, at, end),
       pause: () => {
         if (this.#intake.isFull) replication.pause();
         this.#wake();
       },
-      ended: (why) => this.#end(why),
+      ended: (why) => this.close(why),
     });
     this.#replication = replication;
     this.#steps = options.around({
@@ -81,15 +77,16 @@ export class Pump {
   async run(): Promise<never> {
     try {
       for (;;) {
+        if (this.#why) throw this.#why;
         const batch = this.#intake.take();
         if (!this.#intake.isFull) this.#replication.resume();
         if (!batch) {
-          await Promise.race([this.#woken(), this.#over]);
+          await this.#woken();
           continue;
         }
         this.#isBusy = true;
         const plan = await this.#planned(batch);
-        await Promise.race([relayBatch(plan, this.#steps), this.#over]);
+        await relayBatch(plan, this.#steps);
         this.#options.onSent(plan);
         this.#isBusy = false;
       }
@@ -98,9 +95,10 @@ export class Pump {
     }
   }
 
-  /** @param why `run` rejects with it. */
+  /** @param why `run` rejects with it, after the batch that is under way. */
   close(why: Error): void {
-    this.#end(why);
+    this.#why ??= why;
+    this.#wake();
   }
 
   async #planned(batch: Batch): Promise<Plan> {
@@ -111,8 +109,8 @@ export class Pump {
         return planned.plan;
       }
       if (!waited) this.#options.onWait(planned.reason);
-      const later = new Promise<void>((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
-      await Promise.race([later, this.#over]);
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+      if (this.#why) throw this.#why;
     }
   }
 

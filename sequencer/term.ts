@@ -100,6 +100,7 @@ class Term {
   }
 
   async run(): Promise<void> {
+    // Once: a race against what may never end keeps something each time.
     await Promise.race([this.#work(), this.#broken.promise]);
   }
 
