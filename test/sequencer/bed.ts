@@ -49,7 +49,13 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
   const folder = mkdtempSync(join(tmpdir(), "throughline-postgres-"));
   const [kafka, postgres] = await Promise.all([
     startKafka({ directory, fullSpeed }),
-    startPostgres({ directory: folder, settings: fullSpeed ? {} : { fsync: "off" } }),
+    startPostgres({
+      directory: folder,
+      settings: {
+        ...{ max_replication_slots: "40", max_wal_senders: "40" },
+        ...(!fullSpeed && { fsync: "off" }),
+      },
+    }),
   ]);
   const { brokers } = kafka;
   const log = openKafkaLog({ brokers, clientId: "bed" });
