@@ -72,7 +72,10 @@ async function firstFrom(
         position = { offset: fetched.loss.earliest, epoch: -1 };
         continue;
       }
-      throw new Failure("KAFKA_UNAVAILABLE", `Topic "${topic.name}" changed while it was searched.`);
+      throw new Failure(
+        "KAFKA_UNAVAILABLE",
+        `Topic "${topic.name}" changed while it was searched.`,
+      );
     }
     if (fetched.kind === "corrupt") throw new Failure("LOG_CORRUPT", fetched.reason);
     if (fetched.kind === "unauthorised") throw new Failure("KAFKA_REFUSED", fetched.reason);
