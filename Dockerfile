@@ -1,5 +1,6 @@
 # All programs, bundled. The server (pod door or gateway) is what it runs by itself: docker run <image> --help tells
-# its flags. The others by command: node dist/operator.mjs, node dist/injector.mjs.
+# its flags. The others by command: node dist/operator.mjs, node dist/injector.mjs,
+# node dist/sequencer.mjs.
 FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./

@@ -18,6 +18,7 @@ import type {
   ThroughlineServiceClient,
   TokenStart,
 } from "../proto/gen/throughline/v1/throughline.ts";
+import { DenseSequence } from "./dense-sequence.ts";
 import { ThroughlineError, toThroughlineError } from "./errors.ts";
 import { HEARTBEAT_MS, SILENCE_MS } from "./heartbeat.ts";
 import { ClientSession, type SessionOptions } from "./session.ts";
@@ -45,6 +46,8 @@ export interface SubscribeOptions {
    */
   readonly creditEvents?: number;
   readonly recovery?: Recovery;
+  /** Ends with SEQUENCE_GAP where order values of a Commit topic are not dense (P8). Default: true, without a filter. */
+  readonly requireDense?: boolean;
   readonly signal?: AbortSignal;
   /** Opened, Moving, Restarted, … */
   readonly onNotice?: (notice: Notice, address: string) => void;
@@ -115,6 +118,8 @@ export async function* subscribe(
 ): AsyncGenerator<Delivery> {
   const session = options.session && new ClientSession(options.session, instance);
   const given: Start = { at: options.start ?? { $case: "latest", value: {} } };
+  const dense = (options.requireDense ?? !options.filter) ? new DenseSequence() : undefined;
+  let seeks = 0n;
   let token: Buffer | undefined;
   let storeIsDown = false;
   let failures = 0;
@@ -135,10 +140,15 @@ export async function* subscribe(
         const { kind } = response;
         if (kind?.$case === "opened") storeIsDown = false;
         session?.heard(response);
+        // What comes after these need not follow what came before; a session may have been sought meanwhile.
+        const sought = kind?.$case === "opened" ? (kind.value.session?.seeks ?? seeks) : seeks;
+        if (sought !== seeks || UNRELATED.has(kind?.$case ?? "")) dense?.restart();
+        seeks = sought;
         const before = token ?? Buffer.alloc(0);
         if (kind?.$case === "batch") {
           failures = 0;
           const events = session ? session.fresh(kind.value) : kind.value.events;
+          dense?.check(events);
           if (events.length > 0) {
             const delivery = new Delivery(kind.value, events, before, session);
             yield delivery;
@@ -244,6 +254,8 @@ function left(call: ClientDuplexStream<SubscribeRequest, SubscribeResponse>): Pr
 function from(token: Buffer): Start {
   return { at: { $case: "token", value: { token, after: [] } } };
 }
+
+const UNRELATED: ReadonlySet<string> = new Set(["restarted", "repositioned", "assigned"]);
 
 /** The newest position that a response carries. */
 function tokenOf({ kind }: SubscribeResponse): Buffer | undefined {

@@ -178,12 +178,17 @@ export interface TransactionRecord {
   readonly record: NewRecord;
 }
 
+export interface RecordPosition {
+  readonly partition: number;
+  readonly offset: number;
+}
+
 /** After anything but `committed` and `refused` the writer is of no more use. */
 export type TransactionOutcome =
   /** All of it is in the log, on all in-sync replicas; positions in the order of the records. */
   | {
       readonly kind: "committed";
-      readonly positions: readonly { readonly partition: number; readonly offset: number }[];
+      readonly positions: readonly RecordPosition[];
     }
   /** Kafka does not take a batch of it, and nothing of it is in the log. A smaller one may pass. */
   | { readonly kind: "refused"; readonly tooLarge: boolean; readonly reason: string }
@@ -202,8 +207,16 @@ export type TransactionOutcome =
  * committed lies before whatever this writer writes to the same partition.
  */
 export interface TransactionalWriter {
-  /** All records or none. The call before must have ended. */
-  write(records: readonly TransactionRecord[]): Promise<TransactionOutcome>;
+  /**
+   * All records or none. The call before must have ended.
+   * @param mayCommit called when all is produced, with the positions that it will have; the commit waits for
+   * it. When it rejects, nothing is committed and the writer is of no more use. It should take less than the
+   * transaction's time, 10 s.
+   */
+  write(
+    records: readonly TransactionRecord[],
+    mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
+  ): Promise<TransactionOutcome>;
 }
 
 export interface Log {

@@ -2,6 +2,7 @@
 import type {
   AdminOutcome,
   NewRecord,
+  RecordPosition,
   TransactionalWriter,
   TransactionOutcome,
   TransactionRecord,
@@ -54,22 +55,40 @@ export class MemoryTransactions {
         return failing.outcome;
       };
       const writer: TransactionalWriter = {
-        write: (records) =>
-          this.#later(() => {
-            const outcome = write(records);
+        write: async (records, mayCommit) => {
+          const placed = mayCommit && this.#place(records);
+          const refusal =
+            placed?.kind === "placed"
+              ? await mayCommit?.(placed.positions).then(
+                  () => undefined,
+                  ({ message }: Error) => `not committed: ${message}`,
+                )
+              : undefined;
+          return this.#later(() => {
+            const outcome: TransactionOutcome =
+              refusal === undefined ? write(records) : { kind: "unavailable", reason: refusal };
             const goesOn = outcome.kind === "committed" || outcome.kind === "refused";
             if (!goesOn) over ??= `this writer ended: ${outcome.kind}`;
             return outcome;
-          }),
+          });
+        },
       };
       return { kind: "done", value: writer };
     });
   }
 
   #append(records: readonly TransactionRecord[]): TransactionOutcome {
+    const placed = this.#place(records);
+    if (placed.kind !== "placed") return placed;
+    for (const [at, part] of placed.parts) at.appendTransaction(part.records);
+    return { kind: "committed", positions: placed.positions };
+  }
+
+  /** Where they come to lie if they are appended now. */
+  #place(records: readonly TransactionRecord[]): Failed | Placed {
     const { topics, partitioner, maxRecordBytes } = this.#world;
-    const parts = new Map<MemoryPartition, { partition: number; records: NewRecord[] }>();
-    const places: { readonly at: MemoryPartition; readonly index: number }[] = [];
+    const parts: Placed["parts"] = new Map();
+    const positions: RecordPosition[] = [];
     for (const { topic, partition, record } of records) {
       const chosen = partition ?? partitioner.choose(record.key, topic.partitions);
       const at = topics.partition(topic, chosen);
@@ -78,18 +97,17 @@ export class MemoryTransactions {
         const reason = "The request included a message larger than the max message size.";
         return { kind: "refused", tooLarge: true, reason };
       }
-      const part = parts.get(at) ?? { partition: chosen, records: [] };
+      const part = parts.get(at) ?? { records: [] };
       parts.set(at, part);
-      places.push({ at, index: part.records.push(record) - 1 });
+      const nth = part.records.push(record) - 1;
+      positions.push({ partition: chosen, offset: at.end + nth });
     }
-    const bases = new Map<MemoryPartition, number>();
-    for (const [at, part] of parts) bases.set(at, at.appendTransaction(part.records));
-    return {
-      kind: "committed",
-      positions: places.map(({ at, index }) => ({
-        partition: parts.get(at)?.partition ?? 0,
-        offset: (bases.get(at) ?? 0) + index,
-      })),
-    };
+    return { kind: "placed", parts, positions };
   }
+}
+
+interface Placed {
+  readonly kind: "placed";
+  readonly parts: Map<MemoryPartition, { readonly records: NewRecord[] }>;
+  readonly positions: readonly RecordPosition[];
 }

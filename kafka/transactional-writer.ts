@@ -10,7 +10,8 @@
  *    anew waits until it is settled, and reads what was committed.
  * W4 A fence is held against a newer writer only while Kafka cannot have timed the transaction out itself:
  *    both bump the epoch, and only one of them means that somebody else is there.
- * W5 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
+ * W5 Nothing is committed that the caller does not let pass, once it knows the positions (`mayCommit`).
+ * W6 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
  *    after `TRANSACTION_TIMEOUT_MS`.
  */
 import type { Connection } from "@platformatic/kafka";
@@ -26,6 +27,7 @@ import {
   UNKNOWN_TOPIC_OR_PARTITION,
 } from "./failures.ts";
 import type {
+  RecordPosition,
   TopicInfo,
   TransactionalWriter,
   TransactionOutcome,
@@ -102,7 +104,10 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     this.#identity = identity;
   }
 
-  async write(records: readonly TransactionRecord[]): Promise<TransactionOutcome> {
+  async write(
+    records: readonly TransactionRecord[],
+    mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
+  ): Promise<TransactionOutcome> {
     if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
     const begunMs = performance.now();
     const parts = this.#divide(records);
@@ -118,15 +123,20 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     } catch (error) {
       return this.#fail(this.#fenceOf(error, begunMs) ?? failureOfError(error));
     }
+    const positions: RecordPosition[] = new Array(records.length);
+    for (const { partition, offset, at } of parts) {
+      for (const [i, index] of at.entries()) positions[index] = { partition, offset: offset + i };
+    }
+    try {
+      await mayCommit?.(positions);
+    } catch (error) {
+      return this.#fail(unavailable(`not committed: ${(error as Error).message}`));
+    }
     try {
       await this.#coordinator.end(this.#identity, "commit");
     } catch (error) {
       const { reason } = failureOfError(error);
       return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
-    }
-    const positions: { partition: number; offset: number }[] = new Array(records.length);
-    for (const { partition, offset, at } of parts) {
-      for (const [i, index] of at.entries()) positions[index] = { partition, offset: offset + i };
     }
     return { kind: "committed", positions };
   }

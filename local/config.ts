@@ -10,6 +10,13 @@ export const environment = {
   ).replace(/\/+$/, ""),
   /** A running Redis or Valkey to use instead of the embedded one. */
   redisUrl: process.env["REDIS_URL"] || undefined,
+  /** As npm itself has it. */
+  npmRegistry: (process.env["npm_config_registry"] ?? "https://registry.npmjs.org").replace(
+    /\/+$/,
+    "",
+  ),
+  /** A running PostgreSQL to use instead of the embedded one; its user owns the database and may replicate. */
+  postgresUrl: process.env["POSTGRES_URL"] || undefined,
   javaHome: process.env["JAVA_HOME"],
   cache: join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "throughline"),
 };

@@ -12,11 +12,12 @@ const HELP = `npm start -- [flags]: Kafka, the operator over Topic files, and se
   --topics <dir>    Topic files, followed while it runs (default local/topics)
   --data <dir>      where data stays between runs (default .throughline/start)
   --namespace <ns>  the namespace that the servers speak for (default demo)
-  --fresh           forget the data of earlier runs first (of the embedded Kafka and session store)
+  --outbox <name>   PostgreSQL too, and a sequencer that feeds the Topics with this outbox from it
+  --fresh           forget the data of earlier runs first (of the embedded Kafka, session store and PostgreSQL)
   --help
 
 Environment: KAFKA_BROKERS (use a running Kafka), REDIS_URL (use a running Redis or Valkey),
-MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.`;
+POSTGRES_URL (use a running PostgreSQL, whose database its user owns), MAVEN_REPOSITORY, npm_config_registry, JAVA_HOME, XDG_CACHE_HOME.`;
 
 const DEPLOYMENT_ID = "local";
 const EARLIER_RUN_ENDS_MS = 3000;
@@ -29,6 +30,7 @@ interface Flags {
   readonly data: string;
   readonly namespace: string;
   readonly fresh: boolean;
+  readonly outbox: string | undefined;
 }
 
 function parse<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
@@ -48,6 +50,7 @@ function readFlags(): Flags | undefined {
       topics: { type: "string", default: join(root, "local", "topics") },
       data: { type: "string", default: join(root, ".throughline", "start") },
       namespace: { type: "string", default: "demo" },
+      outbox: { type: "string" },
       fresh: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -62,11 +65,22 @@ function readFlags(): Flags | undefined {
       `--namespace is "${values.namespace}"; it must be a Kubernetes namespace name.`,
     );
   }
+  const { outbox } = values;
+  if (outbox !== undefined && !/^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/.test(outbox)) {
+    throw new Error(`--outbox is "${outbox}"; it must be a Kubernetes name.`);
+  }
   const port = Number(values.port);
   if (!Number.isInteger(port) || port < 1 || port + servers > 65_535) {
     throw new Error(`--port is ${values.port}; it must be 1 to ${65_535 - servers}.`);
   }
-  return { ...values, servers, port, topics: resolve(values.topics), data: resolve(values.data) };
+  return {
+    ...values,
+    outbox,
+    servers,
+    port,
+    topics: resolve(values.topics),
+    data: resolve(values.data),
+  };
 }
 
 /** Stops what runs, or gives up the start; the start then stops what it had started. */
@@ -98,6 +112,10 @@ try {
     clusterUid: DEPLOYMENT_ID,
     kafkaBrokers: environment.kafkaBrokers(),
     redisUrl: environment.redisUrl,
+    outbox:
+      flags.outbox === undefined
+        ? undefined
+        : { name: flags.outbox, postgresUrl: environment.postgresUrl },
     onLine: (line) => console.log(line),
     signal: giveUp.signal,
   });
@@ -106,6 +124,10 @@ try {
     console.log(`Server ${name}: ${address}, process ${pid}, metrics at ${status}/metrics`);
   }
   console.log(`Kafka: ${started.brokers.join(",")}`);
+  if (started.postgresUrl)
+    console.log(
+      `Outbox ${flags.outbox}: ${started.postgresUrl.replace(/:[^:@/]*@/, "@")}, schema throughline; psql: select throughline.publish('<topic>', 'made', 'key', 'payload');`,
+    );
   console.log(`Topic files: ${flags.topics}; add, edit or remove one`);
   const address = started.servers[0]?.address ?? "";
   const grpcurl = (data: string, method: string): string =>

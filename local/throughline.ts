@@ -11,8 +11,10 @@ import { CatalogWriter } from "../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
 import { claimDirectory } from "./data-directory.ts";
 import { endLeftOver, startKafka } from "./embedded-kafka.ts";
+import { startPostgres } from "./embedded-postgres.ts";
 import { startStore } from "./embedded-store.ts";
 import { restarting } from "./restarts.ts";
+import { startSequencerProcess } from "./sequencer-process.ts";
 import { ServerProcess } from "./server-process.ts";
 import { TopicFiles } from "./topic-files.ts";
 
@@ -32,6 +34,8 @@ export interface LocalOptions {
   readonly kafkaBrokers: readonly string[] | undefined;
   /** A running Redis or Valkey; undefined starts one. */
   readonly redisUrl: string | undefined;
+  /** Feeds the Topics that name it, from a database of its own or the one given. */
+  readonly outbox?: { readonly name: string; readonly postgresUrl: string | undefined } | undefined;
   /** Topics, events and catalog of this deployment go at the start and at the end. */
   readonly temporary?: boolean;
   readonly serverFlags?: readonly string[];
@@ -47,6 +51,8 @@ export interface LocalThroughline {
   /** Of the session store. */
   readonly storeUrl: string;
   readonly servers: readonly LocalServer[];
+  /** Of the Outbox's database. */
+  readonly postgresUrl: string | undefined;
   /** Topics by `<namespace>/<name>`, as the operator last saw them. */
   readonly topics: ReadonlyMap<string, TopicStatus>;
   stop(): Promise<void>;
@@ -69,7 +75,7 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     // First, or its broker would go on without its files.
     await endLeftOver(join(directory, "kafka"));
     // Not the whole directory: it may hold what is not ours.
-    for (const name of options.fresh ? ["kafka", "store", STATE_FILE] : []) {
+    for (const name of options.fresh ? ["kafka", "store", "postgres", STATE_FILE] : []) {
       rmSync(join(directory, name), { recursive: true, force: true });
     }
     mkdirSync(directory, { recursive: true });
@@ -121,7 +127,17 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
       }),
     );
     signal?.throwIfAborted();
-    return { brokers, storeUrl, servers, topics, stop };
+    const { outbox, namespace } = options;
+    let postgresUrl: string | undefined;
+    if (outbox) {
+      postgresUrl = outbox.postgresUrl ?? (await embeddedPostgres(options, stops));
+      const of = { brokers, deploymentId, namespace, directory, onLine };
+      stops.push(
+        await startSequencerProcess({ ...of, outbox: outbox.name, databaseUrl: postgresUrl }),
+      );
+    }
+    signal?.throwIfAborted();
+    return { brokers, storeUrl, servers, postgresUrl, topics, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -152,6 +168,19 @@ async function embeddedStore(options: LocalOptions, stops: (() => unknown)[]): P
   const revive = restarting("The session store", () => store.restart("kept"), onLine);
   stops.push(() => store.stop());
   return store.url;
+}
+
+async function embeddedPostgres(options: LocalOptions, stops: (() => unknown)[]): Promise<string> {
+  const { directory, onLine } = options;
+  const postgres = await startPostgres({
+    directory: join(directory, "postgres"),
+    onProgress: onLine,
+    ownGroup: true,
+    onUnexpectedEnd: (how) => void revive(how),
+  });
+  const revive = restarting("PostgreSQL", () => postgres.restart(), onLine);
+  stops.push(() => postgres.stop());
+  return postgres.url;
 }
 
 /** Before anything is started: Kafka takes seconds, and this is known at once. */

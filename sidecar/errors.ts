@@ -98,11 +98,6 @@ export const ERRORS = {
     retryable: true,
     advice: "Open again on another server with the last token.",
   },
-  NOT_IN_THIS_RELEASE: {
-    code: status.UNIMPLEMENTED,
-    retryable: false,
-    advice: "See the README for what this release serves.",
-  },
   NO_SESSION_STORE: {
     code: status.FAILED_PRECONDITION,
     retryable: false,

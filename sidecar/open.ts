@@ -14,6 +14,7 @@ import type { CatalogTopic } from "./catalog.ts";
 import { CreditBalance } from "./credit.ts";
 import { Failure } from "./failure.ts";
 import { type Admits, compileFilter } from "./filter.ts";
+import { findSequence } from "./sequence-start.ts";
 import { readSession, type SessionOptions } from "./sessions/session-options.ts";
 import { decodeToken, type TokenIdentity } from "./token.ts";
 
@@ -107,7 +108,12 @@ export async function resolveStart(
       return { kind: "positions", positions: read.positions, verified: false, after };
     }
     case "sequence":
-      throw new Failure("NOT_IN_THIS_RELEASE", "open.start.sequence: is not served yet.");
+      return {
+        kind: "positions",
+        positions: [await lookUpSequence(log, info, topic, at.value)],
+        verified: true,
+        after: none,
+      };
     case "timeMs": {
       const timeMs = Number(at.value);
       if (!Number.isSafeInteger(timeMs) || timeMs < 0) {
@@ -138,6 +144,37 @@ export async function resolveStart(
         after: none,
       };
   }
+}
+
+/** @throws Failure POSITION_LOST where the log does not have it, and it is not the next to come. */
+async function lookUpSequence(
+  log: Log,
+  info: TopicInfo,
+  topic: CatalogTopic,
+  sequence: bigint,
+): Promise<Position> {
+  if (topic.ordering !== "Commit") {
+    throw new Failure(
+      "INVALID_REQUEST",
+      `open.start.sequence: topic "${topic.name}" has ordering ${topic.ordering}; only Commit has order values.`,
+    );
+  }
+  if (sequence < 1n || sequence > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new Failure("INVALID_REQUEST", `open.start.sequence: is ${sequence}; they begin at 1.`);
+  }
+  const earliest = await lookUpOne(log, info, 0, "earliest");
+  const latest = await lookUpOne(log, info, 0, "latest");
+  const range = { start: earliest.offset, end: latest.offset };
+  const found = await findSequence(log, info, Number(sequence), range);
+  if (found.kind === "at")
+    return found.offset === latest.offset ? latest : { offset: found.offset, epoch: -1 };
+  throw new Failure(
+    "POSITION_LOST",
+    found.kind === "past-end"
+      ? `Topic "${topic.name}" has no event ${sequence} yet, nor the one before it.`
+      : `Event ${sequence} of topic "${topic.name}" is not in the log any more.`,
+    { loss: LOSSES[found.kind], earliest: [{ partition: 0, offset: BigInt(found.earliest) }] },
+  );
 }
 
 function readAfter(

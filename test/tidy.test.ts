@@ -74,6 +74,7 @@ const DRIVERS: Record<string, RegExp> = {
   "@marcbachmann/cel-js": /^operator\/validate\.ts$/,
   // What the redis package wraps, without its modules for search and the like.
   "@redis/client": /^sidecar\/sessions\/redis-link\.ts$/,
+  pg: /^sequencer\/postgres\.ts$/,
   selfsigned: /^operator\/inject\/certificate\.ts$/,
   // The witness: it judges the product and is no part of it.
   kafkajs: /^local\/demo-audit\.ts$/,
@@ -237,7 +238,7 @@ test("no dead files: everything is reached from where the product or a test is e
     product.filter(({ path }) => !live.has(path)).map(({ path }) => path),
   );
   const run =
-    /\.(test|cluster|pods)\.ts$|^test\/((bench(\/operator)?|checker|cluster|pods)\/)?run\.ts$/;
+    /\.(test|cluster|pods)\.ts$|^test\/((bench(\/(operator|sequencer))?|checker|cluster|pods)\/)?run\.ts$/;
   const used = reachedFrom(files.filter(({ path, room }) => run.test(path) || room === "tools"));
   rule(
     "What no test, no benchmark and no checker reaches is dead.",

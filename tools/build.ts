@@ -54,6 +54,7 @@ await build({
     sidecar: join(root, "sidecar/main.ts"),
     operator: join(root, "operator/main.ts"),
     injector: join(root, "operator/inject/main.ts"),
+    sequencer: join(root, "sequencer/main.ts"),
   },
   outdir: dist,
   outExtension: { ".js": ".mjs" },
@@ -71,5 +72,6 @@ await build({
   logLevel: "warning",
 });
 copyFileSync(join(modules, "@platformatic/wasm-utils/dist/native.wasm"), join(dist, "native.wasm"));
+copyFileSync(join(root, "sequencer/schema.sql"), join(dist, "schema.sql"));
 // Native code: checksums by the processor's own instruction.
 cpSync(join(modules, "@node-rs"), join(dist, "node_modules/@node-rs"), { recursive: true });

@@ -176,6 +176,28 @@ describe.each([
   );
 
   test(
+    "nothing is committed before the caller lets it, and nothing at all when it does not",
+    async () => {
+      const topic = await newTopic();
+      const one = await writer("let");
+      let seen: readonly { readonly offset: number }[] = [];
+      const first = await one.write([record(topic, "let")], async (where) => {
+        seen = where;
+        const end = await log.offset(topic, 0, "latest");
+        expect(end).toMatchObject({ kind: "offset", offset: 0 });
+      });
+      expect(positions(first)).toEqual(seen);
+      const refused = await one.write([record(topic, "held")], () =>
+        Promise.reject(new Error("no stamps")),
+      );
+      expect(refused).toEqual({ kind: "unavailable", reason: "not committed: no stamps" });
+      expect((await one.write([record(topic, "later")])).kind).toBe("unavailable");
+      expect(await values(topic)).toEqual(["let"]);
+    },
+    SLOW_MS,
+  );
+
+  test(
     "a record that is too large refuses its transaction: nothing of it is there, and the writer goes on",
     async () => {
       const topic = await newTopic(2);

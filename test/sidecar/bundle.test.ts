@@ -10,7 +10,7 @@ import { freePorts } from "../../local/free-ports.ts";
 import { ServerReflectionClient } from "../../proto/gen/grpc/reflection/v1/reflection.ts";
 import { shipped } from "../shipped.ts";
 
-const PROGRAMS = ["sidecar", "operator", "injector"];
+const PROGRAMS = ["sidecar", "operator", "injector", "sequencer"];
 
 let folder: string;
 

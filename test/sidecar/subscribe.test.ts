@@ -189,9 +189,9 @@ test.each([
   ["a broken token", { start: token("rubbish") }, "INVALID_TOKEN"],
   ["an empty token", { start: token("") }, "INVALID_TOKEN"],
   [
-    "a start by sequence",
+    "a sequence where there is none",
     { start: { $case: "sequence", value: 1n } as const },
-    "NOT_IN_THIS_RELEASE",
+    "INVALID_REQUEST",
   ],
 ])("%s is refused by name and harms nobody", async (_what, options, name) => {
   append(0, 3);

@@ -425,7 +425,10 @@ export interface Start {
     /** The first event with this time or a later one, milliseconds since 1970. */
     { $case: "timeMs"; value: bigint }
     | //
-    /** Topics with ordering Commit: the event with this order value. UNIMPLEMENTED in this release. */
+    /**
+     * Topics with ordering Commit: the event with this order value, 1 or more, or the one after the last.
+     * POSITION_LOST where the log has neither.
+     */
     { $case: "sequence"; value: bigint }
     | undefined;
 }

@@ -96,6 +96,31 @@ export interface CatalogRecord {
   adopted: boolean;
 }
 
+/**
+ * Value of a record in the topic _throughline.<deploymentId>.progress, key "<namespace>/<outbox>": how far a
+ * sequencer's events are in Kafka. Written in the same transaction as the events that it counts.
+ */
+export interface OutboxProgress {
+  /** 1. */
+  formatVersion: number;
+  /** The database cluster whose log the numbers below count in, and its timeline. */
+  systemId: string;
+  timeline: number;
+  /** The last event: LSN of its commit record, and its place in that transaction; -1 before the first. */
+  commitId: bigint;
+  commitIndex: number;
+  /** The slot may be confirmed up to this LSN. */
+  confirmed: bigint;
+  /** The last order value of each topic. */
+  topics: TopicProgress[];
+}
+
+export interface TopicProgress {
+  /** As throughline.topics in the database has it. */
+  name: string;
+  sequence: bigint;
+}
+
 function createBaseTokenBody(): TokenBody {
   return { deploymentId: "", topicId: Buffer.alloc(0), nextOffsets: [], epochsPlusOne: [], topic: "" };
 }
@@ -448,6 +473,184 @@ export const CatalogRecord: MessageFns<CatalogRecord> = {
             }
 
             message.adopted = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseOutboxProgress(): OutboxProgress {
+  return { formatVersion: 0, systemId: "", timeline: 0, commitId: 0n, commitIndex: 0, confirmed: 0n, topics: [] };
+}
+
+export const OutboxProgress: MessageFns<OutboxProgress> = {
+  encode(message: OutboxProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.formatVersion !== 0) {
+      writer.uint32(8).uint32(message.formatVersion);
+    }
+    if (message.systemId !== "") {
+      writer.uint32(18).string(message.systemId);
+    }
+    if (message.timeline !== 0) {
+      writer.uint32(24).int32(message.timeline);
+    }
+    if (message.commitId !== 0n) {
+      if (BigInt.asUintN(64, message.commitId) !== message.commitId) {
+        throw new globalThis.Error("value provided for field message.commitId of type fixed64 too large");
+      }
+      writer.uint32(33).fixed64(message.commitId);
+    }
+    if (message.commitIndex !== 0) {
+      writer.uint32(40).sint32(message.commitIndex);
+    }
+    if (message.confirmed !== 0n) {
+      if (BigInt.asUintN(64, message.confirmed) !== message.confirmed) {
+        throw new globalThis.Error("value provided for field message.confirmed of type fixed64 too large");
+      }
+      writer.uint32(49).fixed64(message.confirmed);
+    }
+    for (const v of message.topics) {
+      TopicProgress.encode(v!, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutboxProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutboxProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.formatVersion = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.systemId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.timeline = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.commitId = reader.fixed64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.commitIndex = reader.sint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.confirmed = reader.fixed64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.topics.push(TopicProgress.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTopicProgress(): TopicProgress {
+  return { name: "", sequence: 0n };
+}
+
+export const TopicProgress: MessageFns<TopicProgress> = {
+  encode(message: TopicProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.sequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TopicProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTopicProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sequence = reader.uint64() as bigint;
             continue;
           }
         }

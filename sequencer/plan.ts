@@ -1,0 +1,156 @@
+/**
+ * Decides what becomes of a batch (pure): each event's order value, or why it is parked (P8).
+ *
+ * - A new event of a topic gets the number after the topic's last stored one. Parked events get none, so the
+ *   sequence stays dense.
+ * - After a restart, events that were stamped and not sent keep what they were given: event, commit and
+ *   order value are compared with what the database stored, and any difference stops the sequencer.
+ */
+import { FailClosed } from "./fail-closed.ts";
+import type { Batch, CommittedEvent } from "./intake.ts";
+import { isAfter, lsnText, type Place } from "./lsn.ts";
+
+export interface KnownTopic {
+  readonly id: number;
+  readonly name: string;
+  readonly maxEventBytes: number;
+}
+
+export type TopicVerdict =
+  | { readonly kind: "known"; readonly topic: KnownTopic }
+  | { readonly kind: "parked"; readonly reason: string }
+  /** It will be known again: nothing after it may overtake it. */
+  | { readonly kind: "waits"; readonly reason: string };
+
+/** What the database has of an event that was stamped. */
+export interface Stamp {
+  readonly eventId: bigint;
+  readonly place: Place;
+  /** Undefined: it was parked. */
+  readonly value: { readonly topicId: number; readonly sequence: number } | undefined;
+}
+
+export interface Sequenced {
+  readonly event: CommittedEvent;
+  readonly topic: KnownTopic;
+  readonly sequence: number;
+}
+
+export interface Parked {
+  readonly event: CommittedEvent;
+  readonly reason: string;
+}
+
+/** From and to which value a topic's counter moves. */
+export interface Move {
+  readonly topicId: number;
+  readonly from: number;
+  to: number;
+}
+
+export interface Plan {
+  readonly batch: Batch;
+  /** In order: what is sent. */
+  readonly events: readonly Sequenced[];
+  /** Those of them, and of the parked ones, that are not stamped yet. */
+  readonly toStamp: readonly Sequenced[];
+  readonly toPark: readonly Parked[];
+  readonly moves: readonly Move[];
+}
+
+export type Planned =
+  | { readonly kind: "plan"; readonly plan: Plan }
+  | { readonly kind: "waits"; readonly reason: string };
+
+export interface PlannerState {
+  /** By topic id. */
+  readonly lastValues: Map<number, number>;
+  /** Stamped and not in Kafka, in order. */
+  readonly unsent: readonly Stamp[];
+}
+
+export class Planner {
+  readonly #lastValues: Map<number, number>;
+  readonly #unsent: Stamp[];
+
+  constructor({ lastValues, unsent }: PlannerState) {
+    this.#lastValues = lastValues;
+    this.#unsent = [...unsent].sort((a, b) => (isAfter(a.place, b.place) ? 1 : -1));
+  }
+
+  /** A plan counts its events as stamped: it is carried out, or the planner made anew. @throws FailClosed */
+  plan(batch: Batch, topicOf: (name: string) => TopicVerdict): Planned {
+    const verdicts = new Map<string, Exclude<TopicVerdict, { kind: "waits" }>>();
+    for (const [i, event] of batch.events.entries()) {
+      const { topic } = event;
+      const verdict = verdicts.get(topic) ?? topicOf(topic);
+      if (verdict.kind === "waits") return verdict;
+      const stamp = this.#unsent[i];
+      if (stamp) assertSame(event, stamp, verdict);
+      if (verdict.kind === "parked" && stamp?.value) {
+        const which = `event ${stamp.eventId} has its number already`;
+        return { kind: "waits", reason: `${verdict.reason}; ${which}: apply its Topic again` };
+      }
+      verdicts.set(topic, verdict);
+    }
+    const events: Sequenced[] = [];
+    const toStamp: Sequenced[] = [];
+    const toPark: Parked[] = [];
+    const moves = new Map<number, Move>();
+    for (const [i, event] of batch.events.entries()) {
+      const verdict = verdicts.get(event.topic) as Exclude<TopicVerdict, { kind: "waits" }>;
+      const stamp = this.#unsent[i];
+      if (stamp) {
+        const { topic } = verdict as { readonly topic: KnownTopic };
+        if (stamp.value) events.push({ event, topic, sequence: stamp.value.sequence });
+        continue;
+      }
+      const why = verdict.kind === "parked" ? verdict.reason : tooLarge(event, verdict.topic);
+      if (why !== undefined) {
+        toPark.push({ event, reason: why });
+        continue;
+      }
+      const { topic } = verdict as { readonly topic: KnownTopic };
+      const from = this.#lastValues.get(topic.id) ?? 0;
+      const sequence = from + 1;
+      this.#lastValues.set(topic.id, sequence);
+      const move = moves.get(topic.id);
+      if (move) move.to = sequence;
+      else moves.set(topic.id, { topicId: topic.id, from, to: sequence });
+      const one = { event, topic, sequence };
+      events.push(one);
+      toStamp.push(one);
+    }
+    this.#unsent.splice(0, batch.events.length);
+    return {
+      kind: "plan",
+      plan: { batch, events, toStamp, toPark, moves: [...moves.values()] },
+    };
+  }
+}
+
+/** The slot begins again where Kafka's progress ends, so events and stamps come in step. */
+function assertSame(
+  event: CommittedEvent,
+  stamp: Stamp,
+  verdict: Exclude<TopicVerdict, { kind: "waits" }>,
+): void {
+  const { eventId, place, value } = stamp;
+  const isSame =
+    eventId === event.id && place.commitId === event.commit.id && place.index === event.index;
+  const isItsTopic = !value || verdict.kind === "parked" || verdict.topic.id === value.topicId;
+  if (isSame && isItsTopic) return;
+  throw new FailClosed(
+    "StampsChanged",
+    `Event ${event.id} ("${event.topic}", number ${event.index} of commit ${lsnText(event.commit.id)}) stands where the database stamped event ${eventId} (number ${place.index} of commit ${lsnText(place.commitId)}${value ? `, topic ${value.topicId}` : ""}): throughline.order_values was changed, or this is another database. Restore what was there; nothing was sent.`,
+  );
+}
+
+function tooLarge(event: CommittedEvent, { maxEventBytes }: KnownTopic): string | undefined {
+  const { type, key, payload, headers } = event;
+  let bytes = type.length + (key?.length ?? 0) + (payload?.length ?? 0);
+  bytes += headers?.length ?? 0;
+  return bytes > maxEventBytes
+    ? `it has ${bytes} bytes, and its Topic takes up to ${maxEventBytes}`
+    : undefined;
+}

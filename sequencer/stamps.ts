@@ -1,0 +1,179 @@
+/**
+ * Stamps in the database: one statement moves the topics' counters from their last stored values and inserts
+ * commit id and order value of each event, or does neither. Values go as PostgreSQL's own binary arrays:
+ * thousands of events cost a few parameters.
+ *
+ * - S1 A counter that is not where we left it moves nothing: another sequencer has stamped, or a person.
+ * - S2 An event is stamped once, and a number is given once: both are unique in the table.
+ */
+import type { Client } from "pg";
+import { FailClosed } from "./fail-closed.ts";
+import type { CommittedEvent } from "./intake.ts";
+import type { Place } from "./lsn.ts";
+import type { Plan, Stamp } from "./plan.ts";
+
+/** PostgreSQL's numbers of types. */
+const INT8 = 20;
+const INT4 = 23;
+const TIMESTAMPTZ = 1184;
+const TEXT = 25;
+
+const STAMP = {
+  name: "stamp",
+  text: `with moved as (
+      update throughline.last_values v set last_value = m.last
+      from unnest($1::int4[], $2::int8[], $3::int8[]) m(topic, first, last)
+      where v.topic_id = m.topic and v.last_value = m.first returning 1)
+    insert into throughline.order_values (event_id, topic_id, sequence, commit_id, commit_index, commit_time)
+    select e.* from unnest($4::int8[], $5::int4[], $6::int8[], $7::int8[], $8::int4[], $9::timestamptz[]) e
+    where (select count(*) from moved) = cardinality($1)`,
+};
+
+const PARK = {
+  name: "park",
+  text: `insert into throughline.parked (event_id, commit_id, commit_index, commit_time, reason)
+    select e.* from unnest($1::int8[], $2::int8[], $3::int4[], $4::timestamptz[], $5::text[]) e`,
+};
+
+/** @throws FailClosed when someone else has stamped; else it is done, or the database could not do it. */
+export async function stamp(sql: Client, plan: Plan): Promise<void> {
+  try {
+    await stampAll(sql, plan);
+  } catch (error) {
+    const { code, message } = error as Error & { code?: string };
+    if (code === "23505") throw stampedByOther(message);
+    throw error;
+  }
+}
+
+async function stampAll(sql: Client, plan: Plan): Promise<void> {
+  const { toStamp, toPark } = plan;
+  if (toPark.length === 0) {
+    if (toStamp.length > 0) await stampEvents(sql, plan);
+    return;
+  }
+  await sql.query("begin");
+  if (toStamp.length > 0) await stampEvents(sql, plan);
+  const events = toPark.map(({ event }) => event);
+  const reasons = toPark.map(({ reason }) => Buffer.from(reason));
+  await sql.query({
+    ...PARK,
+    values: [...placesOf(events), texts(reasons)],
+  });
+  await sql.query("commit");
+}
+
+async function stampEvents(sql: Client, { toStamp, moves }: Plan): Promise<void> {
+  const [ids, commits, indexes, times] = placesOf(toStamp.map(({ event }) => event));
+  const stamped = await sql.query({
+    ...STAMP,
+    values: [
+      int4s(moves, (move) => move.topicId),
+      int8s(moves, (move) => move.from),
+      int8s(moves, (move) => move.to),
+      ids,
+      int4s(toStamp, ({ topic }) => topic.id),
+      int8s(toStamp, ({ sequence }) => sequence),
+      ...[commits, indexes, times],
+    ],
+  });
+  if (stamped.rowCount === toStamp.length) return;
+  throw stampedByOther("a counter in throughline.last_values is not where this sequencer left it");
+}
+
+function stampedByOther(how: string): FailClosed {
+  return new FailClosed(
+    "StampsChanged",
+    `Another sequencer has stamped, or somebody changed the stamps: ${how}. Nothing was stamped or sent. Restore what was there: a topic's last_value is the largest sequence that it ever had in throughline.order_values.`,
+  );
+}
+
+/** Ids, commit ids, indexes and commit times. */
+function placesOf(events: readonly CommittedEvent[]): Buffer[] {
+  return [
+    array(INT8, 8, events, (to, at, { id }) => to.writeBigInt64BE(id, at)),
+    array(INT8, 8, events, (to, at, { commit }) => to.writeBigInt64BE(commit.id, at)),
+    int4s(events, ({ index }) => index),
+    array(TIMESTAMPTZ, 8, events, (to, at, { commit }) => to.writeBigInt64BE(commit.timeUs, at)),
+  ];
+}
+
+function int4s<T>(of: readonly T[], value: (one: T) => number): Buffer {
+  return array(INT4, 4, of, (to, at, one) => to.writeInt32BE(value(one), at));
+}
+
+/** Below 2^53. */
+function int8s<T>(of: readonly T[], value: (one: T) => number): Buffer {
+  return array(INT8, 8, of, (to, at, one) => {
+    const number = value(one);
+    const high = Math.floor(number / 4294967296);
+    to.writeInt32BE(high, at);
+    to.writeUInt32BE(number - high * 4294967296, at + 4);
+  });
+}
+
+function array<T>(
+  type: number,
+  bytes: number,
+  of: readonly T[],
+  put: (to: Buffer, at: number, one: T) => void,
+): Buffer {
+  const to = Buffer.allocUnsafe(20 + of.length * (4 + bytes));
+  let at = arrayHead(to, type, of.length);
+  for (const one of of) {
+    to.writeInt32BE(bytes, at);
+    put(to, at + 4, one);
+    at += 4 + bytes;
+  }
+  return to;
+}
+
+function texts(of: readonly Buffer[]): Buffer {
+  const to = Buffer.allocUnsafe(20 + of.reduce((sum, text) => sum + 4 + text.length, 0));
+  let at = arrayHead(to, TEXT, of.length);
+  for (const text of of) {
+    to.writeInt32BE(text.length, at);
+    at += 4 + text.copy(to, at + 4);
+  }
+  return to;
+}
+
+/** One dimension, no nulls, counted from 1. */
+function arrayHead(to: Buffer, type: number, length: number): number {
+  for (const [i, value] of [1, 0, type, length, 1].entries()) to.writeInt32BE(value, i * 4);
+  return 20;
+}
+
+/**
+ * What was stamped and not sent, of the slot's own events: at most a few batches.
+ * @param lastSent the last order value in Kafka, by the database's topic id.
+ * @param slotBegins events of earlier commits are not in it.
+ */
+export async function unsentStamps(
+  sql: Client,
+  sent: Place,
+  lastSent: ReadonlyMap<number, number>,
+  slotBegins: bigint,
+): Promise<Stamp[]> {
+  const topics = [...lastSent];
+  const { rows } = await sql.query(
+    `select event_id, topic_id, sequence, commit_id, commit_index
+       from unnest($1::int4[], $2::int8[]) s(topic, last)
+       join throughline.order_values v on v.topic_id = s.topic and v.sequence > s.last
+       where v.commit_id > $5
+     union all
+     select event_id, null, null, commit_id, commit_index
+       from throughline.parked where (commit_id, commit_index) > ($3, $4) and commit_id > $5
+     order by commit_id, commit_index`,
+    [
+      ...[topics.map(([id]) => id), topics.map(([, last]) => last)],
+      ...[sent.commitId, sent.index, slotBegins],
+    ],
+  );
+  return rows.map((row) => ({
+    eventId: BigInt(row.event_id),
+    place: { commitId: BigInt(row.commit_id), index: row.commit_index },
+    value:
+      row.topic_id === null ? undefined : { topicId: row.topic_id, sequence: Number(row.sequence) },
+  }));
+}
