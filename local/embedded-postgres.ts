@@ -10,8 +10,8 @@ import { appendFileSync, chownSync, existsSync, mkdirSync, readFileSync } from "
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { environment } from "./config.ts";
-import { freePorts } from "./free-ports.ts";
 import { endWithUs } from "./end-with-us.ts";
+import { freePorts } from "./free-ports.ts";
 import { ensurePostgres } from "./postgres-binaries.ts";
 
 const START_MS = 60_000;
