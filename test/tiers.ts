@@ -1,6 +1,6 @@
 /**
- * `npm run test:all`: every tier of tests, one after the other; ends with one line that adds all up. One that fails keeps no other from
- * running. Nothing is left running.
+ * `npm run test:all`: every tier of tests, one after the other; ends with one line that adds all up. One that fails
+ * keeps no other from running. Nothing is left running.
  *
  * What the tiers on a cluster need built (Kubernetes, once, for minutes) is built from the beginning on, beside the
  * tests that do without, which it leaves the processor to.
