@@ -1,6 +1,7 @@
 /** What tests of appends need: records, and the log as kafkajs reads it back and compares it with what was said. */
 import type { IHeaders, Kafka } from "kafkajs";
 import type { AppendOutcome, NewRecord, TopicInfo } from "../../kafka/log.ts";
+import { topicEnds } from "./topic-ends.ts";
 
 export function record(value: string, more: Partial<NewRecord> = {}): NewRecord {
   return { key: null, value: Buffer.from(value), headers: [], timeMs: Date.now(), ...more };
@@ -18,10 +19,7 @@ interface Seen {
 
 /** The whole topic as kafkajs sees it. */
 export async function readBack(witness: Kafka, topic: TopicInfo): Promise<Seen[]> {
-  const admin = witness.admin();
-  await admin.connect();
-  const ends = await admin.fetchTopicOffsets(topic.name);
-  await admin.disconnect();
+  const ends = await topicEnds(witness, topic.name);
   const waiting = new Set(ends.filter(({ high }) => high !== "0").map((end) => end.partition));
   const high = new Map(ends.map((end) => [end.partition, Number(end.high)]));
   const seen: Seen[] = [];

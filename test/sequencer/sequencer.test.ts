@@ -4,6 +4,7 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
+import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import { makeLogger } from "../../process/logger.ts";
 import { type Sequencer, startSequencer } from "../../sequencer/sequencer.ts";
 import { forgetSlot } from "../../sequencer/slot.ts";
@@ -289,7 +290,9 @@ describe("one sequencer", () => {
         ...{ deploymentId: DEPLOYMENT, clusterUid: undefined, namespace: NAMESPACE },
         ...{ serverName: "A", logLevel: "silent", limits: DEFAULT_LIMITS, tls: undefined },
       };
-      const server = await startServer(config, bed.log, makeLogger("silent", "A"));
+      // The server closes it with itself.
+      const log = openKafkaLog({ brokers: bed.brokers, clientId: "A" });
+      const server = await startServer(config, log, makeLogger("silent", "A"));
       const client = new ThroughlineClient([server.address]);
       try {
         await untilSql(shop, "select count(*) = 1 from throughline.slot");

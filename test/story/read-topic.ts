@@ -1,13 +1,12 @@
 /** A topic without transactions as kafkajs, which shares no code with our reader, reads it. */
 import { Kafka, logLevel } from "kafkajs";
 import type { Seen } from "../../local/demo-audit.ts";
+import { topicEnds } from "../kafka/topic-ends.ts";
 
 /** The whole topic by partition and offset. */
 export async function readTopic(brokers: readonly string[], topic: string): Promise<Seen[]> {
   const kafka = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING });
-  const admin = kafka.admin();
-  await admin.connect();
-  const ends = await admin.fetchTopicOffsets(topic);
+  const ends = await topicEnds(kafka, topic);
   let left = ends.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
   const seen: Seen[] = [];
   const groupId = `${topic}-read-${process.pid}-${Date.now()}`;
@@ -25,6 +24,8 @@ export async function readTopic(brokers: readonly string[], topic: string): Prom
     });
   });
   await consumer.disconnect();
+  const admin = kafka.admin();
+  await admin.connect();
   await admin.deleteGroups([groupId]);
   await admin.disconnect();
   return seen;
