@@ -15,10 +15,7 @@ export function statusOf(error: unknown): number | undefined {
 export function failureOf(error: unknown): ApiFailure {
   const { body, message, cause } = error as { body?: unknown; message?: string; cause?: unknown };
   const why = cause instanceof Error ? `${message}: ${cause.message}` : message;
-  return {
-    kind: "failed",
-    reason: sentenceIn(body) ?? firstLines(message) ?? why ?? String(error),
-  };
+  return { kind: "failed", reason: sentenceIn(body) ?? why ?? String(error) };
 }
 
 /** A `Status` object: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/ */
@@ -29,10 +26,4 @@ function sentenceIn(body: unknown): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Without the headers that the client's message has too. */
-function firstLines(message = ""): string | undefined {
-  const [, code, words] = /^HTTP-Code: (\d+)\nMessage: (.*)/.exec(message) ?? [];
-  return words && `${words} (HTTP status ${code})`;
 }
