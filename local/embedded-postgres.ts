@@ -5,12 +5,12 @@
  * Its processes end with ours, also when ours is killed. Under root it runs as another user, who must be
  * able to reach the directory.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { appendFileSync, chownSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
+import { chownSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { environment } from "./config.ts";
-import { endWithUs } from "./end-with-us.ts";
+import { EmbeddedProgram } from "./embedded-program.ts";
 import { freePorts } from "./free-ports.ts";
 import { ensurePostgres } from "./postgres-binaries.ts";
 
@@ -67,70 +67,26 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
     ...{ wal_level: "logical", max_prepared_transactions: "10", ...settings },
   };
   const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  let running: ChildProcess | undefined;
-  let expected = false;
-
-  const start = async (): Promise<void> => {
-    expected = false;
-    const child = spawn(join(native, "bin", "postgres"), ["-D", data, ...flags], {
-      ...{ ...how, stdio: ["ignore", "pipe", "pipe"], detached: options.ownGroup ?? false },
-    });
-    const release = endWithUs(child.pid as number);
-    await new Promise<void>((resolve, reject) => {
-      const failed = (why: string): void => {
-        const end = readFileSync(log, { encoding: "utf8", flag: "a+" }).split("\n").slice(-6);
-        reject(new Error(`PostgreSQL ${why}; the end of ${log}:\n${end.join("\n")}`));
-      };
-      const late = setTimeout(() => {
-        child.kill("SIGKILL");
-        failed(`did not start within ${START_MS} ms`);
-      }, START_MS);
-      const listen = (bytes: Buffer): void => {
-        appendFileSync(log, bytes);
-        if (!bytes.includes(READY)) return;
-        clearTimeout(late);
-        resolve();
-      };
-      child.stdout?.on("data", listen);
-      child.stderr?.on("data", listen);
-      child.once("error", (error) => failed(`cannot be run: ${error.message}`));
-      child.once("close", (code, signal) => {
-        clearTimeout(late);
-        release();
-        const wasRunning = running === child;
-        running = undefined;
-        const ended = signal ?? `exit code ${code}`;
-        if (!wasRunning) failed(`ended with ${ended}`);
-        else if (!expected) onUnexpectedEnd(ended);
-      });
-    });
-    running = child;
-  };
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
-    const child = running;
-    if (!child) return;
-    expected = true;
-    await new Promise<void>((resolve) => {
-      const hard = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
-      child.once("close", () => {
-        clearTimeout(hard);
-        resolve();
-      });
-      child.kill(signal);
-    });
-  };
+  const server = new EmbeddedProgram({
+    ...{ name: "PostgreSQL", log, ready: READY, onUnexpectedEnd },
+    ...{ startMs: START_MS, stopMs: STOP_MS },
+    spawn: () =>
+      spawn(join(native, "bin", "postgres"), ["-D", data, ...flags], {
+        ...{ ...how, stdio: ["ignore", "pipe", "pipe"], detached: options.ownGroup ?? false },
+      }),
+  });
 
   onProgress("Starting PostgreSQL");
-  await start();
+  await server.start();
   return {
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
-    pid: () => running?.pid ?? 0,
+    pid: () => server.pid,
     // The fast shutdown.
-    stop: () => end("SIGINT"),
-    kill: () => end("SIGKILL"),
+    stop: () => server.end("SIGINT"),
+    kill: () => server.end("SIGKILL"),
     restart: async () => {
-      await end("SIGKILL");
-      await start();
+      await server.end("SIGKILL");
+      await server.start();
     },
   };
 }

@@ -4,12 +4,12 @@
  *
  * Its process ends with ours, also when ours is killed.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { environment } from "./config.ts";
-import { endWithUs } from "./end-with-us.ts";
+import { EmbeddedProgram } from "./embedded-program.ts";
 import { freePorts } from "./free-ports.ts";
 import { ensureStoreBinary, storeMachine } from "./store-binary.ts";
 
@@ -68,80 +68,32 @@ export async function startStore(options: EmbeddedStoreOptions): Promise<Embedde
   mkdirSync(directory, { recursive: true });
   // It may hold a password.
   writeFileSync(file, settingsText(options, port, data), { mode: 0o600 });
-  let running: ChildProcess | undefined;
-  let expected = false;
-
-  const start = async (): Promise<void> => {
-    mkdirSync(data, { recursive: true });
-    expected = false;
-    const child = spawn(program, [file], {
-      stdio: ["ignore", "pipe", "pipe"],
-      detached: options.ownGroup ?? false,
-    });
-    const release = endWithUs(child.pid as number);
-    await new Promise<void>((resolve, reject) => {
-      const failed = (how: string): void => {
-        const end = readFileSync(log, { encoding: "utf8", flag: "a+" }).split("\n").slice(-6);
-        reject(new Error(`The session store ${how}; the end of ${log}:\n${end.join("\n")}`));
-      };
-      const late = setTimeout(() => {
-        child.kill("SIGKILL");
-        failed(`did not start within ${START_MS} ms`);
-      }, START_MS);
-      const listen = (bytes: Buffer): void => {
-        appendFileSync(log, bytes);
-        if (!bytes.includes(READY)) return;
-        clearTimeout(late);
-        resolve();
-      };
-      child.stdout?.on("data", listen);
-      child.stderr?.on("data", listen);
-      child.once("error", (error) => failed(`cannot be run: ${error.message}`));
-      child.once("close", (code, signal) => {
-        clearTimeout(late);
-        release();
-        const wasRunning = running === child;
-        running = undefined;
-        const how = signal ?? `exit code ${code}`;
-        if (!wasRunning) failed(`ended with ${how}`);
-        else if (!expected) onUnexpectedEnd(how);
+  const server = new EmbeddedProgram({
+    ...{ name: "The session store", log, ready: READY, onUnexpectedEnd },
+    ...{ startMs: START_MS, stopMs: STOP_MS },
+    spawn: () => {
+      mkdirSync(data, { recursive: true });
+      return spawn(program, [file], {
+        stdio: ["ignore", "pipe", "pipe"],
+        detached: options.ownGroup ?? false,
       });
-    });
-    running = child;
-  };
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
-    const child = running;
-    if (!child) return;
-    expected = true;
-    await new Promise<void>((resolve) => {
-      const hard = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
-      child.once("close", () => {
-        clearTimeout(hard);
-        resolve();
-      });
-      child.kill(signal);
-      // Else a frozen one would take the signal only when it thaws.
-      child.kill("SIGCONT");
-    });
-  };
-  const signalled = (signal: NodeJS.Signals): void => {
-    if (!running?.kill(signal)) throw new Error("the session store does not run");
-  };
+    },
+  });
 
   onProgress("Starting the session store");
-  await start();
+  await server.start();
   return {
     port,
     url: `${tls ? "rediss" : "redis"}://127.0.0.1:${port}`,
-    pid: () => running?.pid ?? 0,
-    stop: () => end("SIGTERM"),
-    kill: () => end("SIGKILL"),
-    freeze: () => signalled("SIGSTOP"),
-    thaw: () => signalled("SIGCONT"),
+    pid: () => server.pid,
+    stop: () => server.end("SIGTERM"),
+    kill: () => server.end("SIGKILL"),
+    freeze: () => server.signal("SIGSTOP"),
+    thaw: () => server.signal("SIGCONT"),
     restart: async (kept) => {
-      await end("SIGKILL");
+      await server.end("SIGKILL");
       if (kept === "lost") rmSync(data, { recursive: true, force: true });
-      await start();
+      await server.start();
     },
   };
 }
