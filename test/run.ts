@@ -4,9 +4,10 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
+import { environment } from "../local/config.ts";
 import { runJest } from "./jest-run.ts";
 import { kafkaClasses } from "./kafka-classes.ts";
 import { ALL_FILES_KAFKA, startKafkaOfAllFiles } from "./kafka-of-all-files.ts";
@@ -54,5 +55,10 @@ try {
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
+// A failure is read with it.
+const cached = existsSync(environment.cache) ? readdirSync(environment.cache) : ["nothing"];
+console.log(
+  `# on ${availableParallelism()} cores, load ${loadavg().map(Math.round).join(" ")}, uid ${process.getuid?.()}; cached: ${cached.join(", ")}`,
+);
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
