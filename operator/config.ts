@@ -12,11 +12,11 @@ import {
 } from "../process/program-settings.ts";
 import {
   type Address,
-  gather,
   helpLines,
   type Outside,
   type ParsedConfig,
-  SettingReader,
+  parseSettings,
+  type SettingReader,
   type Settings,
 } from "../process/settings.ts";
 import { ALLOWED_ENTRY } from "./allowed-names.ts";
@@ -71,14 +71,13 @@ export function readConfig(): ParsedConfig<Config> {
 }
 
 export function parseConfig(outside: Outside): ParsedConfig<Config> {
-  const errors: string[] = [];
-  const names = Object.keys(SETTINGS).map((name) => `--${name}`);
-  const given = gather(names, outside, errors);
-  if (given === "help") return { kind: "help", text: helpText() };
-  const read = new SettingReader(SETTINGS, given, outside.readFile, errors);
+  return parseSettings({ settings: SETTINGS, help: helpText, configOf }, outside);
+}
+
+function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside): Config {
   const deploymentId = deploymentIdOf(read);
   const namespaces = read.text("namespaces");
-  const config: Config = {
+  return {
     ...{ kafka: kafkaConfig(read), deploymentId },
     kubeconfig: read.file("kubeconfig")?.toString("utf8"),
     namespaces:
@@ -95,7 +94,6 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
     healthListen: healthListenOf(read),
     logLevel: logLevelOf(read),
   };
-  return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }
 
 function helpText(): string {

@@ -37,7 +37,7 @@ export interface Address {
  * What was given, by flag. Flags win over the environment; an empty environment variable counts as not set.
  * @param flags with their dashes.
  */
-export function gather(
+function gather(
   flags: readonly string[],
   { args, environment }: Pick<Outside, "args" | "environment">,
   errors: string[],
@@ -67,6 +67,33 @@ export function gather(
     }
   }
   return given;
+}
+
+/** What a program makes a configuration of. */
+export interface Parsing<Name extends string, Config> {
+  readonly settings: Readonly<Record<Name, Setting>>;
+  /** Further flags, with their dashes, which `configOf` reads itself. */
+  readonly more?: readonly string[];
+  readonly help: () => string;
+  /** What is wrong goes to the reader's errors. */
+  readonly configOf: (
+    read: SettingReader<Name>,
+    outside: Outside,
+    given: ReadonlyMap<string, string>,
+  ) => Config;
+}
+
+export function parseSettings<Name extends string, Config>(
+  { settings, more = [], help, configOf }: Parsing<Name, Config>,
+  outside: Outside,
+): ParsedConfig<Config> {
+  const errors: string[] = [];
+  const names = Object.keys(settings).map((name) => `--${name}`);
+  const given = gather([...names, ...more], outside, errors);
+  if (given === "help") return { kind: "help", text: help() };
+  const read = new SettingReader(settings, given, outside.readFile, errors);
+  const config = configOf(read, outside, given);
+  return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }
 
 /** Reads settings of one table; what is wrong goes to `errors`, naming the flag. */

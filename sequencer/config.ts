@@ -12,11 +12,11 @@ import {
 } from "../process/program-settings.ts";
 import {
   type Address,
-  gather,
   helpLines,
   type Outside,
   type ParsedConfig,
-  SettingReader,
+  parseSettings,
+  type SettingReader,
   type Settings,
 } from "../process/settings.ts";
 import type { DatabaseAddress } from "./postgres.ts";
@@ -75,14 +75,13 @@ export function readConfig(): ParsedConfig<Config> {
 }
 
 export function parseConfig(outside: Outside): ParsedConfig<Config> {
-  const errors: string[] = [];
-  const names = Object.keys(SETTINGS).map((name) => `--${name}`);
-  const given = gather(names, outside, errors);
-  if (given === "help") return { kind: "help", text: helpText() };
-  const read = new SettingReader(SETTINGS, given, outside.readFile, errors);
+  return parseSettings({ settings: SETTINGS, help: helpText, configOf }, outside);
+}
+
+function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside): Config {
   const deed = read.oneOf("do", DEEDS);
   const outboxName = read.required("outbox");
-  const config: Config = {
+  return {
     deed,
     kafka: deed === "run" ? kafkaConfig(read) : undefined,
     identity: {
@@ -96,7 +95,6 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
     healthListen: healthListenOf(read),
     logLevel: logLevelOf(read),
   };
-  return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }
 
 function keepSentOf(read: SettingReader<keyof typeof SETTINGS>): number | undefined {

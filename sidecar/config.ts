@@ -12,12 +12,12 @@ import {
 } from "../process/program-settings.ts";
 import {
   type Address,
-  gather,
   helpLine,
   helpLines,
   type Outside,
   type ParsedConfig,
-  SettingReader,
+  parseSettings,
+  type SettingReader,
   type Settings,
 } from "../process/settings.ts";
 import {
@@ -94,16 +94,21 @@ export function readConfig(): ParsedConfig<Config> {
 }
 
 export function parseConfig(outside: Outside): ParsedConfig<Config> {
-  const errors: string[] = [];
-  const names = Object.keys(SETTINGS).map((name) => `--${name}`);
-  const given = gather([...names, ...LIMIT_NAMES.map(limitFlag)], outside, errors);
-  if (given === "help") return { kind: "help", text: helpText() };
-  const read = new SettingReader(SETTINGS, given, outside.readFile, errors);
+  return parseSettings(
+    { settings: SETTINGS, more: LIMIT_NAMES.map(limitFlag), help: helpText, configOf },
+    outside,
+  );
+}
 
+function configOf(
+  read: SettingReader<keyof typeof SETTINGS>,
+  outside: Outside,
+  given: ReadonlyMap<string, string>,
+): Config {
   const listen = read.text("listen") as string;
   if (!listen.startsWith("unix:")) read.address("listen", listen);
-  else if (listen.length === 5) errors.push("--listen is unix: without a path.");
-  const config: Config = {
+  else if (listen.length === 5) read.errors.push("--listen is unix: without a path.");
+  return {
     listen,
     healthListen: healthListenOf(read),
     kafka: kafkaConfig(read),
@@ -117,16 +122,15 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
         password: read.secret("session-store-password-file"),
         ca: read.file("session-store-tls-ca-file"),
       },
-      errors,
+      read.errors,
     ),
     deploymentId: deploymentIdOf(read),
     clusterUid: read.text("cluster-uid"),
     namespace: namespaceOf(read, "namespace", read.required("namespace")),
     serverName: read.text("server-name") ?? outside.hostname(),
     logLevel: logLevelOf(read),
-    limits: limits(given, errors),
+    limits: limits(given, read.errors),
   };
-  return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }
 
 function limits(given: ReadonlyMap<string, string>, errors: string[]): Limits {

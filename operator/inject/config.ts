@@ -14,12 +14,12 @@ import {
 } from "../../process/program-settings.ts";
 import {
   type Address,
-  gather,
   helpLines,
   type Outside,
   type ParsedConfig,
+  parseSettings,
   type Setting,
-  SettingReader,
+  type SettingReader,
   type Settings,
 } from "../../process/settings.ts";
 import { millisecondsOf } from "../quantities.ts";
@@ -138,12 +138,15 @@ export function readConfig(): ParsedConfig<Config> {
 }
 
 export function parseConfig(outside: Outside): ParsedConfig<Config> {
-  const errors: string[] = [];
-  const names = Object.keys(SETTINGS).map((name) => `--${name}`);
-  const given = gather(names, outside, errors);
-  if (given === "help") return { kind: "help", text: helpText() };
-  const read = new SettingReader(SETTINGS, given, outside.readFile, errors);
-  const config: Config = {
+  return parseSettings({ settings: SETTINGS, help: helpText, configOf }, outside);
+}
+
+function configOf(
+  read: SettingReader<keyof typeof SETTINGS>,
+  outside: Outside,
+  given: ReadonlyMap<string, string>,
+): Config {
+  return {
     injection: injectionOf(read, given),
     listen: read.listenAddress("listen", read.text("listen") as string),
     healthListen: healthListenOf(read),
@@ -157,7 +160,6 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
     identity: outside.hostname(),
     logLevel: logLevelOf(read),
   };
-  return errors.length > 0 ? { kind: "errors", errors } : { kind: "config", config };
 }
 
 function injectionOf(
