@@ -2,14 +2,12 @@
  * The sequencer of one Outbox as a process of its own, and the schema in its database before. It ends with
  * this process.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { endProgram, spawnProgram } from "./program-process.ts";
 import { restarting } from "./restarts.ts";
-
-const STOP_MS = 5000;
-const root = join(import.meta.dirname, "..");
 
 export interface SequencerProcessOptions {
   readonly outbox: string;
@@ -43,16 +41,7 @@ export async function startSequencerProcess(
   await start();
   return () => {
     expected = true;
-    const child = running;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
-    return new Promise((resolve) => {
-      const hard = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
-      child.once("exit", () => {
-        clearTimeout(hard);
-        resolve();
-      });
-      child.kill("SIGTERM");
-    });
+    return endProgram(running, "SIGTERM");
   };
 }
 
@@ -78,15 +67,7 @@ async function migrate(flags: readonly string[], onLine: (line: string) => void)
 }
 
 function run(flags: readonly string[], onLine: (line: string) => void): ChildProcess {
-  const child = spawn(
-    process.execPath,
-    [
-      ...["--disable-warning=ExperimentalWarning", "--import"],
-      ...[join(import.meta.dirname, "end-with-parent.ts"), join(root, "sequencer", "main.ts")],
-      ...flags,
-    ],
-    { stdio: ["ignore", "pipe", "pipe", "ipc"], detached: true },
-  );
+  const child = spawnProgram("sequencer/main.ts", flags);
   const hear = (line: string): void => {
     const said = line.startsWith("{") ? (JSON.parse(line) as Said) : { msg: line };
     const isTold = !said.level || ["warn", "error", "fatal"].includes(said.level);

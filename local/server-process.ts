@@ -1,13 +1,11 @@
 /** A Throughline server as a process of its own, in the gateway shape. It ends with this process. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
+import type { ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
+import { endProgram, spawnProgram } from "./program-process.ts";
 import { restarting } from "./restarts.ts";
 
 const READY_POLL_MS = 20;
-const STOP_MS = 5000;
 const KEPT_LINES = 5;
-const root = join(import.meta.dirname, "..");
 
 export interface ServerOptions {
   readonly name: string;
@@ -78,18 +76,11 @@ export class ServerProcess {
 
   #spawn(): ChildProcess {
     const { brokers, deploymentId, namespace, flags } = this.#options;
-    const child = spawn(
-      process.execPath,
-      [
-        ...["--disable-warning=ExperimentalWarning", "--import"],
-        ...[join(import.meta.dirname, "end-with-parent.ts"), join(root, "sidecar", "main.ts")],
-        ...["--listen", this.address, "--health-listen", "127.0.0.1:0", "--shape", "gateway"],
-        ...["--kafka", brokers.join(","), "--deployment-id", deploymentId],
-        ...["--namespace", namespace, "--server-name", this.name, ...flags],
-      ],
-      // A group of its own: Ctrl-C is ours to pass on, in our order.
-      { stdio: ["ignore", "pipe", "pipe", "ipc"], detached: true },
-    );
+    const child = spawnProgram("sidecar/main.ts", [
+      ...["--listen", this.address, "--health-listen", "127.0.0.1:0", "--shape", "gateway"],
+      ...["--kafka", brokers.join(","), "--deployment-id", deploymentId],
+      ...["--namespace", namespace, "--server-name", this.name, ...flags],
+    ]);
     child.once("exit", (code, signal) => {
       if (!this.#endExpected) void this.#revive(signal ?? `exit code ${code}`);
       this.#endExpected = true;
@@ -126,17 +117,8 @@ export class ServerProcess {
   }
 
   #end(signal: NodeJS.Signals): Promise<void> {
-    const child = this.#child;
     this.#endExpected = true;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
-    return new Promise((resolve) => {
-      const hard = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
-      child.once("exit", () => {
-        clearTimeout(hard);
-        resolve();
-      });
-      child.kill(signal);
-    });
+    return endProgram(this.#child, signal);
   }
 }
 
