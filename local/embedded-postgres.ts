@@ -17,6 +17,8 @@ import { ensurePostgres } from "./postgres-binaries.ts";
 const START_MS = 60_000;
 const STOP_MS = 20_000;
 const READY = "database system is ready to accept connections";
+/** One that follows another takes no writes until it is promoted. */
+const STANDBY_READY = "database system is ready to accept read-only connections";
 /** `nobody`: PostgreSQL does not run as root. */
 const UNPRIVILEGED = 65_534;
 const run = promisify(execFile);
@@ -68,7 +70,8 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
   };
   const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const server = new EmbeddedProgram({
-    ...{ name: "PostgreSQL", log, ready: READY, onUnexpectedEnd },
+    ...{ name: "PostgreSQL", log, onUnexpectedEnd },
+    ready: existsSync(join(data, "standby.signal")) ? STANDBY_READY : READY,
     ...{ startMs: START_MS, stopMs: STOP_MS },
     spawn: () =>
       spawn(join(native, "bin", "postgres"), ["-D", data, ...flags], {

@@ -238,7 +238,7 @@ test("no dead files: everything is reached from where the product or a test is e
     product.filter(({ path }) => !live.has(path)).map(({ path }) => path),
   );
   const run =
-    /\.(test|cluster|pods)\.ts$|^test\/tiers\.ts$|^test\/((bench(\/(operator|sequencer))?|checker|cluster|pods)\/)?run\.ts$/;
+    /\.(test|cluster|pods)\.ts$|^test\/tiers\.ts$|^test\/((bench(\/(operator|sequencer))?|checker(\/sequencer)?|cluster|pods)\/)?run\.ts$/;
   const used = reachedFrom(files.filter(({ path, room }) => run.test(path) || room === "tools"));
   rule(
     "What no test, no benchmark and no checker reaches is dead.",

@@ -10,7 +10,6 @@ import "./aborted-in-order.ts";
 import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { type Launch, shipped } from "../shipped.ts";
 import { VARIANTS } from "./broken/variants.ts";
 import { pause } from "./clients/pace.ts";
@@ -20,6 +19,7 @@ import { missing } from "./faults/kinds.ts";
 import { type Planned, scheduleOf } from "./faults/schedule.ts";
 import { Striker } from "./faults/strike.ts";
 import { Field } from "./field.ts";
+import { flagsOf } from "./flags.ts";
 import { GroupWatch } from "./group-watch.ts";
 import { nowMs } from "./history.ts";
 import { judge } from "./judge/judge.ts";
@@ -43,7 +43,11 @@ const WARM_MS = 4000;
 const SETTLE_MS = 8000;
 const EVENTS_PER_SECOND = 500;
 
-const flags = flagsOf();
+const flags = flagsOf("check:handoff", {
+  help: HELP,
+  minutes: 20,
+  variants: Object.keys(VARIANTS),
+});
 const seed = flags.seed;
 const schedule = scheduleOf(seed);
 const folder = mkdtempSync(join(tmpdir(), "throughline-check-"));
@@ -151,37 +155,4 @@ function launchOf(broken: string | undefined): Launch {
   const entry = join(import.meta.dirname, "broken/server.ts");
   const command = ["--disable-warning=ExperimentalWarning", entry, broken];
   return { folder: root, command, environment: {} };
-}
-
-function flagsOf(): { minutes: number; seed: number; broken: string | undefined } {
-  const wrong = (why: string): never => {
-    console.error(`check:handoff: ${why}\n${HELP}`);
-    process.exit(1);
-  };
-  let values: { minutes?: string; seed?: string; broken?: string; help?: boolean };
-  try {
-    values = parseArgs({
-      options: {
-        minutes: { type: "string", default: "20" },
-        seed: { type: "string" },
-        broken: { type: "string" },
-        help: { type: "boolean", short: "h", default: false },
-      },
-    }).values;
-  } catch (error) {
-    return wrong((error as Error).message);
-  }
-  if (values.help) {
-    console.log(HELP);
-    process.exit(0);
-  }
-  const minutes = Number(values.minutes);
-  const chosen = Number(values.seed ?? Math.floor(Math.random() * 1e9));
-  if (!(minutes >= 0.2 && minutes <= 600))
-    wrong(`--minutes ${values.minutes}: is no number from 0.2 to 600`);
-  if (!Number.isSafeInteger(chosen) || chosen < 0)
-    wrong(`--seed ${values.seed}: is no whole number`);
-  const { broken } = values;
-  if (broken !== undefined && !(broken in VARIANTS)) wrong(`--broken ${broken}: is no variant`);
-  return { minutes, seed: chosen, broken };
 }

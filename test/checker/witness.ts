@@ -5,6 +5,7 @@
 import { type Consumer, Kafka, logLevel } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import { Waits } from "../story/waits.ts";
+import { follow } from "./follow.ts";
 import { contentOf, nowMs } from "./history.ts";
 import { type Incarnation, PartitionLog } from "./judge/world.ts";
 
@@ -31,34 +32,25 @@ export class Witness {
     const incarnation: Incarnation = { topic: name, id, partitions: [] };
     for (let i = 0; i < partitions; i++) incarnation.partitions.push(new PartitionLog());
     this.topics.set(id, incarnation);
-    const consumer = this.#kafka.consumer({
-      ...{ groupId: `witness-${id}`, readUncommitted: false, metadataMaxAge: 1000 },
-      ...{ maxWaitTimeInMs: 100, sessionTimeout: 30_000 },
-      retry: { retries: 1000, maxRetryTime: 2000, restartOnFailure: async () => true },
+    const groupId = `witness-${id}`;
+    const consumer = await follow(this.#kafka, { topic, groupId }, (partition, messages) => {
+      for (let i = incarnation.partitions.length; i <= partition; i++) {
+        incarnation.partitions.push(new PartitionLog());
+      }
+      const log = incarnation.partitions[partition] as PartitionLog;
+      const seenMs = nowMs();
+      for (const { offset, key, value, headers } of messages) {
+        const at = Number(offset);
+        // A consumer that joins anew begins after what was committed for it.
+        if (at <= (log.offsets.at(-1) ?? -1)) continue;
+        const text = value?.toString() ?? "";
+        const type = headers?.["ce_type"]?.toString() ?? "";
+        log.add(at, contentOf(text, key?.toString() ?? "", type), seenMs);
+        if (text.startsWith("mark:")) this.#seenMarks.add(`${id}/${text}`);
+      }
+      this.#waits.changed();
     });
     this.#consumers.set(id, consumer);
-    await consumer.connect();
-    await consumer.subscribe({ topic, fromBeginning: true });
-    await consumer.run({
-      eachBatch: async ({ batch, heartbeat }) => {
-        for (let i = incarnation.partitions.length; i <= batch.partition; i++) {
-          incarnation.partitions.push(new PartitionLog());
-        }
-        const log = incarnation.partitions[batch.partition] as PartitionLog;
-        const seenMs = nowMs();
-        for (const { offset, key, value, headers } of batch.messages) {
-          const at = Number(offset);
-          // A consumer that joins anew begins after what was committed for it.
-          if (at <= (log.offsets.at(-1) ?? -1)) continue;
-          const text = value?.toString() ?? "";
-          const type = headers?.["ce_type"]?.toString() ?? "";
-          log.add(at, contentOf(text, key?.toString() ?? "", type), seenMs);
-          if (text.startsWith("mark:")) this.#seenMarks.add(`${id}/${text}`);
-        }
-        this.#waits.changed();
-        await heartbeat();
-      },
-    });
   }
 
   /** Resolves when it has all that was committed before. @returns offsets of the marks by partition. */

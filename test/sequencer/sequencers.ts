@@ -28,14 +28,14 @@ export interface SequencerProcess {
   readonly ended: Promise<void>;
 }
 
-export function startProcess(told: Told): SequencerProcess {
+/** @param program what is told, from the root. */
+export function startProcess<T = Told>(
+  told: T,
+  program = "test/sequencer/mortal.ts",
+): SequencerProcess {
   const child = spawn(
     process.execPath,
-    [
-      "--disable-warning=ExperimentalWarning",
-      join(ROOT, "test/sequencer/mortal.ts"),
-      JSON.stringify(told),
-    ],
+    ["--disable-warning=ExperimentalWarning", join(ROOT, program), JSON.stringify(told)],
     { stdio: ["ignore", "pipe", "inherit", "ipc"] },
   );
   const lines: string[] = [];

@@ -4,6 +4,7 @@
  * A deed begins when the one before it in its lane is over, so the clock of a run may differ, its order not.
  */
 import { Random } from "../../sim/random.ts";
+import { Bag } from "./bag.ts";
 import { type Fault, isCut, QUICK, type Quick, SLOW, type Slow } from "./kinds.ts";
 
 export interface Planned<F extends Fault = Fault> {
@@ -68,22 +69,4 @@ export function scheduleOf(seed: number): Act[] {
       toClients: isLong ? TO_CLIENTS.map(planned) : [],
     };
   });
-}
-
-/** Each once before any again. */
-class Bag<T> {
-  readonly #all: readonly T[];
-  readonly #random: Random;
-  #left: T[] = [];
-
-  constructor(all: readonly T[], random: Random) {
-    this.#all = all;
-    this.#random = random;
-  }
-
-  take(): T {
-    if (this.#left.length === 0) this.#left = [...this.#all];
-    const [taken] = this.#left.splice(this.#random.int(0, this.#left.length - 1), 1);
-    return taken as T;
-  }
 }

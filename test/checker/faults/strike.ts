@@ -6,6 +6,7 @@ import type { Field } from "../field.ts";
 import { nowMs } from "../history.ts";
 import type { Deed } from "../judge/world.ts";
 import type { Witness } from "../witness.ts";
+import { untilInSync } from "./in-sync.ts";
 import { CUTS, type Cut, type Fault, LEGS, type Leg, STEPS, type Step } from "./kinds.ts";
 import { freezeLoser } from "./loser.ts";
 import type { Planned } from "./schedule.ts";
@@ -173,19 +174,9 @@ export class Striker {
     await kafka.kill(node);
     await pause(holdMs);
     await kafka.startNode(node);
-    await this.#inSync();
+    const names = [...this.#field.topics.values()].map(({ name }) => name);
+    await untilInSync(this.#admin, names, brokers.length);
     return `broker ${node}`;
-  }
-
-  async #inSync(): Promise<void> {
-    const { topics, brokers } = this.#field;
-    for (;;) {
-      const names = [...topics.values()].map(({ name }) => name);
-      const found = await this.#admin.fetchTopicMetadata({ topics: names }).catch(() => undefined);
-      const all = found?.topics.flatMap(({ partitions }) => partitions) ?? [];
-      if (all.length > 0 && all.every(({ isr }) => isr.length === brokers.length)) return;
-      await pause(200);
-    }
   }
 
   /** Leaders go back to where they are preferred. */

@@ -3,16 +3,14 @@
  * pass, or by the server's metrics. Each resolves when the wire is whole again.
  */
 import { SCRIPTS } from "../../../sidecar/sessions/redis-scripts.ts";
-import type { FaultProxy, ProxiedConnection } from "../../faults/fault-proxy.ts";
+import type { FaultProxy } from "../../faults/fault-proxy.ts";
 import { pause } from "../clients/pace.ts";
 import type { Field, Seat } from "../field.ts";
 import { nowMs } from "../history.ts";
+import { cutWire } from "./cut.ts";
 import { CUTS, type Cut, type Leg, type Step } from "./kinds.ts";
 import type { Bait } from "./trap.ts";
 
-/** What is lost one way for so long is noticed. */
-const HALF_OPEN_MS = 4000;
-const DELAY_MS = 150;
 /** For a step that does not come. */
 const STEP_MS = 5000;
 const LOOK_MS = 20;
@@ -41,25 +39,8 @@ export class Wire {
     const broker = pick % brokers.length;
     const proxy = leg === "client" ? seat.clients : leg === "store" ? seat.store : brokers[broker];
     if (!proxy) throw new Error(`no proxy on leg ${leg}`);
-    await this.#cut(proxy, cut, pick, holdMs);
+    await cutWire(proxy, cut, pick, holdMs);
     return leg === "kafka" ? `broker ${broker + 1}` : seat.name;
-  }
-
-  /** Resolves when it is over. */
-  async #cut(
-    what: FaultProxy | ProxiedConnection,
-    cut: Cut,
-    pick: number,
-    holdMs: number,
-  ): Promise<void> {
-    if (cut === "cut") what.cut();
-    else if (cut === "reset") what.reset();
-    else {
-      const way = pick % 2 === 0 ? "up" : "down";
-      what.fault(cut === "delayed" ? { kind: "slow", delayMs: DELAY_MS } : { kind: "lose", way });
-      await pause(cut === "delayed" ? holdMs : HALF_OPEN_MS);
-      what.fault({ kind: "none" });
-    }
   }
 
   async atStep(step: Step, pick: number, holdMs: number): Promise<string | undefined> {
@@ -96,7 +77,7 @@ export class Wire {
   ): Promise<string | undefined> {
     let over: Promise<void> | undefined;
     const isStruck = await this.#field.traps[leg].set(bait, STEP_MS, (connection) => {
-      over = this.#cut(connection, cut, pick, holdMs);
+      over = cutWire(connection, cut, pick, holdMs);
     });
     await over;
     return isStruck ? cut : undefined;
@@ -133,7 +114,7 @@ export class Wire {
         const bytes = await server.metric("catch_up_bytes").catch(() => 0);
         if (!(bytes > 0)) continue;
         const { brokers } = this.#field;
-        await this.#cut(brokers[pick % brokers.length] as FaultProxy, cut, pick, holdMs);
+        await cutWire(brokers[pick % brokers.length] as FaultProxy, cut, pick, holdMs);
         return `${cut}, ${name}`;
       }
       await pause(LOOK_MS);

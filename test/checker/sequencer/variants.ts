@@ -1,0 +1,96 @@
+/**
+ * The mechanisms of P8, each broken on purpose in sequencers that are started for it: by wrapping one function that
+ * the product is given, never by a copy of it. A short run of the checker must find the harm.
+ */
+import { randomUUID } from "node:crypto";
+import type { Log } from "../../../kafka/log.ts";
+import type { Plan, Sequenced } from "../../../sequencer/plan.ts";
+import type { SequencerOptions } from "../../../sequencer/sequencer.ts";
+
+type Broken = Pick<SequencerOptions, "around"> & { readonly log?: (log: Log) => Log };
+
+/** So much of the progress is not read. */
+const UNREAD = 40;
+
+export const VARIANTS: Readonly<Record<string, Broken>> = {
+  "order-by-id": {
+    around: (steps) => {
+      const sorted = new WeakMap<Plan, Plan>();
+      const byId = (plan: Plan): Plan => {
+        const known = sorted.get(plan) ?? sortedById(plan);
+        sorted.set(plan, known);
+        return known;
+      };
+      return {
+        ...steps,
+        stamp: (plan) => steps.stamp(byId(plan)),
+        send: (plan, stamped) => steps.send(byId(plan), stamped),
+      };
+    },
+  },
+  "confirm-before-kafka": {
+    around: (steps) => ({
+      ...steps,
+      send: async (plan, stamped) => {
+        await stamped;
+        steps.confirm(plan);
+        await steps.send(plan, stamped);
+      },
+    }),
+  },
+  "stamp-after-kafka": {
+    around: (steps) => ({
+      ...steps,
+      stamp: () => Promise.resolve(),
+      send: async (plan) => {
+        await steps.send(plan, Promise.resolve());
+        await steps.stamp(plan);
+      },
+    }),
+  },
+  /** Who was frozen commits in Kafka when it thaws. */
+  "no-fence": {
+    log: (log) => around(log, (open) => (id) => open(`${id}.${randomUUID()}`)),
+  },
+  /** The end of the progress is passed over at the start. */
+  "tail-not-read": {
+    log: (log) =>
+      around(log, (open) => async (id) => {
+        const opened = await open(id);
+        if (opened.kind !== "done") return opened;
+        const { value: writer } = opened;
+        const write = writer.write.bind(writer);
+        let isFirst = true;
+        writer.write = async (records, ready) => {
+          const outcome = await write(records, ready);
+          if (!isFirst || outcome.kind !== "committed") return outcome;
+          isFirst = false;
+          const positions = outcome.positions.map((position) => ({
+            ...position,
+            offset: Math.max(0, position.offset - UNREAD),
+          }));
+          return { ...outcome, positions };
+        };
+        return opened;
+      }),
+  },
+};
+
+type Opening = Log["openTransactionalWriter"];
+
+function around(log: Log, open: (as: Opening) => Opening): Log {
+  log.openTransactionalWriter = open(log.openTransactionalWriter.bind(log));
+  return log;
+}
+
+/** Events of a topic have the numbers that they have together, in the order of their ids. */
+function sortedById(plan: Plan): Plan {
+  const ofTopic = (events: readonly Sequenced[]): Sequenced[] => {
+    const ids = events.toSorted((a, b) => (a.event.id < b.event.id ? -1 : 1));
+    const left = new Map<string, number[]>();
+    for (const { topic, sequence } of events)
+      left.set(topic.name, [...(left.get(topic.name) ?? []), sequence]);
+    return ids.map((one) => ({ ...one, sequence: left.get(one.topic.name)?.shift() ?? 0 }));
+  };
+  return { ...plan, events: ofTopic(plan.events), toStamp: ofTopic(plan.toStamp) };
+}
