@@ -23,7 +23,7 @@ import { WORD_SLOT } from "./word-watch.ts";
 import type { WriterOrder } from "./writer-process.ts";
 
 const WHOSE = { deploymentId: "check", namespace: "shop", outbox: "shop-outbox" };
-export const BUSY = ["orders", "refunds"] as const;
+const BUSY = ["orders", "refunds"] as const;
 export const SELDOM = "seldom";
 export const TOPICS = [...BUSY, SELDOM];
 const NODES = 3;

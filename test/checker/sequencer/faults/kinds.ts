@@ -12,14 +12,13 @@ export const WHOLE = [
 ] as const;
 
 export const LEGS = ["database", "kafka"] as const;
-export type Leg = (typeof LEGS)[number];
 
 /** Of a batch, by what shows on the wire: rows come, stamps go, the Kafka transaction ends, the slot is confirmed. */
 export const STEPS = ["decode", "stamp", "commit", "confirm"] as const;
 export type Step = (typeof STEPS)[number];
 
 /** What is done when a step shows. */
-export const BLOWS = [...CUTS, "sequencer-kill", "sequencer-freeze", "postgres-kill"] as const;
+const BLOWS = [...CUTS, "sequencer-kill", "sequencer-freeze", "postgres-kill"] as const;
 export type Blow = (typeof BLOWS)[number];
 
 export const DISASTERS = [
@@ -30,8 +29,8 @@ export const DISASTERS = [
   "past-retention",
 ] as const;
 
-export const OF_LEGS = LEGS.flatMap((leg) => CUTS.map((cut) => `${leg}-${cut}` as const));
-export const AT_STEPS = STEPS.flatMap((step) => BLOWS.map((blow) => `${step}: ${blow}` as const));
+const OF_LEGS = LEGS.flatMap((leg) => CUTS.map((cut) => `${leg}-${cut}` as const));
+const AT_STEPS = STEPS.flatMap((step) => BLOWS.map((blow) => `${step}: ${blow}` as const));
 export const KINDS = [...WHOLE, ...OF_LEGS, ...AT_STEPS, ...DISASTERS] as const;
 export type Fault = (typeof KINDS)[number];
 
