@@ -3,7 +3,8 @@
  * once the stamps are.
  *
  * K1 A topic's next event lies right behind the marker of our last transaction. Where it does not, what
- *    lies between is read before anything is committed: an event there is somebody else's.
+ *    lies between is read before anything is committed: an event there is somebody else's. Before our first one
+ *    that holds from where the topic ended when it was looked at (`topics.ts`).
  */
 import type {
   Log,
@@ -34,7 +35,7 @@ export interface SenderOptions {
 export class KafkaSender {
   readonly #options: SenderOptions;
   readonly #records = new KafkaRecords();
-  /** Of our last event in each Kafka topic, by its id. */
+  /** Of our last event in each Kafka topic, or of its end when we came, by its id. */
   readonly #lastOffsets = new Map<string, number>();
   #progress: Progress | undefined;
 
@@ -63,6 +64,11 @@ export class KafkaSender {
     if (outcome.kind !== "committed")
       throw new Error("reason" in outcome ? outcome.reason : `Kafka: ${outcome.kind}`);
     this.#progress = first;
+  }
+
+  /** There is nothing of somebody else in this Kafka topic up to this offset. */
+  begins(topicId: string, offset: number): void {
+    this.#lastOffsets.set(topicId, offset);
   }
 
   /** What is sent from now on was committed on this timeline. */
@@ -130,7 +136,7 @@ export class KafkaSender {
       const info = infos.get(name) as TopicInfo;
       const before = this.#lastOffsets.get(info.id);
       if (before === undefined || first === before + 2) continue;
-      const [found] = await committed(this.#options.log, info, before + 1, first);
+      const [found] = await committed(this.#options.log, info, Math.max(0, before + 1), first);
       if (found)
         return new FailClosed(
           "ForeignWriter",

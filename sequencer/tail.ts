@@ -14,16 +14,23 @@ export interface TailRecord {
   readonly sequence: number | undefined;
 }
 
-/** The last committed event; undefined when there is none (yet, or any more). @throws when Kafka cannot be asked. */
-export async function lastEvent(log: Log, topic: TopicInfo): Promise<TailRecord | undefined> {
+export interface Tail {
+  /** The last committed event; undefined when there is none (yet, or any more). */
+  readonly last: TailRecord | undefined;
+  /** One past the end of what was looked at. */
+  readonly end: number;
+}
+
+/** @throws when Kafka cannot be asked. */
+export async function tailOf(log: Log, topic: TopicInfo): Promise<Tail> {
   const [start, end] = [await offset(log, topic, "earliest"), await offset(log, topic, "latest")];
   // Markers of transactions, and what was aborted, lie between events.
   for (let back = 2; end > start; back *= 8) {
     const from = Math.max(start, end - back);
     const last = (await committed(log, topic, from, end)).at(-1);
-    if (last || from === start) return last;
+    if (last || from === start) return { last, end };
   }
-  return undefined;
+  return { last: undefined, end };
 }
 
 /** Committed events from one offset up to another. @throws when Kafka cannot be asked. */

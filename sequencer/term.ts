@@ -176,6 +176,8 @@ class Term {
       lastValues: (await topics.lastValues(sql)).byName,
     };
     const decision = decide(facts);
+    // Nobody has watched them since the term before.
+    await this.#checkTails(topics.all, sender);
     let record: SlotRecord;
     if (decision.kind === "resume") {
       record = decision.record;
@@ -273,7 +275,7 @@ class Term {
   }
 
   #checkTails(topics: readonly OutboxTopic[], sender: KafkaSender): Promise<void> {
-    return checkTails(this.#world.log, topics, sender.progress?.sequences ?? new Map());
+    return checkTails(this.#world.log, topics, sender);
   }
 
   /** Each second: that we are here, how far the slot may go while nothing comes, the catalog, what may go. */

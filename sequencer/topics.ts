@@ -7,8 +7,9 @@ import type { Client } from "pg";
 import type { Log } from "../kafka/log.ts";
 import type { Catalog, OutboxTopic } from "./catalog.ts";
 import { FailClosed } from "./fail-closed.ts";
+import type { KafkaSender } from "./kafka-sender.ts";
 import type { KnownTopic, TopicVerdict } from "./plan.ts";
-import { lastEvent, type TailRecord } from "./tail.ts";
+import { type TailRecord, tailOf } from "./tail.ts";
 
 interface Stored extends KnownTopic {
   readonly accepts: boolean;
@@ -37,7 +38,7 @@ export class Topics {
     // One that was made anew says nothing yet; at its word every event would be parked.
     if (this.#catalog.isEmpty && this.#stored.size > 0)
       throw new Error("the catalog is empty: its operator has not written it yet");
-    const wanted = [...this.#catalog.topics.values()];
+    const wanted = this.all;
     const isNew = ({ name }: OutboxTopic): boolean => !this.#stored.get(name)?.accepts;
     const isChanged = (topic: OutboxTopic): boolean =>
       isNew(topic) || this.#stored.get(topic.name)?.maxEventBytes !== topic.maxEventBytes;
@@ -76,6 +77,11 @@ export class Topics {
     );
   }
 
+  /** As the catalog has them now. */
+  get all(): readonly OutboxTopic[] {
+    return [...this.#catalog.topics.values()];
+  }
+
   /** As the catalog has it now. */
   of(name: string): OutboxTopic | undefined {
     return this.#catalog.topics.get(name);
@@ -112,16 +118,23 @@ export class Topics {
 
 /**
  * The end of each topic in Kafka must be what this Outbox sent last; one that retention or its owner has
- * emptied has none. @throws FailClosed
+ * emptied has none.
+ * @param sender is told where each ends: whatever comes between there and its own first event is somebody else's.
+ * @throws FailClosed
  */
 export async function checkTails(
   log: Log,
   topics: readonly OutboxTopic[],
-  sequences: ReadonlyMap<string, number>,
+  sender: Pick<KafkaSender, "progress" | "begins">,
 ): Promise<void> {
+  const sequences = sender.progress?.sequences;
   await Promise.all(
     topics.map(async ({ name, kafka, isReady }) => {
-      if (isReady) judgeTail(name, await lastEvent(log, kafka), sequences.get(name) ?? 0);
+      if (!isReady) return;
+      const { last, end } = await tailOf(log, kafka);
+      judgeTail(name, last, sequences?.get(name) ?? 0);
+      // An empty one ends like one that ended with our event and its marker.
+      sender.begins(kafka.id, last?.offset ?? end - 2);
     }),
   );
 }

@@ -6,7 +6,8 @@ import type { FailClosed } from "../../sequencer/fail-closed.ts";
 import { KafkaSender } from "../../sequencer/kafka-sender.ts";
 import type { Plan } from "../../sequencer/plan.ts";
 import { ProgressTopic } from "../../sequencer/progress.ts";
-import { committed, lastEvent } from "../../sequencer/tail.ts";
+import { committed, tailOf } from "../../sequencer/tail.ts";
+import { checkTails } from "../../sequencer/topics.ts";
 
 const NOW_MS = 1_800_000_000_000;
 
@@ -23,9 +24,13 @@ async function opened(): Promise<{ sender: KafkaSender; writer: TransactionalWri
   const writer = made.value;
   const progressTopic = await ProgressTopic.open(log, "d", "shop/orders");
   const progress = await progressTopic.read(writer, NOW_MS);
-  const topic = { name: "orders", kafka: info, maxEventBytes: 1000, isReady: true };
+  const topic = topicNow();
   const of = { log, writer, progressTopic, progress, topicOf: () => topic, now: () => NOW_MS };
   return { writer, sender: new KafkaSender(of) };
+}
+
+function topicNow() {
+  return { name: "orders", kafka: info, maxEventBytes: 1000, isReady: true };
 }
 
 /** Of a commit with events numbered from here on. */
@@ -57,7 +62,7 @@ test("the next sequencer finds the progress that was committed with the events",
     ...{ systemId: "7", timeline: 1, sent: { commitId: 200n, index: 0 }, confirmed: 205n },
     sequences: new Map([["orders", 4]]),
   });
-  expect((await lastEvent(log, info))?.sequence).toBe(4);
+  expect((await tailOf(log, info)).last?.sequence).toBe(4);
   expect((await committed(log, info, 0, 6)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4]);
   // The older one is fenced.
   await expect(sender.send(plan(300n, 5), DONE)).rejects.toThrow(/taken over/);
@@ -68,7 +73,7 @@ test("nothing is committed when the stamps are not", async () => {
   await sender.begin({ systemId: "7", timeline: 1 });
   const failing = Promise.reject(new Error("no stamps"));
   await expect(sender.send(plan(100n, 1), failing)).rejects.toThrow("no stamps");
-  expect(await lastEvent(log, info)).toBeUndefined();
+  expect((await tailOf(log, info)).last).toBeUndefined();
   expect((await opened()).sender.sent).toEqual({ commitId: 0n, index: -1 });
 });
 
@@ -82,8 +87,36 @@ test("a foreign event is found before anything is committed after it, and stays 
   log.appendNow("shop.orders", 0, [foreign]);
   const error = await sender.send(plan(300n, 3), DONE).catch((thrown: FailClosed) => thrown);
   expect(error).toMatchObject({ reason: "ForeignWriter" });
-  expect(await lastEvent(log, info)).toMatchObject({ sequence: undefined });
+  expect((await tailOf(log, info)).last).toMatchObject({ sequence: undefined });
   expect((await opened()).sender.progress?.sequences).toEqual(new Map([["orders", 2]]));
+});
+
+test.each([0, 2])(
+  "a foreign event is found before our first one, behind %i of before",
+  async (sent) => {
+    const { sender: before } = await opened();
+    await before.begin({ systemId: "7", timeline: 1 });
+    if (sent > 0) await before.send(plan(100n, 1, sent), DONE);
+    const { sender } = await opened();
+    await checkTails(log, [topicNow()], sender);
+    log.appendNow("shop.orders", 0, [foreign]);
+    const error = await sender
+      .send(plan(200n, sent + 1), DONE)
+      .catch((thrown: FailClosed) => thrown);
+    expect(error).toMatchObject({ reason: "ForeignWriter" });
+  },
+);
+
+test("nothing is wrong where our first event follows what was there", async () => {
+  const { sender: before } = await opened();
+  await before.begin({ systemId: "7", timeline: 1 });
+  for (let commit = 1; commit < 4; commit++) {
+    const { sender } = await opened();
+    await checkTails(log, [topicNow()], sender);
+    log.appendAbortedNow("shop.orders", 0, [foreign]);
+    await sender.send(plan(BigInt(commit), commit), DONE);
+  }
+  expect((await tailOf(log, info)).last?.sequence).toBe(3);
 });
 
 test("a topic that retention has emptied has no last event", async () => {
@@ -91,7 +124,7 @@ test("a topic that retention has emptied has no last event", async () => {
   await sender.begin({ systemId: "7", timeline: 1 });
   await sender.send(plan(100n, 1, 40), DONE);
   log.retainFrom("shop.orders", 0, 41);
-  expect(await lastEvent(log, info)).toBeUndefined();
+  expect((await tailOf(log, info)).last).toBeUndefined();
 });
 
 test("a progress topic that keeps no keys is refused", async () => {

@@ -260,6 +260,10 @@ describe("one sequencer", () => {
       await publish();
       expect(await untilReady(shop, sequencer, "ForeignWriter")).toMatch(/Stop it/);
       await sequencer.close();
+      // The next one knows it too, from the end of the topic alone.
+      const next = await start(shop);
+      expect(await untilReady(shop, next, "ForeignWriter")).toMatch(/has no order value/);
+      await next.close();
       const other = await bed.shop("failing2", ["safe2"]);
       const second = await start(other);
       await untilReady(other, second, "ready");
