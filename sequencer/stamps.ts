@@ -3,7 +3,8 @@
  * commit id and order value of each event, or does neither. Values go as PostgreSQL's own binary arrays:
  * thousands of events cost a few parameters.
  *
- * - S1 A counter that is not where we left it moves nothing: another sequencer has stamped, or a person.
+ * - S1 A counter that is not where we left it moves nothing, no other one either: another sequencer has stamped, or
+ *   a person.
  * - S2 An event is stamped once, and a number is given once: both are unique in the table.
  */
 import type { Client } from "pg";
@@ -17,6 +18,9 @@ const INT8 = 20;
 const INT4 = 23;
 const TIMESTAMPTZ = 1184;
 const TEXT = 25;
+/** PostgreSQL's codes of errors. */
+const UNIQUE_VIOLATION = "23505";
+const DIVISION_BY_ZERO = "22012";
 
 const STAMP = {
   name: "stamp",
@@ -26,7 +30,8 @@ const STAMP = {
       where v.topic_id = m.topic and v.last_value = m.first returning 1)
     insert into throughline.order_values (event_id, topic_id, sequence, commit_id, commit_index, commit_time)
     select e.* from unnest($4::int8[], $5::int4[], $6::int8[], $7::int8[], $8::int4[], $9::timestamptz[]) e
-    where (select count(*) from moved) = cardinality($1)`,
+    -- One that is elsewhere fails the statement: else the others would be moved, and nothing stamped.
+    where 1 / ((select count(*) from moved) = cardinality($1))::int = 1`,
 };
 
 const PARK = {
@@ -41,7 +46,11 @@ export async function stamp(sql: Client, plan: Plan): Promise<void> {
     await stampAll(sql, plan);
   } catch (error) {
     const { code, message } = error as Error & { code?: string };
-    if (code === "23505") throw stampedByOther(message);
+    if (code === UNIQUE_VIOLATION) throw stampedByOther(message);
+    if (code === DIVISION_BY_ZERO)
+      throw stampedByOther(
+        "a counter in throughline.last_values is not where this sequencer left it",
+      );
     throw error;
   }
 }
@@ -65,7 +74,7 @@ async function stampAll(sql: Client, plan: Plan): Promise<void> {
 
 async function stampEvents(sql: Client, { toStamp, moves }: Plan): Promise<void> {
   const [ids, commits, indexes, times] = placesOf(toStamp.map(({ event }) => event));
-  const stamped = await sql.query({
+  await sql.query({
     ...STAMP,
     values: [
       int4s(moves, (move) => move.topicId),
@@ -77,8 +86,6 @@ async function stampEvents(sql: Client, { toStamp, moves }: Plan): Promise<void>
       ...[commits, indexes, times],
     ],
   });
-  if (stamped.rowCount === toStamp.length) return;
-  throw stampedByOther("a counter in throughline.last_values is not where this sequencer left it");
 }
 
 function stampedByOther(how: string): FailClosed {

@@ -6,8 +6,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { ThroughlineClient } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import { makeLogger } from "../../process/logger.ts";
+import { Planner } from "../../sequencer/plan.ts";
 import { type Sequencer, startSequencer } from "../../sequencer/sequencer.ts";
 import { forgetSlot } from "../../sequencer/slot.ts";
+import { stamp } from "../../sequencer/stamps.ts";
 import { slotNameOf } from "../../sequencer/term.ts";
 import type { Config } from "../../sidecar/config.ts";
 import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
@@ -242,6 +244,36 @@ describe("one sequencer", () => {
       await insert(2);
       await allSent(shop);
       expect(await audit(shop, ["kept"])).toBe(2505);
+    },
+    SLOW_MS,
+  );
+
+  test(
+    "stamps nothing and moves no counter where one counter is not where it was left",
+    async () => {
+      const shop = await bed.shop("stamping", ["left", "moved"]);
+      const sequencer = await start(shop);
+      await untilReady(shop, sequencer, "ready");
+      await sequencer.close();
+      const { rows: topics } = await shop.sql.query("select id, name from throughline.topics");
+      const batch = {
+        events: topics.map(({ name }, index) => ({
+          ...{ commit: { id: 8n, timeUs: 0n }, index, id: BigInt(index + 1), topic: name },
+          ...{ type: Buffer.alloc(0), key: null, payload: null, headers: null },
+        })),
+        ...{ place: { commitId: 8n, index: 1 }, confirms: 16n },
+      };
+      const lastValues = new Map(topics.map(({ id, name }) => [id, name === "moved" ? 5 : 0]));
+      const planned = new Planner({ lastValues, unsent: [] }).plan(batch, (name) => ({
+        ...{ kind: "known" as const },
+        topic: { ...topics.find((topic) => topic.name === name), maxEventBytes: 1000 },
+      }));
+      if (planned.kind !== "plan") throw new Error(planned.reason);
+      await expect(stamp(shop.sql, planned.plan)).rejects.toMatchObject({ reason: "StampsChanged" });
+      const { rows } = await shop.sql.query(
+        "select (select array_agg(last_value::int) from throughline.last_values) as values, (select count(*)::int from throughline.order_values) as stamps",
+      );
+      expect(rows).toEqual([{ values: [0, 0], stamps: 0 }]);
     },
     SLOW_MS,
   );
