@@ -13,7 +13,7 @@ export interface SlotRecord {
   readonly name: string;
   readonly systemId: string;
   readonly timeline: number;
-  /** Events up to here were there when the slot was made. */
+  /** Commits from here on are in the slot; events of earlier ones were there when it was made. */
   readonly consistentPoint: bigint;
   readonly publication: string;
   readonly outbox: string;

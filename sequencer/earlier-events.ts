@@ -19,13 +19,13 @@ export interface EarlierBatch {
 /**
  * @param lastSent the last order value that is in Kafka, by the database's topic id.
  * @param sql a connection of its own.
- * @param upTo the slot's own events have later commits.
+ * @param slotBegins the slot's own events have commits from here on.
  * @returns batches with their stamps. @throws when an event is not in the outbox any more.
  */
 export async function* earlierEvents(
   sql: Client,
   lastSent: ReadonlyMap<number, number>,
-  upTo: bigint,
+  slotBegins: bigint,
 ): AsyncGenerator<EarlierBatch> {
   const topics = [...lastSent];
   // Kafka may be away for a while.
@@ -42,9 +42,9 @@ export async function* earlierEvents(
         join throughline.order_values v on v.topic_id = s.topic and v.sequence > s.last
         join throughline.topics t on t.id = v.topic_id
         left join throughline.outbox o on o.id = v.event_id
-        where v.commit_id <= $3
+        where v.commit_id < $3
         order by v.commit_id, v.commit_index`,
-      values: [topics.map(([id]) => id), topics.map(([, last]) => last), upTo],
+      values: [topics.map(([id]) => id), topics.map(([, last]) => last), slotBegins],
     });
     for (;;) {
       const { rows } = await sql.query(`fetch ${BATCH_EVENTS} from earlier`);

@@ -196,7 +196,8 @@ export async function makeSlot(
       `with waiting as materialized (
          select o.id, o.topic, t.id as topic_id, row_number() over (order by o.id) - 1 as place,
            row_number() over (partition by t.id order by o.id) as nth,
-           ($1::text::pg_lsn - '0/0'::pg_lsn)::bigint as point
+           -- Before any commit of the slot, whose first one may be at the point itself: no record begins there.
+           ($1::text::pg_lsn - '0/0'::pg_lsn)::bigint - 1 as point
          from throughline.outbox o left join throughline.topics t on t.name = o.topic and t.accepts
          where not exists (select from throughline.order_values v where v.event_id = o.id)
            and not exists (select from throughline.parked p where p.event_id = o.id)),

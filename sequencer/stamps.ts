@@ -167,10 +167,10 @@ export async function unsentStamps(
     `select event_id, topic_id, sequence, commit_id, commit_index
        from unnest($1::int4[], $2::int8[]) s(topic, last)
        join throughline.order_values v on v.topic_id = s.topic and v.sequence > s.last
-       where v.commit_id > $5
+       where v.commit_id >= $5
      union all
      select event_id, null, null, commit_id, commit_index
-       from throughline.parked where (commit_id, commit_index) > ($3, $4) and commit_id > $5
+       from throughline.parked where (commit_id, commit_index) > ($3, $4) and commit_id >= $5
      order by commit_id, commit_index`,
     [
       ...[topics.map(([id]) => id), topics.map(([, last]) => last)],
