@@ -1,7 +1,7 @@
 /**
  * P8 over crashes: the product's own parts (intake, decision, planner, order of steps, sender) over a database
- * and a slot that are modelled and a Kafka in memory. It is killed at random steps and begins anew, until all is
- * through. Variants that are broken on purpose, by one function each, are found. `SEED=n` replays a seed.
+ * and a slot that are modelled and a Kafka in memory. It is killed at random steps, or frozen with a batch on its way
+ * to Kafka until the next one is at work, and begins anew, until all is through. Variants that are broken on purpose, by one function each, are found. `SEED=n` replays a seed.
  */
 import { describe, expect, test } from "@jest/globals";
 import type { TransactionalWriter } from "../../kafka/log.ts";
@@ -36,6 +36,8 @@ interface Variant {
   readonly order?: (events: readonly CommittedEvent[]) => CommittedEvent[];
   /** Where a life believes that Kafka's progress ends. */
   readonly sent?: (sent: Place) => Place;
+  /** Under which name a life writes to Kafka. */
+  readonly writer?: (life: number) => string;
 }
 
 /** The database, its log and its slot. */
@@ -49,6 +51,11 @@ class World {
   ]);
   confirmed = 0n;
   readonly random: () => number;
+  /** The newest has the database's lock: sessions of the others are ended. */
+  lives = 0;
+  /** Of the life that is frozen. */
+  thaw: (() => void) | undefined;
+  onFreeze: () => void = () => {};
   #untilDeath = 0;
 
   constructor(seed: number) {
@@ -74,8 +81,18 @@ class World {
     if (--this.#untilDeath <= 0) throw new Killed();
   }
 
-  born(): void {
+  born(): number {
     this.#untilDeath = 1 + Math.floor(this.random() * 20);
+    return ++this.lives;
+  }
+
+  /** One at a time. */
+  async mayFreeze(): Promise<void> {
+    if (this.thaw || this.random() > 0.1) return;
+    await new Promise<void>((resolve) => {
+      this.thaw = resolve;
+      this.onFreeze();
+    });
   }
 
   stamp({ toStamp, moves }: Plan): void {
@@ -102,9 +119,9 @@ class World {
   }
 }
 
-async function live(world: World, { around, order, sent }: Variant): Promise<void> {
-  world.born();
-  const opened = await world.log.openTransactionalWriter("w");
+async function live(world: World, { around, order, sent, writer }: Variant): Promise<void> {
+  const life = world.born();
+  const opened = await world.log.openTransactionalWriter(writer?.(life) ?? "w");
   if (opened.kind !== "done") throw new Error(opened.kind);
   const sender = await senderOf(world, opened.value);
   await sender.begin({ systemId: "7", timeline: 1 });
@@ -120,15 +137,19 @@ async function live(world: World, { around, order, sent }: Variant): Promise<voi
   const real: Steps = {
     stamp: async (plan) => {
       world.mayDie();
+      if (life !== world.lives) throw new Killed();
       world.stamp(plan);
       world.mayDie();
     },
     send: async (plan, stamped) => {
       world.mayDie();
+      await stamped;
+      await world.mayFreeze();
       await sender.send(plan, stamped);
       world.mayDie();
     },
     confirm: ({ batch: { confirms } }) => {
+      if (life !== world.lives) throw new Killed();
       confirmed = confirms ?? confirmed;
       if (confirmed > world.confirmed) world.confirmed = confirmed;
       world.mayDie();
@@ -175,15 +196,26 @@ async function senderOf(world: World, writer: TransactionalWriter): Promise<Kafk
 /** What is wrong in the end; undefined: nothing. */
 async function harm(seed: number, variant: Variant): Promise<string | undefined> {
   const world = new World(seed);
+  const asleep: Promise<void>[] = [];
   try {
     for (let lives = 0; ; lives++) {
       if (lives > LIVES) return "it never ends";
+      const { thaw } = world;
+      const living = live(world, variant);
+      const frozen = new Promise<boolean>((resolve) => {
+        world.onFreeze = () => resolve(true);
+      });
       try {
-        await live(world, variant);
-        break;
+        const isFrozen = await Promise.race([living.then(() => false), frozen]);
+        if (isFrozen) asleep.push(living.catch(() => {}));
+        else if (!world.thaw) break;
       } catch (error) {
         if (!(error instanceof Killed)) return (error as Error).message;
       }
+      if (!thaw) continue;
+      world.thaw = undefined;
+      thaw();
+      await asleep.pop();
     }
     for (const topic of TOPICS) {
       const wanted = world.wal.flatMap(({ events }) => events.filter((one) => one.topic === topic));
@@ -256,6 +288,7 @@ describe("is found, broken on purpose:", () => {
       },
     ],
     ["progress not read", { sent: () => ({ commitId: 0n, index: -1 }) }],
+    ["no fence in Kafka", { writer: (life) => `w${life}` }],
   ])("%s", async (_what, variant) => {
     const found: number[] = [];
     for (const seed of SEEDS) if ((await harm(seed, variant)) !== undefined) found.push(seed);
