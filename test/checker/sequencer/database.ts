@@ -10,41 +10,36 @@ import pg from "pg";
 import { type EmbeddedPostgres, startPostgres } from "../../../local/embedded-postgres.ts";
 import { FaultProxy } from "../../faults/fault-proxy.ts";
 import { until } from "../../story/waits.ts";
+import { within } from "./seat.ts";
 import { WORD_SLOT } from "./word-watch.ts";
 
 export const DATABASE = "shop";
 /** What is on disk survives a SIGKILL without it. */
 const SETTINGS = { fsync: "off", max_prepared_transactions: "40", max_wal_senders: "20" };
+const FOLLOWS_MS = 60_000;
 const run = promisify(execFile);
 
 export class Database {
   /** Where apps come. */
   readonly apps: FaultProxy;
   readonly #folder: string;
-  readonly #say: (line: string) => void;
   readonly #legs: FaultProxy[] = [];
   #postgres: EmbeddedPostgres;
   #directory: string;
   #standbys = 0;
 
-  private constructor(
-    apps: FaultProxy,
-    folder: string,
-    postgres: EmbeddedPostgres,
-    say: (line: string) => void,
-  ) {
+  private constructor(apps: FaultProxy, folder: string, postgres: EmbeddedPostgres) {
     this.apps = apps;
     this.#folder = folder;
     this.#postgres = postgres;
     this.#directory = join(folder, "postgres");
-    this.#say = say;
     apps.target = this.port;
   }
 
   static async open(folder: string, say: (line: string) => void): Promise<Database> {
     const directory = join(folder, "postgres");
     const postgres = await startPostgres({ directory, settings: SETTINGS, onProgress: say });
-    const database = new Database(await FaultProxy.listen(), folder, postgres, say);
+    const database = new Database(await FaultProxy.listen(), folder, postgres);
     const admin = new pg.Client(postgres.url);
     await admin.connect();
     await admin.query("create role sequencer login replication");
@@ -124,38 +119,39 @@ export class Database {
   }
 
   /**
-   * A standby is made, follows until it has all, and takes the place of the primary, which dies. It is synchronous,
-   * and slots are those of a failover: so it has whatever was committed or told.
-   * @param slot the sequencer's.
+   * A standby is made and follows until it has all. It is synchronous, and slots are those of a failover: so it
+   * has whatever was committed or told.
+   * @param slot the sequencer's. @returns what lets the primary die and the standby take its place.
    */
-  async promoteStandby(slot: string): Promise<void> {
+  async makeStandby(slot: string): Promise<() => Promise<void>> {
     const name = `standby_${++this.#standbys}`;
     const directory = join(this.#folder, name);
     const primary = await this.connect();
-    try {
-      await this.#copyTo(directory, name, primary);
-      this.#say(`a copy is made; ${name} starts`);
-      const standby = await startPostgres({ directory, settings: SETTINGS });
-      await primary.query(`alter system set synchronous_standby_names = '${name}'`);
-      await primary.query(`alter system set synchronized_standby_slots = '${name}'`);
-      await primary.query("select pg_reload_conf()");
-      await this.#makeFailover(slot, primary);
-      const follower = await connected({ port: Number(new URL(standby.url).port) });
-      await until(async () => {
-        // Slots can be taken over only from such a place in the log on.
-        await primary.query("select pg_log_standby_snapshot()");
-        const { rows } = await follower.query(
-          "select count(*) = 2 as ready from pg_replication_slots where slot_name = any($1) and synced and not temporary and invalidation_reason is null",
-          [[slot, WORD_SLOT]],
-        );
-        const states = await primary.query(
-          "select sync_state from pg_stat_replication where application_name = $1",
-          [name],
-        );
-        return rows[0].ready && states.rows[0]?.sync_state === "sync";
-      }, 200);
-      this.#say(`${name} has the slots; the primary dies`);
+    await this.#copyTo(directory, name, primary);
+    const standby = await startPostgres({ directory, settings: SETTINGS });
+    for (const setting of ["synchronous_standby_names", "synchronized_standby_slots"])
+      await primary.query(`alter system set ${setting} = '${name}'`);
+    await primary.query("select pg_reload_conf()");
+    await this.#makeFailover(slot, primary);
+    const follower = await connected({ port: Number(new URL(standby.url).port) });
+    const hasAll = async (): Promise<boolean> => {
+      // Slots can be taken over only from such a place in the log on.
+      await primary.query("select pg_log_standby_snapshot()");
+      const { rows } = await follower.query(
+        "select count(*) = 2 as ready from pg_replication_slots where slot_name = any($1) and synced and not temporary and invalidation_reason is null",
+        [[slot, WORD_SLOT]],
+      );
+      const states = await primary.query(
+        "select sync_state from pg_stat_replication where application_name = $1",
+        [name],
+      );
+      return rows[0].ready && states.rows[0]?.sync_state === "sync";
+    };
+    if (!(await within(FOLLOWS_MS, hasAll, 200)))
+      throw new Error(`${name} did not follow; see ${directory}`);
+    return async () => {
       this.killNow();
+      await primary.end().catch(() => {});
       await follower.query("select pg_promote(true, 30)");
       await follower.end();
       await this.#postgres.stop();
@@ -163,9 +159,7 @@ export class Database {
       this.#postgres = standby;
       this.#directory = directory;
       for (const leg of [this.apps, ...this.#legs]) leg.target = this.port;
-    } finally {
-      await primary.end().catch(() => {});
-    }
+    };
   }
 
   /** Of a running primary, by its own low-level calls. */
@@ -177,7 +171,9 @@ export class Database {
     // Files may go while they are copied: the log has what was in them.
     await run("cp", ["-a", join(this.#directory, "data"), data]).catch(() => {});
     const label = await primary.query("select labelfile from pg_backup_stop(false)");
-    await run("sh", ["-c", `rm -rf "$0"/pg_replslot/* "$0"/postmaster.*`, data]);
+    // The log comes from the primary; slots are its own.
+    const others = `rm -rf "$0"/pg_wal/* "$0"/pg_replslot/* "$0"/postmaster.*`;
+    await run("sh", ["-c", others, data]);
     const { uid, gid } = statSync(join(data, "PG_VERSION"));
     for (const [file, text] of [
       ["backup_label", label.rows[0].labelfile],

@@ -59,6 +59,10 @@ export class Field {
     this.#log = of.log;
     this.#catalog = of.catalog;
     this.#broken = of.broken;
+    // One that is frozen does not hear that we are gone.
+    process.once("exit", () => {
+      for (const seat of this.seats) seat.killNow();
+    });
   }
 
   static async open(
@@ -164,11 +168,14 @@ export class Field {
     ];
   }
 
-  async close(): Promise<void> {
+  async stopSequencers(): Promise<void> {
     for (const seat of this.seats) {
       seat.killNow();
       await seat.ended();
     }
+  }
+
+  async close(): Promise<void> {
     await this.server?.kill();
     for (const writer of this.#writers) writer.kill("SIGKILL");
     await this.#catalog.close();

@@ -1,5 +1,5 @@
 /** What a run says at its end, and what it keeps for whoever looks into an anomaly. */
-import { createWriteStream, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLASSES, type Class } from "./judge/anomaly.ts";
 import type { Evidence } from "./judge/evidence.ts";
@@ -39,13 +39,21 @@ export function reportOf(outcome: {
   ].join("\n");
 }
 
-/** A JSON line each, numbers of the log as texts. */
+/** A JSON line each, numbers of the log as texts. What Kafka and PostgreSQL had goes. */
 export function keepHistory(folder: string, evidence: Evidence, seats: readonly Seat[]): void {
-  for (const [name, lines] of Object.entries(evidence) as [string, readonly unknown[]][]) {
-    const file = createWriteStream(join(folder, `${name}.jsonl`));
-    for (const line of lines) file.write(`${JSON.stringify(line, textOf)}\n`);
-    file.end();
-  }
+  for (const one of readdirSync(folder)) rmSync(join(folder, one), { recursive: true });
+  const { watched, ...others } = evidence;
+  const histories: [string, readonly unknown[]][] = [
+    ...Object.entries(others),
+    ...watched.map(
+      ({ by, topic, events }) => [`${by}-${topic}`, events] as [string, typeof events],
+    ),
+  ];
+  for (const [name, lines] of histories)
+    writeFileSync(
+      join(folder, `${name}.jsonl`),
+      lines.map((line) => `${JSON.stringify(line, textOf)}\n`).join(""),
+    );
   for (const { name, said } of seats) writeFileSync(join(folder, `${name}.log`), said.join("\n"));
 }
 

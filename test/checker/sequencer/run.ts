@@ -89,6 +89,7 @@ await within(THROUGH_MS, () =>
 );
 // What is sent once too often comes then.
 await pause(SETTLE_MS);
+await field.stopSequencers();
 await word.catchUp();
 const shown = await field.database.ask(
   "select event_id, sequence, commit_id from throughline.order_values",
@@ -113,8 +114,6 @@ for (const { fault } of striker.deeds) faults.set(fault, (faults.get(fault) ?? 0
 const tooFew = missing(struckMinutes, faults, verdict);
 console.log(reportOf({ seed, minutes: struckMinutes, faults, verdict, missing: tooFew }));
 const anomalies = [...verdict.counts.values()].reduce((sum, count) => sum + count, 0);
-for (const name of ["kafka", "postgres", "backup", "kept"])
-  rmSync(join(folder, name), { recursive: true, force: true });
 if (anomalies > 0) {
   keepHistory(folder, evidence, field.seats);
   console.log(`${anomalies} anomalies; histories are in ${folder}. Replay: --seed ${seed}`);

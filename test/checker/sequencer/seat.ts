@@ -75,6 +75,11 @@ export class Seat {
     this.#process?.child.kill("SIGCONT");
   }
 
+  /** How often its process has begun to send. */
+  get begun(): number {
+    return this.#process?.lines.filter((text) => lineOf(text).msg === "relaying").length ?? 0;
+  }
+
   /** As it says itself. */
   get standing(): Standing {
     for (const text of this.#process?.lines.toReversed() ?? []) {
@@ -96,8 +101,16 @@ function lineOf(text: string): Line {
 }
 
 /** @returns whether it came to be within that time. */
-export async function within(ms: number, holds: () => boolean): Promise<boolean> {
+export async function within(
+  ms: number,
+  holds: () => boolean | Promise<boolean>,
+  everyMs = LOOK_MS,
+): Promise<boolean> {
   const untilMs = performance.now() + ms;
-  await until(async () => holds() || performance.now() > untilMs, LOOK_MS);
-  return holds();
+  let held = false;
+  await until(async () => {
+    held = await holds();
+    return held || performance.now() > untilMs;
+  }, everyMs);
+  return held;
 }

@@ -3,7 +3,6 @@
  * and not ours. It is looked at before it is moved on, so that a database that dies in between tells it again.
  */
 import type pg from "pg";
-import { lsnText } from "../../../sequencer/lsn.ts";
 import { pause } from "../clients/pace.ts";
 import { type Transaction, WordParser } from "./judge/word.ts";
 
@@ -68,7 +67,8 @@ export class WordWatch {
   async #read(): Promise<void> {
     try {
       this.#client ??= await this.#connect();
-      while (await this.#readSome(this.#client));
+      const { rows } = await this.#client.query("select pg_current_wal_lsn()::text as lsn");
+      while (await this.#readSome(this.#client, rows[0].lsn));
     } catch (error) {
       await this.#client?.end().catch(() => {});
       this.#client = undefined;
@@ -76,12 +76,13 @@ export class WordWatch {
     }
   }
 
-  async #readSome(client: pg.Client): Promise<boolean> {
+  /** @returns whether there may be more up to there. */
+  async #readSome(client: pg.Client, upTo: string): Promise<boolean> {
     const { rows } = await client.query({
-      text: `select lsn::text, data from pg_logical_slot_peek_changes($1, null, $2,
+      text: `select lsn::text, data from pg_logical_slot_peek_changes($1, $2::text::pg_lsn, $3,
           'include-timestamp', '1', 'skip-empty-xacts', '1')
         where data ~ '^(COMMIT|table throughline[.](outbox|order_values|parked|slot): )'`,
-      values: [WORD_SLOT, ROWS],
+      values: [WORD_SLOT, upTo, ROWS],
       rowMode: "array",
     });
     const parser = new WordParser();
@@ -97,15 +98,6 @@ export class WordWatch {
     await client.query("select pg_replication_slot_advance($1, $2::text::pg_lsn)", [
       ...[WORD_SLOT, last],
     ]);
-    return rows.length >= ROWS / 4;
-  }
-
-  /** For messages. */
-  get readTo(): string {
-    return lsnText(this.#readTo);
-  }
-
-  get events(): number {
-    return this.transactions.reduce((sum, { events }) => sum + events.length, 0);
+    return true;
   }
 }

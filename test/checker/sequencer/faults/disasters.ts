@@ -61,10 +61,11 @@ export class Disasters {
     );
     await database.ask("alter role sequencer set search_path = public, pg_catalog");
     await this.#endSessions();
-    const running = (): number =>
-      seats.filter(({ standing }) => standing.kind === "running").length;
-    const both = await within(TWO_AT_ONCE_MS * 2, () => running() === seats.length);
+    const before = seats.map(({ begun }) => begun);
     await pause(TWO_AT_ONCE_MS);
+    const both = await within(TWO_AT_ONCE_MS, () =>
+      seats.every(({ begun }, i) => begun > (before[i] ?? 0)),
+    );
     await database.ask("alter role sequencer reset search_path");
     await this.#endSessions();
     await this.#goesOn();
@@ -106,7 +107,8 @@ export class Disasters {
   async #standbyPromoted(): Promise<Done> {
     const { database, slot } = this.#field;
     if (!(await this.#goesOn())) return undefined;
-    await this.#around.word.without(() => database.promoteStandby(slot));
+    const promote = await database.makeStandby(slot);
+    await this.#around.word.without(promote);
     await this.#goesOn();
     return { target: "PostgreSQL" };
   }
@@ -141,9 +143,8 @@ export class Disasters {
   async #stops(wanted: string): Promise<NonNullable<Deed["stop"]>> {
     const { seats } = this.#field;
     const reasons = () => seats.map(({ standing }) => standing.reason).filter(Boolean);
-    await within(STOPS_MS, () => reasons().includes(wanted));
-    const said = reasons();
-    return { wanted, said: said.includes(wanted) ? wanted : said.join(", ") };
+    const isSaid = await within(STOPS_MS, () => reasons().includes(wanted));
+    return { wanted, said: isSaid ? wanted : reasons().join(", ") };
   }
 
   /** @returns whether one is at work. */
