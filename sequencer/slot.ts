@@ -15,6 +15,8 @@ import { freeSlot, takeLock } from "./ownership.ts";
 
 const SCHEMA_VERSION = 1;
 const OLDEST_SERVER = 140_000;
+/** From there on standbys take slots over. */
+const FAILOVER_SERVER = 170_000;
 
 /** What must be so before anything is asked of the tables. @throws FailClosed */
 export async function checkServer(sql: Client): Promise<void> {
@@ -183,8 +185,13 @@ export async function makeSlot(
 ): Promise<{ record: SlotRecord; stamped: number }> {
   const { slotName: name, owner, systemId, timeline, publication, outbox } = facts;
   if (dropFirst) await sql.query("select pg_drop_replication_slot($1)", [name]);
+  const server = await sql.query("select current_setting('server_version_num')::int as version");
+  const how =
+    server.rows[0].version < FAILOVER_SERVER
+      ? "EXPORT_SNAPSHOT"
+      : "(SNAPSHOT 'export', FAILOVER true)";
   const made = await refusedAs(
-    replication.query(`CREATE_REPLICATION_SLOT "${name}" LOGICAL pgoutput EXPORT_SNAPSHOT`),
+    replication.query(`CREATE_REPLICATION_SLOT "${name}" LOGICAL pgoutput ${how}`),
   );
   const { consistent_point: point, snapshot_name: snapshot } = made.rows[0];
   await begun();

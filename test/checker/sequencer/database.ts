@@ -17,6 +17,8 @@ export const DATABASE = "shop";
 /** What is on disk survives a SIGKILL without it. */
 const SETTINGS = { fsync: "off", max_prepared_transactions: "40", max_wal_senders: "20" };
 const FOLLOWS_MS = 60_000;
+/** PostgreSQL's code of the error. */
+const IN_USE = "55006";
 const run = promisify(execFile);
 
 export class Database {
@@ -59,8 +61,8 @@ export class Database {
   }
 
   /** As superuser, with no proxy between. */
-  async connect(replication?: "database"): Promise<pg.Client> {
-    return connected({ port: this.port, ...(replication && { replication }) } as pg.ClientConfig);
+  connect(): Promise<pg.Client> {
+    return connected(this.port);
   }
 
   /** Asks once. */
@@ -132,8 +134,7 @@ export class Database {
     for (const setting of ["synchronous_standby_names", "synchronized_standby_slots"])
       await primary.query(`alter system set ${setting} = '${name}'`);
     await primary.query("select pg_reload_conf()");
-    await this.#makeFailover(slot, primary);
-    const follower = await connected({ port: Number(new URL(standby.url).port) });
+    const follower = await connected(Number(new URL(standby.url).port));
     const hasAll = async (): Promise<boolean> => {
       // Slots can be taken over only from such a place in the log on.
       await primary.query("select pg_log_standby_snapshot()");
@@ -191,21 +192,22 @@ export class Database {
     appendFileSync(join(data, "postgresql.auto.conf"), lines.join(""));
   }
 
-  /** Only a slot that nobody reads can be made one that standbys take over. */
-  async #makeFailover(slot: string, primary: pg.Client): Promise<void> {
-    const replication = await this.connect("database");
-    await whileFree(primary, slot, () =>
-      replication.query(`ALTER_REPLICATION_SLOT "${slot}" (FAILOVER true)`),
-    );
-    await replication.end();
-  }
-
   /** Under whoever reads it. */
   async dropSlot(slot: string): Promise<void> {
     const client = await this.connect();
-    await whileFree(client, slot, () =>
-      client.query("select pg_drop_replication_slot($1)", [slot]),
-    );
+    await until(async () => {
+      await client.query(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1 and active_pid is not null",
+        [slot],
+      );
+      try {
+        await client.query("select pg_drop_replication_slot($1)", [slot]);
+        return true;
+      } catch (error) {
+        if ((error as { code?: string }).code === IN_USE) return false;
+        throw error;
+      }
+    }, 20);
     await client.end();
   }
 
@@ -229,32 +231,9 @@ export class Database {
   }
 }
 
-async function connected(config: pg.ClientConfig): Promise<pg.Client> {
-  const client = new pg.Client({
-    ...{ host: "127.0.0.1", user: "postgres", database: DATABASE, ...config },
-  });
+async function connected(port: number): Promise<pg.Client> {
+  const client = new pg.Client(`postgres://postgres@127.0.0.1:${port}/${DATABASE}`);
   client.on("error", () => {});
   await client.connect();
   return client;
-}
-
-/** Ends who reads the slot, until nobody was faster. */
-async function whileFree(
-  client: pg.Client,
-  slot: string,
-  doing: () => Promise<unknown>,
-): Promise<void> {
-  await until(async () => {
-    await client.query(
-      "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1 and active_pid is not null",
-      [slot],
-    );
-    try {
-      await doing();
-      return true;
-    } catch (error) {
-      if ((error as { code?: string }).code === "55006") return false;
-      throw error;
-    }
-  }, 20);
 }
