@@ -15,6 +15,7 @@ import { type Plan, Planner, type Stamp } from "../../sequencer/plan.ts";
 import { ProgressTopic } from "../../sequencer/progress.ts";
 import { relayBatch, type Steps } from "../../sequencer/relay.ts";
 import { committed } from "../../sequencer/tail.ts";
+import { confirmBeforeKafka, stampAfterKafka } from "./broken-steps.ts";
 import { randomFrom } from "./writers.ts";
 
 const ONLY = process.env["SEED"];
@@ -32,7 +33,7 @@ interface Transaction {
 
 /** What is broken on purpose. */
 interface Variant {
-  readonly around?: (steps: Steps, world: World) => Steps;
+  readonly around?: (steps: Steps) => Steps;
   readonly order?: (events: readonly CommittedEvent[]) => CommittedEvent[];
   /** Where a life believes that Kafka's progress ends. */
   readonly sent?: (sent: Place) => Place;
@@ -155,7 +156,7 @@ async function live(world: World, { around, order, sent, writer }: Variant): Pro
       world.mayDie();
     },
   };
-  const steps = around?.(real, world) ?? real;
+  const steps = around?.(real) ?? real;
   const drain = async (): Promise<void> => {
     for (let batch = intake.take(); batch; batch = intake.take()) {
       const events = order?.(batch.events) ?? batch.events;
@@ -261,32 +262,8 @@ test("killed at any step, it delivers the order of commits, dense, each event on
 describe("is found, broken on purpose:", () => {
   test.each<[string, Variant]>([
     ["order by id", { order: (events) => [...events].sort((a, b) => (a.id < b.id ? -1 : 1)) }],
-    [
-      "the slot confirmed before Kafka has it",
-      {
-        around: (steps) => ({
-          ...steps,
-          send: async (plan, stamped) => {
-            await stamped;
-            steps.confirm(plan);
-            await steps.send(plan, stamped);
-          },
-        }),
-      },
-    ],
-    [
-      "stamped after Kafka",
-      {
-        around: (steps) => ({
-          ...steps,
-          stamp: () => Promise.resolve(),
-          send: async (plan) => {
-            await steps.send(plan, Promise.resolve());
-            await steps.stamp(plan);
-          },
-        }),
-      },
-    ],
+    ["the slot confirmed before Kafka has it", { around: confirmBeforeKafka }],
+    ["stamped after Kafka", { around: stampAfterKafka }],
     ["progress not read", { sent: () => ({ commitId: 0n, index: -1 }) }],
     ["no fence in Kafka", { writer: (life) => `w${life}` }],
   ])("%s", async (_what, variant) => {

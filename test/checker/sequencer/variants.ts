@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import type { Log } from "../../../kafka/log.ts";
 import type { Plan, Sequenced } from "../../../sequencer/plan.ts";
 import type { SequencerOptions } from "../../../sequencer/sequencer.ts";
+import { confirmBeforeKafka, stampAfterKafka } from "../../sequencer/broken-steps.ts";
 
 type Broken = Pick<SequencerOptions, "around"> & { readonly log?: (log: Log) => Log };
 
@@ -28,26 +29,8 @@ export const VARIANTS: Readonly<Record<string, Broken>> = {
       };
     },
   },
-  "confirm-before-kafka": {
-    around: (steps) => ({
-      ...steps,
-      send: async (plan, stamped) => {
-        await stamped;
-        steps.confirm(plan);
-        await steps.send(plan, stamped);
-      },
-    }),
-  },
-  "stamp-after-kafka": {
-    around: (steps) => ({
-      ...steps,
-      stamp: () => Promise.resolve(),
-      send: async (plan) => {
-        await steps.send(plan, Promise.resolve());
-        await steps.stamp(plan);
-      },
-    }),
-  },
+  "confirm-before-kafka": { around: confirmBeforeKafka },
+  "stamp-after-kafka": { around: stampAfterKafka },
   /** Who was frozen commits in Kafka when it thaws. */
   "no-fence": {
     log: (log) => around(log, (open) => (id) => open(`${id}.${randomUUID()}`)),

@@ -1,10 +1,9 @@
 /** Does each fault to the field, and resolves when everything that it took is up again. */
 import { type Admin, Kafka, logLevel } from "kafkajs";
-import type { ProxiedConnection } from "../../../faults/fault-proxy.ts";
 import { pause } from "../../clients/pace.ts";
 import { cutWire } from "../../faults/cut.ts";
 import { untilInSync } from "../../faults/in-sync.ts";
-import { CUTS } from "../../faults/kinds.ts";
+import { CUTS, type Cut } from "../../faults/kinds.ts";
 import type { Bait } from "../../faults/trap.ts";
 import type { Field } from "../field.ts";
 import { TOPICS } from "../field.ts";
@@ -92,12 +91,6 @@ export class Striker {
     const { database, kafka, brokers } = this.#field;
     const node = (pick % brokers.length) + 1;
     switch (fault) {
-      case "sequencer-kill":
-        return this.#killSequencer(pick, holdMs);
-      case "sequencer-freeze":
-        return this.#freezeSequencer(pick, holdMs);
-      case "postgres-kill":
-        return this.#killPostgres(holdMs);
       case "postgres-freeze":
         database.freeze();
         await pause(holdMs * 3);
@@ -118,10 +111,23 @@ export class Striker {
         await pause(holdMs * 2);
         kafka.thaw(node);
         return `broker ${node}`;
+      default:
+        return this.#blow(fault, pick, holdMs);
     }
   }
 
-  /** These begin at once: the step that they are done at is passing. */
+  /** Begins at once: the step that it is done at is passing. */
+  #blow(blow: Exclude<Blow, Cut>, pick: number, holdMs: number): Promise<string> {
+    switch (blow) {
+      case "sequencer-kill":
+        return this.#killSequencer(pick, holdMs);
+      case "sequencer-freeze":
+        return this.#freezeSequencer(pick, holdMs);
+      case "postgres-kill":
+        return this.#killPostgres(holdMs);
+    }
+  }
+
   async #killSequencer(pick: number, holdMs: number): Promise<string> {
     const seat = this.#field.active(pick);
     seat.killNow();
@@ -153,27 +159,12 @@ export class Striker {
     const atAnswer = bait.way === "up" && pick % 8 < 4;
     let over: Promise<unknown> | undefined;
     await this.#field.traps[leg].set({ ...bait, atAnswer }, STEP_MS, (connection) => {
-      over = this.#strikeAt(connection, blow, pick, holdMs);
+      const cut = CUTS.find((one) => one === blow);
+      over = cut
+        ? cutWire(connection, cut, pick >> 3, holdMs)
+        : this.#blow(blow as Exclude<Blow, Cut>, pick, holdMs);
     });
     await over;
     return over && (atAnswer ? "at the answer" : "before it");
-  }
-
-  #strikeAt(
-    connection: ProxiedConnection,
-    blow: Blow,
-    pick: number,
-    holdMs: number,
-  ): Promise<unknown> {
-    switch (blow) {
-      case "sequencer-kill":
-        return this.#killSequencer(pick, holdMs);
-      case "sequencer-freeze":
-        return this.#freezeSequencer(pick, holdMs);
-      case "postgres-kill":
-        return this.#killPostgres(holdMs);
-      default:
-        return cutWire(connection, blow, pick >> 3, holdMs);
-    }
   }
 }
