@@ -102,8 +102,17 @@ export class Database {
     return copy;
   }
 
-  /** The data become those of the copy. @returns what puts the true ones back. */
-  async restore(copy: string): Promise<() => Promise<void>> {
+  /**
+   * The data become those of the copy.
+   * @param anew on a timeline of its own, as a standby that was late and is promoted.
+   * @returns what puts the true ones back.
+   */
+  async restore(copy: string, anew: boolean): Promise<() => Promise<void>> {
+    if (anew) {
+      // Recovery finds no more than it has, and begins a timeline.
+      appendFileSync(join(copy, "postgresql.auto.conf"), "restore_command = 'false'\n");
+      this.#write(copy, "recovery.signal", "");
+    }
     const data = join(this.#directory, "data");
     const kept = join(this.#folder, "kept");
     await this.#exchange([data, kept], [copy, data]);
@@ -175,14 +184,8 @@ export class Database {
     // The log comes from the primary; slots are its own.
     const others = `rm -rf "$0"/pg_wal/* "$0"/pg_replslot/* "$0"/postmaster.*`;
     await run("sh", ["-c", others, data]);
-    const { uid, gid } = statSync(join(data, "PG_VERSION"));
-    for (const [file, text] of [
-      ["backup_label", label.rows[0].labelfile],
-      ["standby.signal", ""],
-    ]) {
-      writeFileSync(join(data, file), text, { mode: 0o600 });
-      chownSync(join(data, file), uid, gid);
-    }
+    this.#write(data, "backup_label", label.rows[0].labelfile);
+    this.#write(data, "standby.signal", "");
     const to = `host=127.0.0.1 port=${this.port} user=postgres dbname=${DATABASE} application_name=${name}`;
     const settings = {
       ...{ primary_conninfo: to, primary_slot_name: name },
@@ -190,6 +193,13 @@ export class Database {
     };
     const lines = Object.entries(settings).map(([key, value]) => `${key} = '${value}'\n`);
     appendFileSync(join(data, "postgresql.auto.conf"), lines.join(""));
+  }
+
+  /** Whoever runs PostgreSQL must be able to take it away. */
+  #write(data: string, file: string, text: string): void {
+    const { uid, gid } = statSync(join(data, "PG_VERSION"));
+    writeFileSync(join(data, file), text, { mode: 0o600 });
+    chownSync(join(data, file), uid, gid);
   }
 
   /** Under whoever reads it. */

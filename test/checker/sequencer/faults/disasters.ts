@@ -38,14 +38,14 @@ export class Disasters {
     this.#around = around;
   }
 
-  do(disaster: (typeof DISASTERS)[number], holdMs: number): Promise<Done> {
+  do(disaster: (typeof DISASTERS)[number], pick: number, holdMs: number): Promise<Done> {
     switch (disaster) {
       case "two-relays":
         return this.#twoRelays();
       case "slot-dropped":
         return this.#slotDropped(holdMs);
       case "backup-restored":
-        return this.#backupRestored(holdMs);
+        return this.#backupRestored(pick % 2 === 1, holdMs);
       case "standby-promoted":
         return this.#standbyPromoted();
       case "past-retention":
@@ -86,8 +86,11 @@ export class Disasters {
     return { target: "the slot", stop };
   }
 
-  /** To a day before what is in Kafka; apps write to it. Then the true one comes back. */
-  async #backupRestored(holdMs: number): Promise<Done> {
+  /**
+   * To before what is in Kafka; apps write to it. Then the true one comes back.
+   * @param anew as a standby that was late and is promoted.
+   */
+  async #backupRestored(anew: boolean, holdMs: number): Promise<Done> {
     const { database } = this.#field;
     const { word, watched } = this.#around;
     const copy = await database.coldCopy();
@@ -95,13 +98,14 @@ export class Disasters {
     const isAhead = await within(GOES_ON_MS, () => eventsOf(watched) > before + 200);
     let stop: Deed["stop"];
     await word.without(async () => {
-      const putBack = await database.restore(copy);
+      const putBack = await database.restore(copy, anew);
       stop = await this.#stops("OtherHistory");
       await pause(holdMs);
       await putBack();
     });
     await this.#goesOn();
-    return isAhead && stop ? { target: "PostgreSQL", stop } : undefined;
+    const target = anew ? "a late standby" : "a copy";
+    return isAhead && stop ? { target, stop } : undefined;
   }
 
   async #standbyPromoted(): Promise<Done> {

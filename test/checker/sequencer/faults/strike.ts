@@ -69,7 +69,7 @@ export class Striker {
   async #do(planned: Planned): Promise<string | Pick<Deed, "target" | "stop"> | undefined> {
     const { fault, pick, holdMs } = planned;
     const disaster = DISASTERS.find((one) => one === fault);
-    if (disaster) return this.#disasters.do(disaster, holdMs);
+    if (disaster) return this.#disasters.do(disaster, pick, holdMs);
     const whole = WHOLE.find((one) => one === fault);
     if (whole) return this.#whole(whole, pick, holdMs);
     for (const step of STEPS)
