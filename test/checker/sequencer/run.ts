@@ -28,7 +28,8 @@ const HELP = `npm run check:sequencer -- --minutes M --seed S: commit order unde
 
   --minutes <m>   how long faults are done, 0.2 to 600 (default 15)
   --seed <s>      whole number; the same seed gives the same schedule (default: by chance, printed)
-  --broken <name> sequencers in which one mechanism is broken on purpose: ${variants.join(", ")}
+  --broken <name> sequencers in which one mechanism is broken on purpose, under what brings its harm about:
+                  ${variants.join(", ")}
   --help
 
 Exit code 0: valid, and no anomaly. 1: anomalies. 2: no anomaly, but too few faults for a proof.`;
@@ -68,9 +69,10 @@ field.startWriters(seed);
 await pause(WARM_MS);
 say(`${field.seats.map(({ name, standing }) => `${name} is ${standing.kind}`).join(", ")}`);
 
+const variant = broken === undefined ? undefined : VARIANTS[broken];
 const startedMs = Date.now();
 const deadlineMs = startedMs + minutes * 60_000;
-for (const planned of scheduleOf(seed)) {
+for (const planned of scheduleOf(seed, variant?.shownBy)) {
   if (Date.now() > deadlineMs) break;
   const { fault, target, stop, fromMs, toMs } = await striker.strike(planned);
   const said = stop ? `, stopped with ${stop.said || "nothing"}` : "";

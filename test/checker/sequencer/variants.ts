@@ -7,14 +7,20 @@ import type { Log } from "../../../kafka/log.ts";
 import type { Plan, Sequenced } from "../../../sequencer/plan.ts";
 import type { SequencerOptions } from "../../../sequencer/sequencer.ts";
 import { confirmBeforeKafka, stampAfterKafka } from "../../sequencer/broken-steps.ts";
+import type { Fault } from "./faults/kinds.ts";
 
-type Broken = Pick<SequencerOptions, "around"> & { readonly log?: (log: Log) => Log };
+interface Broken extends Pick<SequencerOptions, "around"> {
+  readonly log?: (log: Log) => Log;
+  /** Faults that bring the harm about; a run strikes no others. */
+  readonly shownBy: readonly Fault[];
+}
 
 /** So much of the progress is not read. */
 const UNREAD = 40;
 
 export const VARIANTS: Readonly<Record<string, Broken>> = {
   "order-by-id": {
+    shownBy: ["sequencer-kill"],
     around: (steps) => {
       const sorted = new WeakMap<Plan, Plan>();
       const byId = (plan: Plan): Plan => {
@@ -29,14 +35,20 @@ export const VARIANTS: Readonly<Record<string, Broken>> = {
       };
     },
   },
-  "confirm-before-kafka": { around: confirmBeforeKafka },
-  "stamp-after-kafka": { around: stampAfterKafka },
+  "confirm-before-kafka": {
+    ...{ around: confirmBeforeKafka, shownBy: ["commit: sequencer-kill", "commit: reset"] },
+  },
+  "stamp-after-kafka": {
+    ...{ around: stampAfterKafka, shownBy: ["stamp: sequencer-kill", "stamp: reset"] },
+  },
   /** Who was frozen commits in Kafka when it thaws. */
   "no-fence": {
+    shownBy: ["stamp: sequencer-freeze"],
     log: (log) => around(log, (open) => (id) => open(`${id}.${randomUUID()}`)),
   },
   /** The end of the progress is passed over at the start. */
   "tail-not-read": {
+    shownBy: ["sequencer-kill"],
     log: (log) =>
       around(log, (open) => async (id) => {
         const opened = await open(id);

@@ -23,10 +23,10 @@ const CALM_MS = 5000;
 const LONG_CALM_MS = 20_000;
 const LONG_CALM_EVERY = 24;
 
-/** @returns more than any run takes. */
-export function scheduleOf(seed: number): Planned[] {
+/** @param of what there is to draw from. @returns more than any run takes. */
+export function scheduleOf(seed: number, of: readonly Fault[] = BAG): Planned[] {
   const random = new Random(seed);
-  const bag = new Bag(BAG, random);
+  const bag = new Bag(of, random);
   return Array.from({ length: FAULTS }, (_, i) => {
     const calmMs = (i + 1) % LONG_CALM_EVERY === 0 ? LONG_CALM_MS : CALM_MS;
     return {
