@@ -8,20 +8,40 @@
  * - O3 A slot is confirmed for idle time only up to what the heartbeat has stored before, so that a slot that
  *   somebody else moved is known.
  */
+import type { Socket } from "node:net";
 import type { Client } from "pg";
 import { lsnText } from "./lsn.ts";
 
 const FROZEN_MS = 5000;
 const LOOK_MS = 200;
+/** Of a path to PostgreSQL that is gone nothing else would tell a standby. */
+const ANSWER_MS = 10_000;
 /** "thro". */
 const LOCK_CLASS = 0x7468726f;
 const LOCK = 1;
 
-/** Resolves when the lock is this session's. @param hooks `pause` rejects when it is given up. */
+interface LockHooks {
+  onStandby(): void;
+  /** Rejects when it is given up. */
+  pause(ms: number): Promise<void>;
+}
+
+/** Resolves when the lock is this session's. A connection that is not answered is closed. */
 export async function takeLock(
-  sql: Client,
-  hooks: { onStandby(): void; pause(ms: number): Promise<void> },
+  sql: Pick<Client, "query" | "connection">,
+  hooks: LockHooks,
 ): Promise<void> {
+  const stream = sql.connection.stream as Socket;
+  const giveUp = (): void => void stream.destroy();
+  stream.setTimeout(ANSWER_MS, giveUp);
+  try {
+    await waitForLock(sql, hooks);
+  } finally {
+    stream.setTimeout(0, giveUp);
+  }
+}
+
+async function waitForLock(sql: Pick<Client, "query">, hooks: LockHooks): Promise<void> {
   for (let said = false; ; ) {
     const { rows } = await sql.query("select pg_try_advisory_lock($1, $2) as taken", [
       ...[LOCK_CLASS, LOCK],
