@@ -19,6 +19,7 @@ import { KafkaRecords } from "./kafka-records.ts";
 import type { Place } from "./lsn.ts";
 import type { Plan } from "./plan.ts";
 import type { Progress, ProgressTopic } from "./progress.ts";
+import type { Step } from "./state.ts";
 import { committed } from "./tail.ts";
 
 export interface SenderOptions {
@@ -29,6 +30,8 @@ export interface SenderOptions {
   readonly progress: Progress | undefined;
   readonly topicOf: (name: string) => OutboxTopic | undefined;
   readonly now: () => number;
+  /** What a batch has taken in a step. */
+  readonly took: (step: Step, ms: number) => void;
 }
 
 export class KafkaSender {
@@ -72,8 +75,9 @@ export class KafkaSender {
 
   /** Resolves when it is committed. @throws FailClosed, or why it is not, or may not be, committed. */
   async send(plan: Plan, stamped?: Promise<void>): Promise<void> {
-    const { writer, progressTopic, now } = this.#options;
+    const { writer, progressTopic, now, took } = this.#options;
     const nowMs = now();
+    let sinceMs = performance.now();
     const infos = this.#infosOf(plan);
     const records: TransactionRecord[] = plan.events.map((one) => ({
       topic: infos.get(one.topic.name) as TopicInfo,
@@ -87,11 +91,14 @@ export class KafkaSender {
     const outcome = await writer.write(records, async (positions) => {
       foreign = await this.#foreignEvent(plan, infos, positions);
       if (foreign) throw foreign;
+      took("produce", performance.now() - sinceMs);
       await stamped;
+      sinceMs = performance.now();
     });
     if (foreign) throw foreign;
     switch (outcome.kind) {
       case "committed":
+        took("commit", performance.now() - sinceMs);
         this.#progress = progress;
         this.#remember(plan, infos, outcome.positions);
         return;

@@ -25,7 +25,7 @@ async function opened(): Promise<{ sender: KafkaSender; writer: TransactionalWri
   const progress = await progressTopic.read(writer, NOW_MS);
   const topic = { name: "orders", kafka: info, maxEventBytes: 1000, isReady: true };
   const of = { log, writer, progressTopic, progress, topicOf: () => topic, now: () => NOW_MS };
-  return { writer, sender: new KafkaSender(of) };
+  return { writer, sender: new KafkaSender({ ...of, took: () => {} }) };
 }
 
 /** Of a commit with events numbered from here on. */
