@@ -2,6 +2,8 @@
  * Sends a planned batch to Kafka: its events and the progress that they make, in one transaction, committed
  * once the stamps are.
  *
+ * While one batch follows the other, the next transaction is begun ahead (`ready`).
+ *
  * K1 A topic's next event lies right behind the marker of our last transaction. Where it does not, what
  *    lies between is read before anything is committed: an event there is somebody else's.
  */
@@ -22,6 +24,9 @@ import type { Progress, ProgressTopic } from "./progress.ts";
 import type { Step } from "./state.ts";
 import { committed } from "./tail.ts";
 
+/** Batches that follow each other so soon are likely to be followed by another. */
+const SOON_MS = 50;
+
 export interface SenderOptions {
   readonly log: Log;
   readonly writer: TransactionalWriter;
@@ -40,6 +45,9 @@ export class KafkaSender {
   /** Of our last event in each Kafka topic, by its id. */
   readonly #lastOffsets = new Map<string, number>();
   #progress: Progress | undefined;
+  #committedMs = Number.NEGATIVE_INFINITY;
+  /** A batch that is sent now need not wait. */
+  ready: Promise<void> = Promise.resolve();
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -101,6 +109,7 @@ export class KafkaSender {
         took("commit", performance.now() - sinceMs);
         this.#progress = progress;
         this.#remember(plan, infos, outcome.positions);
+        this.#beginNext(infos);
         return;
       case "refused":
       case "unauthorised":
@@ -115,6 +124,16 @@ export class KafkaSender {
       default:
         throw new Error(outcome.reason);
     }
+  }
+
+  /** Of several topics it is not known which come next; one that was begun for nothing would get a marker. */
+  #beginNext(infos: ReadonlyMap<string, TopicInfo>): void {
+    const { writer, progressTopic } = this.#options;
+    const beforeMs = this.#committedMs;
+    this.#committedMs = performance.now();
+    if (this.#committedMs - beforeMs > SOON_MS) return;
+    const topics = infos.size === 1 ? [...infos.values()] : [];
+    this.ready = writer.begin([...topics, progressTopic.info]);
   }
 
   #infosOf({ events }: Plan): Map<string, TopicInfo> {

@@ -248,6 +248,7 @@ class Term {
       },
       ...{ steps: this.#steps(sql, sender), around: this.#world.around },
       plan: (batch) => planner.plan(batch, verdict),
+      ready: () => sender.ready,
       onSent: (plan) => this.#count(plan, sender),
       onWait: (why) => tell(why === undefined ? { kind: "running" } : { kind: "waiting", why }),
     });
