@@ -8,6 +8,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { TopicInfo } from "../../../kafka/log.ts";
 import { environment } from "../../../local/config.ts";
 import { freePorts } from "../../../local/free-ports.ts";
 import { ensureJars } from "../../../local/jars.ts";
@@ -41,7 +42,7 @@ const SETTINGS = {
 };
 
 export interface Debezium {
-  readonly kafkaTopic: string;
+  readonly kafkaTopic: TopicInfo;
   /** Starts it; it sends what its slot has. */
   start(): Promise<Program>;
   /** Its slot is given up. */
@@ -57,13 +58,12 @@ export async function debezium(
 ): Promise<Debezium> {
   const { outbox, database } = shop;
   const slot = `debezium_${outbox}`;
-  const kafkaTopic = `debezium.${topic}`;
   await makeSlot(shop, slot);
-  const of = { name: kafkaTopic, partitions: 1, replicas: 1, settings: {} };
+  const of = { name: `debezium.${topic}`, partitions: 1, replicas: 1, settings: {} };
   const made = await bed.log.admin.createTopic(of);
   if (made.kind !== "done") throw new Error(made.reason);
   return {
-    kafkaTopic,
+    kafkaTopic: made.value,
     start: async () => {
       const { worker, connector } = await jars();
       const java = ensureJava(console.log);
@@ -85,7 +85,7 @@ export async function debezium(
           "database.dbname": database.database,
           "database.user": database.user,
           "database.password": "none",
-          "transforms.outbox.route.topic.replacement": kafkaTopic,
+          "transforms.outbox.route.topic.replacement": made.value.name,
         }),
       ];
       return new Program(

@@ -102,9 +102,11 @@ export async function insertInBulk(
   await sql.query("checkpoint");
 }
 
+/** The payload begins with the time of the insert, milliseconds since 1970. */
 function insertInto(topic: string, bytes: number): string {
+  const now = "int8send((extract(epoch from clock_timestamp()) * 1000)::bigint)";
   return `insert into throughline.outbox (topic, key, payload)
-    select '${topic}', 'k1234567', decode(repeat('ab', ${bytes}), 'hex')`;
+    select '${topic}', 'k1234567', ${now} || decode(repeat('ab', ${bytes - 8}), 'hex')`;
 }
 
 /** Resolves when the sequencer has made its slot. */
