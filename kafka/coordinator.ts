@@ -50,7 +50,7 @@ export class Coordinator {
         // The markers of the transaction before are still being written: soon, and by the same broker.
         const soon = errors.some(({ code }) => code === CONCURRENT_TRANSACTIONS);
         if (!soon) this.#broker = undefined;
-        await pause(soon ? Math.min(10, 2 * 2 ** attempt) : Math.min(500, 20 * 2 ** attempt));
+        await pause(soon ? Math.min(10, 1 + attempt) : Math.min(500, 20 * 2 ** attempt));
       }
     }
   }

@@ -217,6 +217,12 @@ export interface TransactionalWriter {
     records: readonly TransactionRecord[],
     mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
   ): Promise<TransactionOutcome>;
+  /**
+   * Between two writes: the next one comes within a second, and will most likely go to partition 0 of these. It
+   * begins ahead of its events, and takes two requests less then. Resolves when it has begun, or cannot: `write`
+   * says why. Where no write comes, it is ended again.
+   */
+  begin(to: readonly TopicInfo[]): Promise<void>;
 }
 
 export interface Log {

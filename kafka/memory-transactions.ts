@@ -55,6 +55,7 @@ export class MemoryTransactions {
         return failing.outcome;
       };
       const writer: TransactionalWriter = {
+        begin: () => this.#later(() => {}),
         write: async (records, mayCommit) => {
           const placed = mayCommit && this.#place(records);
           const refusal =

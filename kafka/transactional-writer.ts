@@ -1,7 +1,7 @@
 /**
  * Transactions over any partitions under one transactional id, one at a time:
  *
- *   ask metadata, add partitions ─► produce, one request to each leader ─► commit | abort
+ *   add partitions (transaction-begin.ts) ─► produce, one request to each leader ─► commit | abort
  *
  * W1 Nothing is committed unless every batch of it was answered as appended, to topics that metadata
  *    named by their ids meanwhile (Produce within this transaction protocol knows names only).
@@ -36,6 +36,7 @@ import type {
 import type { Partitioner } from "./partitioner.ts";
 import { produceInTransaction } from "./produce.ts";
 import { encodeBatch } from "./record-batch.ts";
+import { TransactionBegin } from "./transaction-begin.ts";
 import {
   ANEW,
   TRANSACTION_TIMEOUT_MS,
@@ -94,6 +95,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   readonly #world: World;
   readonly #coordinator: TransactionCoordinator;
   readonly #identity: TransactionalIdentity;
+  readonly #begin: TransactionBegin;
   /** Next sequence by topic and partition. */
   readonly #sequences = new Map<string, number>();
   #over: string | undefined;
@@ -102,6 +104,12 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     this.#world = world;
     this.#coordinator = coordinator;
     this.#identity = identity;
+    this.#begin = new TransactionBegin(coordinator, identity);
+  }
+
+  begin(to: readonly TopicInfo[]): Promise<void> {
+    if (this.#over !== undefined) return Promise.resolve();
+    return this.#begin.ahead(to.map((topic) => ({ topic, partition: 0 })));
   }
 
   async write(
@@ -109,18 +117,26 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
   ): Promise<TransactionOutcome> {
     if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
-    const begunMs = performance.now();
+    const begunMs = this.#begin.sinceMs;
     const parts = this.#divide(records);
+    // A topic that is gone is told at once: to its coordinator it may only be late.
+    let gone: string | undefined;
+    const looking = this.#firstGone(parts, begunMs).then((name) => {
+      gone = name;
+      if (name !== undefined) throw new Error(`${name} is gone`);
+    });
+    const producing = this.#begin.begin(parts).then(() => this.#produce(parts, begunMs));
     try {
-      const gone = await this.#begin(parts, begunMs);
-      if (gone !== undefined) return this.#fail({ kind: "gone", topic: gone });
-      const failed = await this.#produce(parts, begunMs);
+      const [failed] = await Promise.all([producing, looking]);
       if (failed?.kind === "refused") {
         await this.#coordinator.end(this.#identity, "abort");
         return failed;
       }
       if (failed) return this.#fail(failed);
     } catch (error) {
+      // What metadata says of the topic is the better reason.
+      await looking.catch(() => {});
+      if (gone !== undefined) return this.#fail({ kind: "gone", topic: gone });
       return this.#fail(this.#fenceOf(error, begunMs) ?? failureOfError(error));
     }
     const positions: RecordPosition[] = new Array(records.length);
@@ -162,32 +178,8 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   }
 
   /** @returns the name of a topic that is gone. */
-  async #begin(parts: readonly Part[], begunMs: number): Promise<string | undefined> {
+  async #firstGone(parts: readonly Part[], begunMs: number): Promise<string | undefined> {
     const topics = [...new Map(parts.map(({ topic }) => [topic.name, topic])).values()];
-    const adding = this.#coordinator.addPartitions(
-      this.#identity,
-      topics.map(({ name }) => ({
-        name,
-        partitions: parts.filter(({ topic }) => topic.name === name).map((part) => part.partition),
-      })),
-    );
-    // A topic that is gone is told at once: to its coordinator it may only be late.
-    let gone: string | undefined;
-    const looking = this.#firstGone(topics, begunMs).then((name) => {
-      gone = name;
-      if (name !== undefined) throw new Error(`${name} is gone`);
-    });
-    try {
-      await Promise.all([adding, looking]);
-    } catch (error) {
-      // What metadata says of the topic is the better reason.
-      await looking.catch(() => {});
-      if (gone === undefined) throw error;
-    }
-    return gone;
-  }
-
-  async #firstGone(topics: readonly TopicInfo[], begunMs: number): Promise<string | undefined> {
     for (;;) {
       const view = await this.#world.cluster.view(topics.map(({ name }) => name));
       const other = topics.find(({ name, id }) => {
@@ -208,6 +200,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   async #produce(parts: readonly Part[], begunMs: number): Promise<Failed | undefined> {
     let left: readonly Part[] = parts;
     for (let attempt = 0; ; attempt++) {
+      if (this.#over !== undefined) return unavailable(this.#over);
       const again: Part[] = [];
       const failed: Failed[] = [];
       let reason = "";

@@ -1,12 +1,12 @@
 /**
- * Apache Kafka's own jars, by fixed coordinates and checksums (kafka-jars.json), in a cache outside the
- * checkout: `$XDG_CACHE_HOME/throughline` or `~/.cache/throughline`.
+ * Apache Kafka's own jars (kafka-jars.json), in a cache outside the checkout: `$XDG_CACHE_HOME/throughline` or
+ * `~/.cache/throughline`.
  */
 import { join } from "node:path";
-import { fetchFile, isPresent, makeCacheFolder, type PinnedFile } from "./fetch-file.ts";
+import type { PinnedFile } from "./fetch-file.ts";
+import { ensureJars } from "./jars.ts";
 import lock from "./kafka-jars.json" with { type: "json" };
 
-const PARALLEL = 6;
 const NEED = {
   for: "the embedded Kafka",
   mirror: "MAVEN_REPOSITORY",
@@ -26,32 +26,7 @@ export async function ensureKafkaJars(
   { kafka, jars }: JarLock = lock,
 ): Promise<string> {
   const folder = join(cache, `kafka-${kafka}`);
-  makeCacheFolder(folder);
-  const missing = jars.filter((jar) => !isPresent(join(folder, nameOf(jar.path))));
-  if (missing.length === 0) return folder;
-  onProgress(`Fetching Apache Kafka ${kafka}: ${missing.length} of ${jars.length} jars`);
-  let done = 0;
-  const next = [...missing];
-  // The first that cannot be had ends the others.
-  const failed = new AbortController();
-  const work = async (): Promise<void> => {
-    for (let jar = next.shift(); jar && !failed.signal.aborted; jar = next.shift()) {
-      const target = join(folder, nameOf(jar.path));
-      try {
-        await fetchFile(repository, jar, target, NEED, failed.signal);
-      } catch (error) {
-        failed.abort();
-        throw error;
-      }
-      done++;
-      if (done % 10 === 0 || done === missing.length)
-        onProgress(`  ${done} of ${missing.length} jars`);
-    }
-  };
-  await Promise.all(Array.from({ length: PARALLEL }, work));
+  const wanted = { what: `Apache Kafka ${kafka}`, folder, files: jars, need: NEED };
+  await ensureJars(wanted, repository, onProgress);
   return folder;
-}
-
-function nameOf(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1);
 }

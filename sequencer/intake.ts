@@ -55,6 +55,11 @@ export class Intake implements Changes {
     return this.#waiting.length >= this.#limits.maxWaiting;
   }
 
+  /** As much waits as Kafka takes at once. */
+  get hasWholeBatch(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /** Nothing is held, and no transaction is on its way. */
   get isIdle(): boolean {
     return this.#waiting.length === 0 && this.#events.length === 0 && this.#commit === undefined;

@@ -2,6 +2,8 @@
  * Sends a planned batch to Kafka: its events and the progress that they make, in one transaction, committed
  * once the stamps are.
  *
+ * While one batch follows the other, the next transaction is begun ahead (`ready`).
+ *
  * K1 A topic's next event lies right behind the marker of our last transaction. Where it does not, what
  *    lies between is read before anything is committed: an event there is somebody else's. Before our first one
  *    that holds from where the topic ended when it was looked at (`topics.ts`).
@@ -20,7 +22,11 @@ import { KafkaRecords } from "./kafka-records.ts";
 import type { Place } from "./lsn.ts";
 import type { Plan } from "./plan.ts";
 import type { Progress, ProgressTopic } from "./progress.ts";
+import type { Step } from "./state.ts";
 import { committed } from "./tail.ts";
+
+/** Batches that follow each other so soon are likely to be followed by another. */
+const SOON_MS = 50;
 
 export interface SenderOptions {
   readonly log: Log;
@@ -30,6 +36,8 @@ export interface SenderOptions {
   readonly progress: Progress | undefined;
   readonly topicOf: (name: string) => OutboxTopic | undefined;
   readonly now: () => number;
+  /** What a batch has taken in a step. */
+  readonly took: (step: Step, ms: number) => void;
 }
 
 export class KafkaSender {
@@ -38,6 +46,9 @@ export class KafkaSender {
   /** Of our last event in each Kafka topic, or of its end when we came, by its id. */
   readonly #lastOffsets = new Map<string, number>();
   #progress: Progress | undefined;
+  #committedMs = Number.NEGATIVE_INFINITY;
+  /** A batch that is sent now need not wait. */
+  ready: Promise<void> = Promise.resolve();
 
   constructor(options: SenderOptions) {
     this.#options = options;
@@ -78,8 +89,9 @@ export class KafkaSender {
 
   /** Resolves when it is committed. @throws FailClosed, or why it is not, or may not be, committed. */
   async send(plan: Plan, stamped?: Promise<void>): Promise<void> {
-    const { writer, progressTopic, now } = this.#options;
+    const { writer, progressTopic, now, took } = this.#options;
     const nowMs = now();
+    let sinceMs = performance.now();
     const infos = this.#infosOf(plan);
     const records: TransactionRecord[] = plan.events.map((one) => ({
       topic: infos.get(one.topic.name) as TopicInfo,
@@ -93,13 +105,17 @@ export class KafkaSender {
     const outcome = await writer.write(records, async (positions) => {
       foreign = await this.#foreignEvent(plan, infos, positions);
       if (foreign) throw foreign;
+      took("produce", performance.now() - sinceMs);
       await stamped;
+      sinceMs = performance.now();
     });
     if (foreign) throw foreign;
     switch (outcome.kind) {
       case "committed":
+        took("commit", performance.now() - sinceMs);
         this.#progress = progress;
         this.#remember(plan, infos, outcome.positions);
+        this.#beginNext(infos);
         return;
       case "refused":
       case "unauthorised":
@@ -114,6 +130,16 @@ export class KafkaSender {
       default:
         throw new Error(outcome.reason);
     }
+  }
+
+  /** Of several topics it is not known which come next; one that was begun for nothing would get a marker. */
+  #beginNext(infos: ReadonlyMap<string, TopicInfo>): void {
+    const { writer, progressTopic } = this.#options;
+    const beforeMs = this.#committedMs;
+    this.#committedMs = performance.now();
+    if (this.#committedMs - beforeMs > SOON_MS) return;
+    const topics = infos.size === 1 ? [...infos.values()] : [];
+    this.ready = writer.begin([...topics, progressTopic.info]);
   }
 
   #infosOf({ events }: Plan): Map<string, TopicInfo> {

@@ -65,6 +65,15 @@ export class SequencerMetrics {
       "Events parked by this process.",
       () => figures.parked,
     );
+    new Counter({
+      name: "throughline_sequencer_step_seconds_total",
+      help: "What batches have taken in each step; stamp and produce run at once, commit after both.",
+      ...{ labelNames: ["step"] as const, registers },
+      collect() {
+        this.reset();
+        for (const [step, ms] of Object.entries(figures.stepMs)) this.inc({ step }, ms / 1000);
+      },
+    });
     gauge(
       "throughline_sequencer_lag_seconds",
       "From the commit of the last event that was sent to when it was in Kafka.",

@@ -62,6 +62,10 @@ export class ProgressTopic {
     }
   }
 
+  get info(): TopicInfo {
+    return this.#topic.info;
+  }
+
   /** @returns undefined when this Outbox has none. @throws FailClosed, or when Kafka cannot do it. */
   async read(writer: TransactionalWriter, nowMs: number): Promise<Progress | undefined> {
     const value = Buffer.from(this.#key);

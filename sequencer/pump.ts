@@ -24,6 +24,8 @@ export interface PumpOptions {
   /** The last event that Kafka has. */
   readonly sent: Place;
   readonly plan: (batch: Batch) => Planned;
+  /** A small batch is taken no sooner: what comes until then goes with it. */
+  readonly ready: () => Promise<void>;
   readonly steps: Omit<Steps, "confirm">;
   readonly around: (steps: Steps) => Steps;
   readonly onSent: (plan: Plan) => void;
@@ -77,6 +79,7 @@ export class Pump {
   async run(): Promise<never> {
     try {
       for (;;) {
+        if (!this.#intake.hasWholeBatch) await this.#options.ready();
         if (this.#why) throw this.#why;
         const batch = this.#intake.take();
         if (!this.#intake.isFull) this.#replication.resume();

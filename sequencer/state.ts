@@ -11,6 +11,9 @@ export type State =
   /** A person must mend it. */
   | { readonly kind: "failed"; readonly reason: StopReason; readonly why: string };
 
+/** Where the time of a batch goes: the stamp and producing run at once, the commit after both. */
+export type Step = "stamp" | "produce" | "commit";
+
 export interface Figures {
   state: State;
   /** Events and batches that this process has sent. */
@@ -19,6 +22,8 @@ export interface Figures {
   parked: number;
   /** How long ago the last event that was sent had been committed, when it was sent. */
   lagMs: number;
+  /** That batches have spent in each step. */
+  readonly stepMs: Record<Step, number>;
   /** What PostgreSQL keeps for the slot. */
   retainedWalBytes: number;
   /** Last order value in Kafka, by topic. */
@@ -28,7 +33,7 @@ export interface Figures {
 export function noFigures(): Figures {
   return {
     ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0 },
-    ...{ retainedWalBytes: 0, sequences: new Map() },
+    ...{ retainedWalBytes: 0, sequences: new Map(), stepMs: { stamp: 0, produce: 0, commit: 0 } },
   };
 }
 

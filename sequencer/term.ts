@@ -23,7 +23,7 @@ import { Pump } from "./pump.ts";
 import { relayBatch, type Steps } from "./relay.ts";
 import { checkServer, followTimeline, gather, makeSlot } from "./slot.ts";
 import { stamp, unsentStamps } from "./stamps.ts";
-import type { Figures, State } from "./state.ts";
+import type { Figures, State, Step } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
 
 const BEAT_MS = 1000;
@@ -158,6 +158,7 @@ class Term {
     this.#sender = new KafkaSender({
       ...{ log, writer, progressTopic, progress, now: () => Date.now() },
       topicOf: (name) => this.#topics?.of(name),
+      took: this.#took,
     });
     return this.#sender;
   }
@@ -249,6 +250,7 @@ class Term {
       },
       ...{ steps: this.#steps(sql, sender), around: this.#world.around },
       plan: (batch) => planner.plan(batch, verdict),
+      ready: () => sender.ready,
       onSent: (plan) => this.#count(plan, sender),
       onWait: (why) => tell(why === undefined ? { kind: "running" } : { kind: "waiting", why }),
     });
@@ -257,10 +259,18 @@ class Term {
 
   #steps(sql: Client, sender: KafkaSender): Omit<Steps, "confirm"> {
     return {
-      stamp: (plan) => stamp(sql, plan),
+      stamp: async (plan) => {
+        const sinceMs = performance.now();
+        await stamp(sql, plan);
+        this.#took("stamp", performance.now() - sinceMs);
+      },
       send: (plan, stamped) => sender.send(plan, stamped),
     };
   }
+
+  readonly #took = (step: Step, ms: number): void => {
+    this.#world.figures.stepMs[step] += ms;
+  };
 
   #count({ events, toPark, batch }: Plan, sender: KafkaSender): void {
     const { figures, logger } = this.#world;

@@ -176,6 +176,30 @@ describe.each([
   );
 
   test(
+    "begun ahead, a transaction goes there and elsewhere, or is fenced, as one that was not",
+    async () => {
+      const [a, b] = [await newTopic(), await newTopic()];
+      const one = await writer("ahead");
+      positions(await one.write([record(a, "1")]));
+      await one.begin([a]);
+      positions(await one.write([record(a, "2"), record(b, "3")]));
+      await one.begin([a]);
+      // Nothing is produced: nobody waits for it.
+      expect(await values(a)).toEqual(["1", "2"]);
+      positions(await one.write([record(b, "4")]));
+      await one.begin([a, b]);
+      const newer = await writer("ahead");
+      expect(await one.write([record(a, "zombie")])).toEqual({ kind: "fenced" });
+      positions(await newer.write([record(a, "5")]));
+      expect([await values(a), await values(b)]).toEqual([
+        ["1", "2", "5"],
+        ["3", "4"],
+      ]);
+    },
+    SLOW_MS,
+  );
+
+  test(
     "nothing is committed before the caller lets it, and nothing at all when it does not",
     async () => {
       const topic = await newTopic();

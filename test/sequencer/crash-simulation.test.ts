@@ -191,7 +191,7 @@ async function senderOf(world: World, writer: TransactionalWriter): Promise<Kafk
     return kafka && { name, kafka, maxEventBytes: 1000, isReady: true };
   };
   const of = { log: world.log, writer, progressTopic, progress, topicOf, now: () => Date.now() };
-  return new KafkaSender(of);
+  return new KafkaSender({ ...of, took: () => {} });
 }
 
 /** What is wrong in the end; undefined: nothing. */

@@ -1,24 +1,30 @@
-/** The sequencer and a server as the image ships them, as processes whose costs can be read. */
+/** The sequencer and a server as the image ships them, and others, as processes whose costs can be read. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { endWithUs } from "../../../local/end-with-us.ts";
 import type { Bed, Shop } from "../../sequencer/bed.ts";
 import { DEPLOYMENT, NAMESPACE } from "../../sequencer/bed.ts";
 import type { Launch } from "../../shipped.ts";
 
 const TICKS_PER_SECOND = 100;
 
-class Program {
+export class Program {
   readonly #child: ChildProcess;
   readonly #lines: string[] = [];
   #look: () => void = () => {};
 
-  constructor(launch: Launch, name: string, flags: readonly string[]) {
-    const command = launch.command.map((part) => part.replace("sidecar.mjs", `${name}.mjs`));
-    this.#child = spawn(process.execPath, [...command, ...flags], {
-      ...{ cwd: launch.folder, env: { ...process.env, ...launch.environment } },
+  constructor(
+    command: string,
+    args: readonly string[],
+    how: { readonly cwd: string; readonly environment?: Readonly<Record<string, string>> },
+  ) {
+    this.#child = spawn(command, args, {
+      ...{ cwd: how.cwd, env: { ...process.env, ...how.environment } },
       stdio: ["ignore", "pipe", "inherit"],
     });
+    const release = endWithUs(this.#child.pid as number);
+    this.#child.once("close", release);
     const input = this.#child.stdout as NonNullable<ChildProcess["stdout"]>;
     createInterface({ input }).on("line", (line) => {
       this.#lines.push(line);
@@ -39,6 +45,11 @@ class Program {
     }
   }
 
+  /** @throws when it has ended. */
+  assertRuns(): void {
+    if (this.#child.exitCode !== null) throw new Error(this.#lines.slice(-20).join("\n"));
+  }
+
   cpuSeconds(): number {
     const stat = readFileSync(`/proc/${this.#child.pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
@@ -57,17 +68,40 @@ class Program {
   }
 }
 
-export function sequencer(launch: Launch, bed: Bed, { database, outbox }: Shop): Program {
-  const { user, host, port, database: name } = database;
-  return new Program(launch, "sequencer", [
-    ...["--database", `postgres://${user}@${host}:${port}/${name}`, "--outbox", outbox],
-    ...["--kafka", bed.brokers.join(","), "--deployment-id", DEPLOYMENT, "--namespace", NAMESPACE],
-  ]);
+export class Sequencer extends Program {
+  constructor(launch: Launch, bed: Bed, { database, outbox }: Shop) {
+    const { user, host, port, database: name } = database;
+    super(
+      process.execPath,
+      shippedAs("sequencer", launch, bed, [
+        ...["--database", `postgres://${user}@${host}:${port}/${name}`, "--outbox", outbox],
+        ...["--health-listen", "127.0.0.1:0"],
+      ]),
+      { cwd: launch.folder, environment: launch.environment },
+    );
+  }
+
+  /** A figure of its metrics page; those that a label tells apart by `name{label="value"}`. */
+  async figures(): Promise<(name: string) => number> {
+    const { health } = JSON.parse(await this.said('"sequencing"')) as { health: string };
+    const page = await (await fetch(`http://${health}/metrics`)).text();
+    return (name) => {
+      const line = page.split("\n").find((one) => one.startsWith(`${name} `));
+      return Number(line?.slice(name.length));
+    };
+  }
 }
 
 export function server(launch: Launch, bed: Bed): Program {
-  return new Program(launch, "sidecar", [
+  const flags = ["--listen", "127.0.0.1:0", "--shape", "gateway"];
+  const how = { cwd: launch.folder, environment: launch.environment };
+  return new Program(process.execPath, shippedAs("sidecar", launch, bed, flags), how);
+}
+
+function shippedAs(name: string, { command }: Launch, bed: Bed, flags: readonly string[]) {
+  return [
+    ...command.map((part) => part.replace("sidecar.mjs", `${name}.mjs`)),
     ...["--kafka", bed.brokers.join(","), "--deployment-id", DEPLOYMENT, "--namespace", NAMESPACE],
-    ...["--listen", "127.0.0.1:0", "--shape", "gateway"],
-  ]);
+    ...flags,
+  ];
 }
