@@ -24,6 +24,8 @@ import { Workers } from "./workers.ts";
 
 const SLOW_MS = 300_000;
 const WHOLE = { missing: 0, repeated: 0, outOfOrder: 0, different: 0 };
+/** Of numbered events. */
+const KEYS = 37;
 /** The injected server's container. */
 const SERVER = "throughline";
 
@@ -68,8 +70,8 @@ test(
     await publisher.publish(200, 50);
     await workers.start({ ...worker, name: "worker-2" });
     const all = () => bed.records.events("worker-1", "worker-2");
-    await bed.records.until(() => all().length >= 250);
     const log = await readTopic(bed.kafka.brokers, topic.name);
+    await allBooked(log, all);
     publisher.expectKept(log);
     expect(judge(log, all())).toMatchObject({ ...WHOLE, received: 250 });
     expect(all().some(({ marked }) => marked)).toBe(false);
@@ -95,12 +97,15 @@ test(
     await booked(all().length + 100);
     await workers.delete("crash-1", 0);
     await workers.start({ ...worker, name: "crash-2" });
-    await booked(all().length + 100);
+    await bed.records.until(() => bed.records.events("crash-2").length >= 100);
     await load.stop();
     const log = await readTopic(bed.kafka.brokers, topic.name);
     await allBooked(log, all);
     expect(judgeTogether(log, [all()])).toEqual({ missing: 0, repeatedUnmarked: 0 });
-    expect(bed.records.kinds("crash-1").filter((kind) => kind === "opened")).toHaveLength(2);
+    const kinds = bed.records.kinds("crash-1");
+    expect(kinds.filter((kind) => kind === "opened")).toHaveLength(2);
+    // It heard of nothing before.
+    expect(kinds.at(-1)).toBe("events");
     await workers.delete("crash-2");
     publisher.close();
   },
@@ -273,9 +278,15 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
     "P1 P2 P3 P5: what all of them have is the log; each pod that ended in order was told to move before",
     async () => {
       const count = (await load.stop()) - 1;
+      // The last of each key, so of each partition: what came before them is there then, or never will be.
+      const last = Array.from({ length: KEYS }, (_, i) => String(count - i));
+      const areIn = (seen: readonly Seen[]): boolean => {
+        const values = new Set(seen.map(({ value }) => value));
+        return last.every((value) => values.has(value));
+      };
       const inPods = () => bed.records.events(...had);
-      await bed.records.until(() => new Set(inPods().map(({ value }) => value)).size >= count);
-      for (const subscriber of outside) await subscriber.has(count);
+      await bed.records.until(() => areIn(inPods()));
+      for (const subscriber of outside) await subscriber.until(() => areIn(subscriber.seen));
       const booked = inPods();
       const outsiders = outside.map(({ seen }) => [...seen]);
       const log = await readCommitted(bed.kafka.brokers, topic.name);
@@ -296,6 +307,7 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
         const kinds = bed.records.kinds(pod);
         expect([pod, kinds.includes("moving"), kinds.at(-1)]).toEqual([pod, true, "ends"]);
       }
+      for (const pod of killed) expect(bed.records.kinds(pod)).not.toContain("ends");
     },
     SLOW_MS,
   );
