@@ -18,7 +18,7 @@ const START_MS = 60_000;
 const STOP_MS = 20_000;
 const READY = "database system is ready to accept connections";
 /** `nobody`: PostgreSQL does not run as root. */
-const UNPRIVILEGED = 65_534;
+export const UNPRIVILEGED = 65_534;
 const run = promisify(execFile);
 
 export interface EmbeddedPostgresOptions {
