@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { environment } from "./config.ts";
 import { EmbeddedProgram } from "./embedded-program.ts";
 import { freePorts } from "./free-ports.ts";
+import { limited } from "./full-disk.ts";
 import { ensurePostgres } from "./postgres-binaries.ts";
 
 const START_MS = 60_000;
@@ -41,8 +42,11 @@ export interface EmbeddedPostgres {
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
-  /** On the same port, with its data, after `stop` or `kill` or instead of them. */
-  restart(): Promise<void>;
+  /**
+   * On the same port, with its data, after `stop` or `kill` or instead of them.
+   * @param maxFileBytes its disk is full for a file that grew so far, as tests want it; by default never.
+   */
+  restart(maxFileBytes?: number): Promise<void>;
 }
 
 /** @throws with the next step when it cannot be had or does not start. */
@@ -67,13 +71,17 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
     ...{ wal_level: "logical", max_prepared_transactions: "10", ...settings },
   };
   const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  let most: number | undefined;
   const server = new EmbeddedProgram({
     ...{ name: "PostgreSQL", log, ready: READY, onUnexpectedEnd },
     ...{ startMs: START_MS, stopMs: STOP_MS },
-    spawn: () =>
-      spawn(join(native, "bin", "postgres"), ["-D", data, ...flags], {
+    spawn: () => {
+      const program = [join(native, "bin", "postgres"), "-D", data, ...flags] as const;
+      const [command, ...args] = limited(program, most);
+      return spawn(command, args, {
         ...{ ...how, stdio: ["ignore", "pipe", "pipe"], detached: options.ownGroup ?? false },
-      }),
+      });
+    },
   });
 
   onProgress("Starting PostgreSQL");
@@ -84,7 +92,8 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
     // The fast shutdown.
     stop: () => server.end("SIGINT"),
     kill: () => server.end("SIGKILL"),
-    restart: async () => {
+    restart: async (maxFileBytes) => {
+      most = maxFileBytes;
       await server.end("SIGKILL");
       await server.start();
     },
