@@ -75,7 +75,7 @@ try {
     kafkaBrokers: environment.kafkaBrokers(),
     redisUrl: environment.redisUrl,
     outbox: {
-      ...{ name: OUTBOX, postgresUrl: environment.postgresUrl },
+      ...{ name: OUTBOX, postgresUrl: environment.postgresUrl() },
       sequencers: ["Sequencer 1", "Sequencer 2"],
     },
     temporary: true,

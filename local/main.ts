@@ -116,7 +116,7 @@ try {
       flags.outbox === undefined
         ? undefined
         : {
-            ...{ name: flags.outbox, postgresUrl: environment.postgresUrl },
+            ...{ name: flags.outbox, postgresUrl: environment.postgresUrl() },
             sequencers: ["The sequencer"],
           },
     onLine: (line) => console.log(line),

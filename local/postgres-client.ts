@@ -11,7 +11,12 @@ export async function connectSql(url: string): Promise<Sql> {
   try {
     await client.connect();
   } catch (error) {
-    throw new Error(`PostgreSQL does not let us in: ${(error as Error).message}`);
+    // Of the addresses that a name has, each failed.
+    const { message } =
+      error instanceof AggregateError ? (error.errors[0] as Error) : (error as Error);
+    throw new Error(
+      `PostgreSQL at ${client.host}:${client.port} does not let us in: ${message}. Correct POSTGRES_URL, or unset it for the embedded PostgreSQL.`,
+    );
   }
   return client;
 }

@@ -94,8 +94,6 @@ function outboxFlags(of: OutboxIdentity): string[] {
 }
 
 function databaseFlags({ databaseUrl, directory }: OutboxIdentity): string[] {
-  if (!URL.canParse(databaseUrl))
-    throw new Error("POSTGRES_URL is not postgres://user@host:port/database.");
   const url = new URL(databaseUrl);
   const password = decodeURIComponent(url.password);
   url.password = "";
