@@ -15,8 +15,8 @@ export const environment = {
     /\/+$/,
     "",
   ),
-  /** A running PostgreSQL to use instead of the embedded one; its user owns the database and may replicate. */
-  postgresUrl: process.env["POSTGRES_URL"] || undefined,
+  /** A running PostgreSQL to use instead of the embedded one; its user owns the database and may replicate. @throws */
+  postgresUrl: (): string | undefined => postgresIn(process.env["POSTGRES_URL"]),
   javaHome: process.env["JAVA_HOME"],
   cache: join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "throughline"),
 };
@@ -37,4 +37,16 @@ function brokersIn(text: string | undefined): readonly string[] | undefined {
     }
   }
   return brokers.length > 0 ? brokers : undefined;
+}
+
+function postgresIn(text: string | undefined): string | undefined {
+  if (!text) return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isWhole =
+    url &&
+    ["postgres:", "postgresql:"].includes(url.protocol) &&
+    ![url.hostname, url.username, url.pathname.slice(1)].includes("");
+  // Not with its text: it may have a password.
+  if (!isWhole) throw new Error("POSTGRES_URL is not postgres://user:password@host:port/database.");
+  return text;
 }

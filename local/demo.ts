@@ -1,7 +1,8 @@
 /**
  * `npm run demo`: real flights and earthquakes through two servers that are killed in turn, and an audit
- * of what every client received against an independent read of the Kafka log. Exit code 0 only when
- * nothing is missing, repeated or out of order and the dispatchers did their part.
+ * of what every client received against an independent read of the Kafka log. Then an outbox whose sequencer
+ * is killed (`demo-outbox.ts`). Exit code 0 only when nothing is missing, repeated or out of order and the
+ * dispatchers did their part.
  */
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -12,18 +13,22 @@ import { readTopic } from "./demo-audit.ts";
 import { DemoClient } from "./demo-clients.ts";
 import { DispatchCounters } from "./demo-counters.ts";
 import { DemoKiller } from "./demo-killer.ts";
+import { BOOKINGS, OUTBOX, outboxChapter } from "./demo-outbox.ts";
 import { DemoPublisher, NamedDemoPublisher } from "./demo-publisher.ts";
 import { type AuditedTopic, auditRows } from "./demo-report.ts";
 import { DemoView, type Progress } from "./demo-view.ts";
 import { onStopSignal } from "./stop-signals.ts";
 import { type LocalServer, type LocalThroughline, startThroughline } from "./throughline.ts";
 
-const HELP = `npm run demo: flights and earthquakes through two servers that are killed in turn, with an audit.
+const HELP = `npm run demo: flights and earthquakes through two servers that are killed in turn, bookings out of a
+PostgreSQL whose sequencer is killed, and an audit of both.
 
 Environment: KAFKA_BROKERS (use a running Kafka), REDIS_URL (use a running Redis or Valkey),
-MAVEN_REPOSITORY, JAVA_HOME, XDG_CACHE_HOME.
-In a Kafka of yours it makes demo.flights, demo.earthquakes, _throughline.demo.catalog and
-_throughline.demo.publishers, removes them at the end, and removes what an interrupted run left when it starts.`;
+POSTGRES_URL (use a running PostgreSQL, whose user may make databases and replicate), MAVEN_REPOSITORY,
+npm_config_registry, JAVA_HOME, XDG_CACHE_HOME.
+In a Kafka of yours it makes demo.flights, demo.earthquakes, demo.bookings and _throughline.demo.catalog, .publishers
+and .progress, in a PostgreSQL of yours the database throughline_demo. It removes them at the end, and what an
+interrupted run left when it starts.`;
 
 const DEPLOYMENT_ID = "demo";
 const RATE_PER_SECOND = 2000;
@@ -69,6 +74,10 @@ try {
     clusterUid: `${hostname()}:${root}`,
     kafkaBrokers: environment.kafkaBrokers(),
     redisUrl: environment.redisUrl,
+    outbox: {
+      ...{ name: OUTBOX, postgresUrl: environment.postgresUrl() },
+      sequencers: ["Sequencer 1", "Sequencer 2"],
+    },
     temporary: true,
     serverFlags: SERVER_FLAGS,
     onLine: view.say,
@@ -88,8 +97,9 @@ try {
   if (!throughline) process.exit(130);
 }
 
-async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boolean> {
-  for (const name of ["demo/flights", "demo/earthquakes"]) {
+async function demo(throughline: LocalThroughline): Promise<boolean> {
+  const { brokers, servers, topics, sequencers, postgresUrl = "" } = throughline;
+  for (const name of ["demo/flights", "demo/earthquakes", `demo/${BOOKINGS}`]) {
     if (!topics.get(name)?.ready) {
       throw new Error(
         `Topic ${name} is not Ready, see above. A Kafka topic of that name that is nobody's can be deleted; or use another Kafka.`,
@@ -147,7 +157,12 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
   seismograph.close();
   view.show([]);
 
-  view.say("Audit: the clients' own records against the Kafka log, read by kafkajs");
+  const booked = await outboxChapter({
+    ...{ databaseUrl: postgresUrl, sequencers, addresses, view, signal: giveUp.signal },
+  });
+  view.say(
+    "Audit: the clients' own records against the Kafka log, read by kafkajs; of the outbox against PostgreSQL's log, read by test_decoding",
+  );
   const audited: AuditedTopic[] = [];
   for (const [name, known] of Object.entries({ flights: FLIGHTS, earthquakes: EARTHQUAKES })) {
     const log = await readTopic(brokers, `demo.${name}`);
@@ -156,14 +171,17 @@ async function demo({ brokers, servers, topics }: LocalThroughline): Promise<boo
   }
   const named = { name: "seismograph", breaks: seismograph.breaks };
   const members = crew.map(({ seen }) => seen);
-  const rows = auditRows({
-    crew: { topic: "flights", members },
-    named,
-    topics: audited,
-    clients,
-    kills: killer.kills,
-    counts: counters.sum(),
-  });
+  const rows = [
+    ...auditRows({
+      crew: { topic: "flights", members },
+      named,
+      topics: audited,
+      clients,
+      kills: killer.kills,
+      counts: counters.sum(),
+    }),
+    ...booked,
+  ];
   for (const { good, text } of rows) view.say(`${good ? "ok  " : "FAIL"}  ${text}`);
   const passed = rows.every(({ good }) => good);
   view.say(passed ? "Every client received every event once, in order." : "The audit FAILED.");

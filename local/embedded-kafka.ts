@@ -18,6 +18,7 @@ import { connect } from "node:net";
 import { delimiter, join } from "node:path";
 import { environment } from "./config.ts";
 import { freePorts } from "./free-ports.ts";
+import { limited } from "./full-disk.ts";
 import { ensureJava } from "./java.ts";
 import { ensureKafkaJars } from "./kafka-jars.ts";
 import { brokerProperties, LOG4J } from "./kafka-properties.ts";
@@ -92,8 +93,8 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const home = (node: number): string => join(directory, `node-${node}`);
   const startNode = async (node: number, maxFileBytes?: number): Promise<void> => {
     const log = openSync(join(home(node), "log"), "a");
-    const kafka = [...program, "kafka.Kafka", join(home(node), "server.properties")];
-    const [command, ...args] = limited(kafka, maxFileBytes) as [string, ...string[]];
+    const more = ["kafka.Kafka", join(home(node), "server.properties")];
+    const [command, ...args] = limited([...program, ...more], maxFileBytes);
     const child = spawn(command, args, {
       stdio: ["ignore", log, log],
       detached: ownGroup,
@@ -182,7 +183,7 @@ async function kafkaProgram(
   directory: string,
   { fullSpeed = false, classes }: Pick<EmbeddedKafkaOptions, "fullSpeed" | "classes">,
   onProgress: (line: string) => void,
-): Promise<readonly string[]> {
+): Promise<readonly [string, ...string[]]> {
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
@@ -192,14 +193,6 @@ async function kafkaProgram(
   // Behind the jars: an archive of their classes is good for what begins with them.
   const classPath = [join(jars, "*"), ...(classes ? [classes] : [])].join(delimiter);
   return [java, ...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", classPath];
-}
-
-/** The JVM ignores the signal that comes with it: its writes fail with EFBIG. No root is needed. */
-function limited(command: readonly string[], maxFileBytes: number | undefined): readonly string[] {
-  if (maxFileBytes === undefined) return command;
-  // POSIX counts blocks of 512 bytes. `exec` keeps the process id for signals.
-  const script = `ulimit -f ${Math.floor(maxFileBytes / 512)} && exec "$@"`;
-  return ["/bin/sh", "-c", script, "sh", ...command];
 }
 
 function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {

@@ -12,6 +12,7 @@ import { promisify } from "node:util";
 import { environment } from "./config.ts";
 import { EmbeddedProgram } from "./embedded-program.ts";
 import { freePorts } from "./free-ports.ts";
+import { limited } from "./full-disk.ts";
 import { ensurePostgres } from "./postgres-binaries.ts";
 
 const START_MS = 60_000;
@@ -20,7 +21,7 @@ const READY = "database system is ready to accept connections";
 /** One that follows another takes no writes until it is promoted. */
 const STANDBY_READY = "database system is ready to accept read-only connections";
 /** `nobody`: PostgreSQL does not run as root. */
-const UNPRIVILEGED = 65_534;
+export const UNPRIVILEGED = 65_534;
 const run = promisify(execFile);
 
 export interface EmbeddedPostgresOptions {
@@ -43,8 +44,11 @@ export interface EmbeddedPostgres {
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
-  /** On the same port, with its data, after `stop` or `kill` or instead of them. */
-  restart(): Promise<void>;
+  /**
+   * On the same port, with its data, after `stop` or `kill` or instead of them.
+   * @param maxFileBytes its disk is full for a file that grew so far, as tests want it; by default never.
+   */
+  restart(maxFileBytes?: number): Promise<void>;
 }
 
 /** @throws with the next step when it cannot be had or does not start. */
@@ -69,14 +73,18 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
     ...{ wal_level: "logical", max_prepared_transactions: "10", ...settings },
   };
   const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  let most: number | undefined;
   const server = new EmbeddedProgram({
     ...{ name: "PostgreSQL", log, onUnexpectedEnd },
     ready: existsSync(join(data, "standby.signal")) ? STANDBY_READY : READY,
     ...{ startMs: START_MS, stopMs: STOP_MS },
-    spawn: () =>
-      spawn(join(native, "bin", "postgres"), ["-D", data, ...flags], {
+    spawn: () => {
+      const program = [join(native, "bin", "postgres"), "-D", data, ...flags] as const;
+      const [command, ...args] = limited(program, most);
+      return spawn(command, args, {
         ...{ ...how, stdio: ["ignore", "pipe", "pipe"], detached: options.ownGroup ?? false },
-      }),
+      });
+    },
   });
 
   onProgress("Starting PostgreSQL");
@@ -87,7 +95,8 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
     // The fast shutdown.
     stop: () => server.end("SIGINT"),
     kill: () => server.end("SIGKILL"),
-    restart: async () => {
+    restart: async (maxFileBytes) => {
+      most = maxFileBytes;
       await server.end("SIGKILL");
       await server.start();
     },

@@ -115,7 +115,10 @@ try {
     outbox:
       flags.outbox === undefined
         ? undefined
-        : { name: flags.outbox, postgresUrl: environment.postgresUrl },
+        : {
+            ...{ name: flags.outbox, postgresUrl: environment.postgresUrl() },
+            sequencers: ["The sequencer"],
+          },
     onLine: (line) => console.log(line),
     signal: giveUp.signal,
   });

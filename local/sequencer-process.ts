@@ -1,6 +1,6 @@
 /**
- * The sequencer of one Outbox as a process of its own, and the schema in its database before. It ends with
- * this process.
+ * A sequencer of an Outbox as a process of its own, and the schema in its database before. It ends with this
+ * process.
  */
 import type { ChildProcess } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -9,45 +9,91 @@ import { createInterface } from "node:readline";
 import { endProgram, spawnProgram } from "./program-process.ts";
 import { restarting } from "./restarts.ts";
 
-export interface SequencerProcessOptions {
+export interface OutboxIdentity {
   readonly outbox: string;
-  /** postgres://user[:password]@host:port/database; its user owns the database and may replicate. */
-  readonly databaseUrl: string;
-  readonly brokers: readonly string[];
   readonly deploymentId: string;
   readonly namespace: string;
+  /** postgres://user[:password]@host:port/database; its user owns the database and may replicate. */
+  readonly databaseUrl: string;
   /** For the password's file. */
   readonly directory: string;
+}
+
+export interface SequencerProcessOptions extends OutboxIdentity {
+  /** As messages name it. */
+  readonly name: string;
+  readonly brokers: readonly string[];
   readonly onLine: (line: string) => void;
 }
 
-/** @returns its end. @throws with its own words when the schema cannot be made. */
-export async function startSequencerProcess(
-  options: SequencerProcessOptions,
-): Promise<() => Promise<void>> {
-  const { outbox, brokers, deploymentId, namespace, onLine } = options;
-  const whose = ["--deployment-id", deploymentId, "--namespace", namespace, "--outbox", outbox];
-  const flags = [...databaseFlags(options), ...whose];
-  await migrate(flags, onLine);
-  let running: ChildProcess | undefined;
-  let expected = false;
-  const start = async (): Promise<void> => {
-    running = run([...flags, "--kafka", brokers.join(",")], onLine);
-    running.once("exit", (code, signal) => {
-      if (!expected) void revive(signal ?? `exit code ${code}`);
+export class SequencerProcess {
+  readonly name: string;
+  /** As it said last: running, standby, and so on. */
+  state = "";
+  readonly #flags: readonly string[];
+  readonly #onLine: (line: string) => void;
+  readonly #revive: (how: string) => Promise<void>;
+  #child: ChildProcess | undefined;
+  #stopped = false;
+
+  constructor(options: SequencerProcessOptions) {
+    this.name = options.name;
+    this.#flags = [...outboxFlags(options), "--kafka", options.brokers.join(",")];
+    this.#onLine = options.onLine;
+    this.#revive = restarting(this.name, () => this.start(), options.onLine);
+  }
+
+  async start(): Promise<void> {
+    if (this.#stopped) return;
+    const child = run(this.#flags, (said) => this.#hear(said));
+    this.#child = child;
+    child.once("exit", (code, signal) => {
+      this.state = "";
+      // Nobody here has ended it.
+      if (this.#child === child) void this.#revive(signal ?? `exit code ${code}`);
     });
-  };
-  const revive = restarting("The sequencer", start, onLine);
-  await start();
-  return () => {
-    expected = true;
-    return endProgram(running, "SIGTERM");
-  };
+  }
+
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void> {
+    return this.#end("SIGKILL");
+  }
+
+  /** For good: nothing starts it again. */
+  stop(): Promise<void> {
+    this.#stopped = true;
+    return this.#end("SIGTERM");
+  }
+
+  #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    return endProgram(child, signal);
+  }
+
+  #hear({ msg, level, reason, state }: Said): void {
+    this.state = state ?? this.state;
+    const isTold = !level || ["warn", "error", "fatal"].includes(level);
+    if (isTold) this.#onLine(`${this.name}: ${msg}${reason ? `: ${reason}` : ""}`);
+  }
 }
 
-function databaseFlags({ databaseUrl, directory }: SequencerProcessOptions): string[] {
-  if (!URL.canParse(databaseUrl))
-    throw new Error("POSTGRES_URL is not postgres://user@host:port/database.");
+/** Makes the schema, or brings it up to date. @throws with the program's own words. */
+export async function migrate(of: OutboxIdentity, onLine: (line: string) => void): Promise<void> {
+  const words: string[] = [];
+  const child = run(["--do", "migrate", ...outboxFlags(of)], ({ msg }) => words.push(msg));
+  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
+  if (code !== 0) throw new Error(`The sequencer's schema cannot be made: ${words.join(" ")}`);
+  for (const line of words) onLine(line);
+}
+
+function outboxFlags(of: OutboxIdentity): string[] {
+  const { outbox, deploymentId, namespace } = of;
+  const whose = ["--deployment-id", deploymentId, "--namespace", namespace, "--outbox", outbox];
+  return [...databaseFlags(of), ...whose];
+}
+
+function databaseFlags({ databaseUrl, directory }: OutboxIdentity): string[] {
   const url = new URL(databaseUrl);
   const password = decodeURIComponent(url.password);
   url.password = "";
@@ -58,24 +104,14 @@ function databaseFlags({ databaseUrl, directory }: SequencerProcessOptions): str
   return ["--database", url.href, "--database-password-file", file];
 }
 
-async function migrate(flags: readonly string[], onLine: (line: string) => void): Promise<void> {
-  const words: string[] = [];
-  const child = run(["--do", "migrate", ...flags], (line) => words.push(line));
-  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
-  if (code !== 0) throw new Error(`The sequencer's schema cannot be made: ${words.join(" ")}`);
-  for (const line of words) onLine(line);
-}
-
-function run(flags: readonly string[], onLine: (line: string) => void): ChildProcess {
+function run(flags: readonly string[], hear: (said: Said) => void): ChildProcess {
   const child = spawnProgram("sequencer/main.ts", flags);
-  const hear = (line: string): void => {
+  const listen = (line: string): void => {
     const said = line.startsWith("{") ? (JSON.parse(line) as Said) : { msg: line };
-    const isTold = !said.level || ["warn", "error", "fatal"].includes(said.level);
-    const why = said.reason ? `: ${said.reason}` : "";
-    if (isTold) onLine(`Sequencer: ${said.msg.replace(/^throughline: /, "")}${why}`);
+    hear({ ...said, msg: said.msg.replace(/^throughline: /, "") });
   };
   for (const stream of [child.stdout, child.stderr])
-    if (stream) createInterface({ input: stream }).on("line", hear);
+    if (stream) createInterface({ input: stream }).on("line", listen);
   return child;
 }
 
@@ -83,4 +119,5 @@ interface Said {
   readonly msg: string;
   readonly level?: string;
   readonly reason?: string;
+  readonly state?: string;
 }

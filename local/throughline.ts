@@ -11,10 +11,15 @@ import { CatalogWriter } from "../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
 import { claimDirectory } from "./data-directory.ts";
 import { endLeftOver, startKafka } from "./embedded-kafka.ts";
-import { startPostgres } from "./embedded-postgres.ts";
 import { startStore } from "./embedded-store.ts";
+import {
+  type OutboxOptions,
+  openOutboxDatabase,
+  postgresFolder,
+  startSequencers,
+} from "./outbox.ts";
 import { restarting } from "./restarts.ts";
-import { startSequencerProcess } from "./sequencer-process.ts";
+import type { SequencerProcess } from "./sequencer-process.ts";
 import { ServerProcess } from "./server-process.ts";
 import { TopicFiles } from "./topic-files.ts";
 
@@ -34,9 +39,9 @@ export interface LocalOptions {
   readonly kafkaBrokers: readonly string[] | undefined;
   /** A running Redis or Valkey; undefined starts one. */
   readonly redisUrl: string | undefined;
-  /** Feeds the Topics that name it, from a database of its own or the one given. */
-  readonly outbox?: { readonly name: string; readonly postgresUrl: string | undefined } | undefined;
-  /** Topics, events and catalog of this deployment go at the start and at the end. */
+  /** Feeds the Topics that name it. */
+  readonly outbox?: OutboxOptions | undefined;
+  /** Topics, events, catalog and the Outbox's database of this deployment go at the start and at the end. */
   readonly temporary?: boolean;
   readonly serverFlags?: readonly string[];
   readonly onLine: (line: string) => void;
@@ -45,6 +50,7 @@ export interface LocalOptions {
 }
 
 export type LocalServer = ServerProcess;
+export type LocalSequencer = SequencerProcess;
 
 export interface LocalThroughline {
   readonly brokers: readonly string[];
@@ -53,6 +59,7 @@ export interface LocalThroughline {
   readonly servers: readonly LocalServer[];
   /** Of the Outbox's database. */
   readonly postgresUrl: string | undefined;
+  readonly sequencers: readonly LocalSequencer[];
   /** Topics by `<namespace>/<name>`, as the operator last saw them. */
   readonly topics: ReadonlyMap<string, TopicStatus>;
   stop(): Promise<void>;
@@ -65,6 +72,7 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
   const stop = async (): Promise<void> => {
     for (const end of stops.splice(0).reverse()) await end();
   };
+  let database: ReturnType<typeof openOutboxDatabase> | undefined;
   try {
     for (const { port } of options.servers) await assertFree(port);
     stops.push(
@@ -74,12 +82,17 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     );
     // First, or its broker would go on without its files.
     await endLeftOver(join(directory, "kafka"));
-    // Not the whole directory: it may hold what is not ours.
-    for (const name of options.fresh ? ["kafka", "store", "postgres", STATE_FILE] : []) {
-      rmSync(join(directory, name), { recursive: true, force: true });
-    }
     mkdirSync(directory, { recursive: true });
+    // Not the whole directory: it may hold what is not ours.
+    const places = ["kafka", "store", STATE_FILE].map((name) => join(directory, name));
+    for (const place of options.fresh ? [...places, postgresFolder(directory)] : []) {
+      rmSync(place, { recursive: true, force: true });
+    }
     signal?.throwIfAborted();
+    const { outbox } = options;
+    // Beside all that follows, which takes longer.
+    database = outbox && openOutboxDatabase(outbox, options, stops);
+    database?.catch(() => {});
     const brokers = options.kafkaBrokers ?? (await embedded(options, stops));
     signal?.throwIfAborted();
     const log = openKafkaLog({ brokers, clientId: "throughline-operator" });
@@ -97,10 +110,10 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     const reconciler = new Reconciler(log, catalog, { allowed });
     if (options.temporary) {
       await deleteAll(catalog, reconciler);
-      await deletePublishers(log, deploymentId);
+      await deleteMemories(log, deploymentId);
       stops.push(async () => {
         await deleteAll(catalog, reconciler);
-        await deletePublishers(log, deploymentId);
+        await deleteMemories(log, deploymentId);
         await catalog.delete();
       });
     }
@@ -127,18 +140,14 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
       }),
     );
     signal?.throwIfAborted();
-    const { outbox, namespace } = options;
-    let postgresUrl: string | undefined;
-    if (outbox) {
-      postgresUrl = outbox.postgresUrl ?? (await embeddedPostgres(options, stops));
-      const of = { brokers, deploymentId, namespace, directory, onLine };
-      stops.push(
-        await startSequencerProcess({ ...of, outbox: outbox.name, databaseUrl: postgresUrl }),
-      );
-    }
+    const of = await database;
     signal?.throwIfAborted();
-    return { brokers, storeUrl, servers, postgresUrl, topics, stop };
+    const sequencers =
+      outbox && of ? await startSequencers(outbox, of, brokers, stops, onLine) : [];
+    const postgresUrl = of?.databaseUrl;
+    return { brokers, storeUrl, servers, postgresUrl, sequencers, topics, stop };
   } catch (error) {
+    await database?.catch(() => {});
     await stop();
     throw error;
   }
@@ -168,19 +177,6 @@ async function embeddedStore(options: LocalOptions, stops: (() => unknown)[]): P
   const revive = restarting("The session store", () => store.restart("kept"), onLine);
   stops.push(() => store.stop());
   return store.url;
-}
-
-async function embeddedPostgres(options: LocalOptions, stops: (() => unknown)[]): Promise<string> {
-  const { directory, onLine } = options;
-  const postgres = await startPostgres({
-    directory: join(directory, "postgres"),
-    onProgress: onLine,
-    ownGroup: true,
-    onUnexpectedEnd: (how) => void revive(how),
-  });
-  const revive = restarting("PostgreSQL", () => postgres.restart(), onLine);
-  stops.push(() => postgres.stop());
-  return postgres.url;
 }
 
 /** Before anything is started: Kafka takes seconds, and this is known at once. */
@@ -217,12 +213,12 @@ async function deleteAll(catalog: CatalogWriter, reconciler: Reconciler): Promis
   }
 }
 
-/** What servers keep of named publishers. */
-async function deletePublishers(log: Log, deploymentId: string): Promise<void> {
-  const name = `_throughline.${deploymentId}.publishers`;
-  const found = await log.admin.describeTopics([name]);
-  const topic = found.kind === "done" ? found.value.get(name) : undefined;
-  if (topic) await log.admin.deleteTopic(topic.id);
+/** What servers keep of named publishers, and sequencers of their progress. */
+async function deleteMemories(log: Log, deploymentId: string): Promise<void> {
+  const names = ["publishers", "progress"].map((of) => `_throughline.${deploymentId}.${of}`);
+  const found = await log.admin.describeTopics(names);
+  for (const { id } of found.kind === "done" ? found.value.values() : [])
+    await log.admin.deleteTopic(id);
 }
 
 function telling(topics: Map<string, TopicStatus>, onLine: (line: string) => void) {

@@ -2,7 +2,8 @@
  * One sequencer at a time: a lock of the database, held by a session. A standby waits for it.
  *
  * - O1 Who has the lock says so each second by the database's clock. One that is silent for
- *   `FROZEN_MS` is frozen, or cut off: a standby ends its sessions, which frees lock and slot.
+ *   `FROZEN_MS` is frozen, or cut off: a standby ends its sessions, which frees lock and slot. A word from the
+ *   future is as old: the clock was set back.
  * - O2 A frozen one that thaws finds its sessions gone, and its transactional id fenced: it can neither
  *   stamp nor send.
  * - O3 A slot is confirmed for idle time only up to what the heartbeat has stored before, so that a slot that
@@ -57,7 +58,7 @@ async function waitForLock(sql: Pick<Client, "query">, hooks: LockHooks): Promis
        where l.locktype = 'advisory' and l.classid = $1 and l.objid = $2 and l.objsubid = 2 and l.granted
          and a.state <> 'active'
          and l.database = (select oid from pg_database where datname = current_database())
-         and clock_timestamp() - greatest(h.at, a.query_start) > $3 * interval '1 millisecond'`,
+         and abs(extract(epoch from clock_timestamp() - greatest(h.at, a.query_start))) * 1000 > $3`,
       [LOCK_CLASS, LOCK, FROZEN_MS],
     );
     await hooks.pause(LOOK_MS);

@@ -164,7 +164,7 @@ export class PgOutput {
 function changed(how: string): FailClosed {
   return new FailClosed(
     "TableChanged",
-    `The table throughline.outbox is not as sequencer/schema.sql makes it: ${how}. Put it back; columns may be added.`,
+    `The table throughline.outbox is not as sequencer/schema.sql makes it: ${how}. Put it back; columns may be added. What was inserted meanwhile only a new slot reads: run the sequencer with --do forget-slot, and what waits is numbered in the order of ids, not of commits.`,
   );
 }
 

@@ -105,7 +105,7 @@ export class Planner {
         if (stamp.value) events.push({ event, topic, sequence: stamp.value.sequence });
         continue;
       }
-      const why = verdict.kind === "parked" ? verdict.reason : tooLarge(event, verdict.topic);
+      const why = verdict.kind === "parked" ? verdict.reason : unsendable(event, verdict.topic);
       if (why !== undefined) {
         toPark.push({ event, reason: why });
         continue;
@@ -146,11 +146,27 @@ function assertSame(
   );
 }
 
-function tooLarge(event: CommittedEvent, { maxEventBytes }: KnownTopic): string | undefined {
+export const NO_HEADERS =
+  "its headers are no JSON object, or have names that are Throughline's own";
+
+/** The table's trigger refuses it all; but its owner may go around that, and so does a restored dump. */
+function unsendable(event: CommittedEvent, { maxEventBytes }: KnownTopic): string | undefined {
   const { type, key, payload, headers } = event;
+  if (headers && !areHeaders(headers)) return NO_HEADERS;
   let bytes = type.length + (key?.length ?? 0) + (payload?.length ?? 0);
   bytes += headers?.length ?? 0;
   return bytes > maxEventBytes
     ? `it has ${bytes} bytes, and its Topic takes up to ${maxEventBytes}`
     : undefined;
 }
+
+/** Parsed only where a name may be one of ours. */
+function areHeaders(json: Buffer): boolean {
+  if (json[0] !== OBJECT) return false;
+  if (!OURS.some((name) => json.includes(`"${name}`))) return true;
+  const names = Object.keys(JSON.parse(json.toString("utf8")) as object);
+  return !names.some((name) => OURS.some((ours) => name.startsWith(ours)));
+}
+
+const OBJECT = 0x7b;
+const OURS = ["tl-", "ce_type"];

@@ -142,7 +142,7 @@ create or replace function throughline.grant_app(role regrole) returns void lang
 begin
   execute format('grant usage on schema throughline to %s', role);
   execute format('grant insert (topic, type, key, payload, headers), select (id) on throughline.outbox to %s', role);
-  execute format('grant select on throughline.topics, throughline.events to %s', role);
+  execute format('grant select on throughline.topics, throughline.last_values, throughline.events to %s', role);
 end $$;
 
 -- What the sequencer's role needs beside REPLICATION (alter role … replication).

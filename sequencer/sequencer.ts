@@ -24,6 +24,8 @@ export interface SequencerOptions {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
+  /** Undefined: no limit. */
+  readonly maxRetainedWalBytes?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly healthListen: (Pick<AddressInfo, "port"> & { readonly host: string }) | undefined;
@@ -42,6 +44,7 @@ export interface Sequencer {
 export async function startSequencer(options: SequencerOptions): Promise<Sequencer> {
   const { healthListen, logger } = options;
   const figures = noFigures();
+  figures.maxRetainedWalBytes = options.maxRetainedWalBytes ?? figures.maxRetainedWalBytes;
   const metrics = new SequencerMetrics(figures);
   const page =
     healthListen &&
@@ -60,8 +63,12 @@ export async function startSequencer(options: SequencerOptions): Promise<Sequenc
     figures.state = state;
     if (wordsOf(state) === before) return;
     if (state.kind === "failed")
-      logger.error({ reason: state.reason }, `the sequencer has stopped: ${state.why}`);
-    else if (state.kind === "waiting") logger.warn({ reason: state.why }, "the sequencer waits");
+      logger.error(
+        { state: state.kind, reason: state.reason },
+        `the sequencer has stopped: ${state.why}`,
+      );
+    else if (state.kind === "waiting")
+      logger.warn({ state: state.kind, reason: state.why }, "the sequencer waits");
     else logger.info({ state: state.kind }, "the sequencer's state");
   };
   const stop = new AbortController();

@@ -12,6 +12,7 @@ import type { Facts, SlotRecord } from "./decide.ts";
 import { FailClosed } from "./fail-closed.ts";
 import { lsnOf } from "./lsn.ts";
 import { freeSlot, takeLock } from "./ownership.ts";
+import { NO_HEADERS } from "./plan.ts";
 
 const SCHEMA_VERSION = 1;
 const OLDEST_SERVER = 140_000;
@@ -62,18 +63,24 @@ export async function checkServer(sql: Client): Promise<void> {
     );
 }
 
-/** What PostgreSQL does not let us do is for a person to mend. */
 async function refusedAs<T>(asking: Promise<T>): Promise<T> {
   try {
     return await asking;
   } catch (error) {
-    const { code, message } = error as Error & { code?: string };
-    if (code !== "42501") throw error;
-    throw new FailClosed(
-      "RightsMissing",
-      `PostgreSQL: ${message}. Run as the database's owner: select throughline.grant_sequencer('<the user of --database>');`,
-    );
+    throw refusalOf(error);
   }
+}
+
+/** What PostgreSQL does not let us do is for a person to mend; any other error is left as it is. */
+export function refusalOf(error: unknown): unknown {
+  const { code, message, hint } = error as Error & { code?: string; hint?: string };
+  // Slots are used up: one that is freed is enough.
+  if (code === "53400") return new Error(`PostgreSQL: ${message}. ${hint ?? ""}`);
+  if (code !== "42501") return error;
+  return new FailClosed(
+    "RightsMissing",
+    `PostgreSQL: ${message}. Run as the database's owner: select throughline.grant_sequencer('<the user of --database>');`,
+  );
 }
 
 /** @throws FailClosed */
@@ -182,7 +189,7 @@ export async function makeSlot(
   replication: Client,
   facts: Facts,
   { dropFirst, begun }: { readonly dropFirst: boolean; readonly begun: () => Promise<void> },
-): Promise<{ record: SlotRecord; stamped: number }> {
+): Promise<{ record: SlotRecord; stamped: number; parked: number }> {
   const { slotName: name, owner, systemId, timeline, publication, outbox } = facts;
   if (dropFirst) await sql.query("select pg_drop_replication_slot($1)", [name]);
   const server = await sql.query("select current_setting('server_version_num')::int as version");
@@ -198,31 +205,41 @@ export async function makeSlot(
   await sql.query("begin isolation level repeatable read");
   // A literal: this statement takes no parameters.
   await sql.query(`set transaction snapshot '${snapshot}'`);
-  const stamped = await refusedAs(
+  const placed = await refusedAs(
     sql.query(
       `with waiting as materialized (
-         select o.id, o.topic, t.id as topic_id, row_number() over (order by o.id) - 1 as place,
-           row_number() over (partition by t.id order by o.id) as nth,
-           -- Before any commit of the slot, whose first one may be at the point itself: no record begins there.
-           ($1::text::pg_lsn - '0/0'::pg_lsn)::bigint - 1 as point
+         select o.id, t.id as topic_id, why, row_number() over (order by o.id) - 1 as place,
+           row_number() over (partition by t.id, why is null order by o.id) as nth,
+           ($1::text::pg_lsn - '0/0'::pg_lsn)::bigint as point
          from throughline.outbox o left join throughline.topics t on t.name = o.topic and t.accepts
+         cross join lateral (select octet_length(o.type) + coalesce(octet_length(o.key), 0)
+           + coalesce(octet_length(o.payload), 0) + coalesce(octet_length(o.headers::text), 0)) s(bytes)
+         cross join lateral (select case
+           when t.id is null then '"' || o.topic || '" is no Topic of this Outbox'
+           when jsonb_typeof(o.headers) <> 'object' then $2
+           when exists (select from jsonb_object_keys(o.headers) k
+             where k = 'ce_type' or starts_with(k, 'tl-')) then $2
+           when bytes > t.max_event_bytes
+             then format('it has %s bytes, and its Topic takes up to %s', bytes, t.max_event_bytes)
+           end) w(why)
          where not exists (select from throughline.order_values v where v.event_id = o.id)
            and not exists (select from throughline.parked p where p.event_id = o.id)),
        stamped as (
          insert into throughline.order_values
            (event_id, topic_id, sequence, commit_id, commit_index, commit_time)
          select w.id, w.topic_id, v.last_value + w.nth, w.point, w.place, now()
-         from waiting w join throughline.last_values v using (topic_id) returning topic_id, sequence),
+         from waiting w join throughline.last_values v using (topic_id)
+         where why is null returning topic_id, sequence),
        moved as (
          update throughline.last_values v set last_value = s.last
          from (select topic_id, max(sequence) as last from stamped group by topic_id) s
          where v.topic_id = s.topic_id),
        parked as (
          insert into throughline.parked (event_id, commit_id, commit_index, commit_time, reason)
-         select id, point, place, now(), '"' || topic || '" is no Topic of this Outbox'
-         from waiting where topic_id is null)
-       select count(*)::int as count from stamped`,
-      [point],
+         select id, point, place, now(), why from waiting where why is not null returning 1)
+       select (select count(*)::int from stamped) as stamped,
+         (select count(*)::int from parked) as parked`,
+      [point, NO_HEADERS],
     ),
   );
   await sql.query(
@@ -237,7 +254,7 @@ export async function makeSlot(
       ...{ owner, name, systemId, timeline, publication, outbox },
       consistentPoint: lsnOf(point),
     },
-    stamped: stamped.rows[0].count,
+    ...(placed.rows[0] as { stamped: number; parked: number }),
   };
 }
 

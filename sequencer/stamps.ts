@@ -45,7 +45,9 @@ export async function stamp(sql: Client, plan: Plan): Promise<void> {
   try {
     await stampAll(sql, plan);
   } catch (error) {
-    const { code, message } = error as Error & { code?: string };
+    const { code, message, detail, constraint } = error as Error & Record<string, string>;
+    if (code === UNIQUE_VIOLATION && constraint === "order_values_pkey")
+      throw idsAgain(plan, detail ?? "");
     if (code === UNIQUE_VIOLATION) throw stampedByOther(message);
     if (code === DIVISION_BY_ZERO)
       throw stampedByOther(
@@ -94,6 +96,21 @@ function stampedByOther(how: string): FailClosed {
     `Another sequencer has stamped, or somebody changed the stamps: ${how}. Nothing was stamped or sent. Restore what was there: a topic's last_value is the largest sequence that it ever had in throughline.order_values.`,
   );
 }
+
+/** S2 */
+function idsAgain({ toStamp }: Plan, detail: string): FailClosed {
+  const first = toStamp.reduce(
+    (least, { event }) => (event.id < least ? event.id : least),
+    MOST_ID,
+  );
+  const before = toStamp[0]?.event.commit.id ?? 0n;
+  return new FailClosed(
+    "StampsChanged",
+    `An event has the id of one that was stamped before (${detail}): the ids of throughline.outbox begin again, as with truncate … restart identity. Nothing was stamped or sent. Run: delete from throughline.order_values where event_id >= ${first} and commit_id < ${before}; this forgets which numbers the earlier events had, who keep them in Kafka.`,
+  );
+}
+
+const MOST_ID = 2n ** 63n;
 
 /** Ids, commit ids, indexes and commit times. */
 function placesOf(events: readonly CommittedEvent[]): Buffer[] {

@@ -26,6 +26,8 @@ export interface Figures {
   readonly stepMs: Record<Step, number>;
   /** What PostgreSQL keeps for the slot. */
   retainedWalBytes: number;
+  /** More than this is too much. */
+  maxRetainedWalBytes: number;
   /** Last order value in Kafka, by topic. */
   sequences: ReadonlyMap<string, number>;
 }
@@ -33,7 +35,8 @@ export interface Figures {
 export function noFigures(): Figures {
   return {
     ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0 },
-    ...{ retainedWalBytes: 0, sequences: new Map(), stepMs: { stamp: 0, produce: 0, commit: 0 } },
+    ...{ retainedWalBytes: 0, maxRetainedWalBytes: Number.POSITIVE_INFINITY },
+    ...{ sequences: new Map(), stepMs: { stamp: 0, produce: 0, commit: 0 } },
   };
 }
 

@@ -21,10 +21,11 @@ import { type DatabaseAddress, openReplication, openSql } from "./postgres.ts";
 import { ProgressTopic } from "./progress.ts";
 import { Pump } from "./pump.ts";
 import { relayBatch, type Steps } from "./relay.ts";
-import { checkServer, followTimeline, gather, makeSlot } from "./slot.ts";
+import { checkServer, followTimeline, gather, makeSlot, refusalOf } from "./slot.ts";
 import { stamp, unsentStamps } from "./stamps.ts";
 import type { Figures, State, Step } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
+import { WalLimit } from "./wal-limit.ts";
 
 const BEAT_MS = 1000;
 const SILENT_MS = 15_000;
@@ -75,7 +76,7 @@ export async function runTerm(world: World): Promise<void> {
   try {
     await term.run();
   } catch (error) {
-    if (!world.signal.aborted) throw error;
+    if (!world.signal.aborted) throw refusalOf(error);
   } finally {
     await term.close();
   }
@@ -84,6 +85,7 @@ export async function runTerm(world: World): Promise<void> {
 class Term {
   readonly #world: World;
   readonly #slot: string;
+  readonly #walLimit: WalLimit;
   readonly #connections: Client[] = [];
   readonly #broken = Promise.withResolvers<never>();
   #timer: NodeJS.Timeout | undefined;
@@ -95,6 +97,7 @@ class Term {
   constructor(world: World) {
     this.#world = world;
     this.#slot = slotNameOf(world.identity);
+    this.#walLimit = new WalLimit(world);
     this.#broken.promise.catch(() => {});
     world.signal.addEventListener("abort", this.#abort);
   }
@@ -196,8 +199,14 @@ class Term {
         begun: () => sender.begin(facts),
       });
       record = made.record;
+      this.#world.figures.parked += made.parked;
       logger.info(
-        { slot: this.#slot, from: lsnText(record.consistentPoint), earlierEvents: made.stamped },
+        {
+          slot: this.#slot,
+          from: lsnText(record.consistentPoint),
+          earlierEvents: made.stamped,
+          parked: made.parked,
+        },
         made.stamped > 0
           ? "the slot is made; events that were there before are numbered in the order of their ids, and the order of commits holds after them"
           : "the slot is made",
@@ -236,7 +245,7 @@ class Term {
     { consistentPoint }: SlotRecord,
   ): Promise<void> {
     const { tell } = this.#world;
-    const verdict = (name: string): TopicVerdict => topics.verdict(name);
+    const verdict = (name: string): TopicVerdict => this.#walLimit.verdict(topics.verdict(name));
     const planner = new Planner({
       lastValues: (await topics.lastValues(sql)).byId,
       unsent: await unsentStamps(sql, sender.sent, lastSent(topics, sender), consistentPoint),
@@ -296,6 +305,7 @@ class Term {
       await beat(sql, identity.instance, idle ?? 0n);
       if (idle !== undefined) this.#pump?.confirmIdle(idle);
       figures.retainedWalBytes = await retainedWal(sql, this.#slot);
+      this.#walLimit.look();
       const sender = this.#sender;
       if (!sender) return;
       await this.#topics?.refresh(sql, (some) => this.#checkTails(some, sender));

@@ -74,7 +74,8 @@ const DRIVERS: Record<string, RegExp> = {
   "@marcbachmann/cel-js": /^operator\/validate\.ts$/,
   // What the redis package wraps, without its modules for search and the like.
   "@redis/client": /^sidecar\/sessions\/redis-link\.ts$/,
-  pg: /^sequencer\/postgres\.ts$/,
+  // An app's connection, for the demo, beside the sequencer's.
+  pg: /^sequencer\/postgres\.ts$|^local\/postgres-client\.ts$/,
   selfsigned: /^operator\/inject\/certificate\.ts$/,
   // The witness: it judges the product and is no part of it.
   kafkajs: /^local\/demo-audit\.ts$/,

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import pg from "pg";
 import { ThroughlineClient } from "../../client/client.ts";
 import { freePorts } from "../../local/free-ports.ts";
 
@@ -49,7 +50,7 @@ class Start {
       {
         env: {
           ...process.env,
-          ...{ KAFKA_BROKERS: "", NODE_COMPILE_CACHE: compiled },
+          ...{ KAFKA_BROKERS: "", POSTGRES_URL: "", NODE_COMPILE_CACHE: compiled },
           ...environment,
         },
         stdio: ["ignore", "pipe", "pipe"],
@@ -118,6 +119,12 @@ describe("bad input is one line that says what to do, exit code 1, and nothing i
       /KAFKA_BROKERS has "localhost"; each must be host:port/,
     ],
     [
+      "a POSTGRES_URL that is none, without its password",
+      ["--outbox", "till"],
+      { POSTGRES_URL: "postgres://:hush@db/shop" },
+      /: POSTGRES_URL is not postgres:\/\/user:password@host:port\/database\.$/,
+    ],
+    [
       "a Kafka that is absent",
       [],
       { KAFKA_BROKERS: "127.0.0.1:1" },
@@ -180,12 +187,13 @@ describe("on an embedded Kafka", () => {
   beforeEach(async () => {
     port = await freePort();
     client = new ThroughlineClient([`127.0.0.1:${port}`]);
-    const spec = { replicas: 1 };
-    const metadata = { name: "notes", namespace: "demo" };
-    writeFileSync(
-      join(scratch, "notes.yaml"),
-      JSON.stringify({ apiVersion: "throughline.dev/v1alpha1", kind: "Topic", metadata, spec }),
-    );
+    const topic = (name: string, spec: object): void => {
+      const metadata = { name, namespace: "demo" };
+      const kind = { apiVersion: "throughline.dev/v1alpha1", kind: "Topic" };
+      writeFileSync(join(scratch, `${name}.yaml`), JSON.stringify({ ...kind, metadata, spec }));
+    };
+    topic("notes", { replicas: 1 });
+    topic("receipts", { replicas: 1, ordering: "Commit", outbox: "till" });
   });
 
   afterEach(() => client.close());
@@ -201,11 +209,22 @@ describe("on an embedded Kafka", () => {
     if (answer?.result?.$case !== "position") throw new Error(JSON.stringify(answer));
   }
 
+  /** With a transaction of its own, as soon as its Topic is known there. */
+  async function publishInSql(of: Start, text: string): Promise<void> {
+    const url = of.lines.map((line) => /^Outbox till: ([^,]+),/.exec(line)?.[1]).find(Boolean);
+    const sql = new pg.Client(url);
+    await sql.connect();
+    const known = "select count(*)::int as known from throughline.topics";
+    while ((await sql.query(known)).rows[0].known === 0) await sql.query("select pg_sleep(0.05)");
+    await sql.query("select throughline.publish('receipts', 'note', 'k', $1)", [Buffer.from(text)]);
+    await sql.end();
+  }
+
   /** The texts from the earliest on, until one is `last`. */
-  async function readTo(last: string): Promise<string[]> {
+  async function readTo(last: string, topic = "notes"): Promise<string[]> {
     const texts: string[] = [];
     const earliest = { $case: "earliest", value: {} } as const;
-    for await (const { events } of client.subscribe({ topic: "notes", start: earliest })) {
+    for await (const { events } of client.subscribe({ topic, start: earliest })) {
       texts.push(...events.map(({ payload }) => payload?.toString() ?? ""));
       if (texts.includes(last)) break;
     }
@@ -245,9 +264,11 @@ describe("on an embedded Kafka", () => {
       expect(await isOpen(kafkaPortOf(first))).toBe(false);
       expect(await isOpen(port)).toBe(false);
 
-      const again = start();
+      const again = start("--outbox", "till");
       await again.said("Ctrl-C ends it");
       expect(await readTo("two")).toEqual(["one", "two"]);
+      await publishInSql(again, "paid");
+      expect(await readTo("paid", "receipts")).toEqual(["paid"]);
 
       // Killed outright: its server ends by itself, its Kafka is found by the next start.
       const done = new AbortController();

@@ -9,12 +9,15 @@ import pg from "pg";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import type { Log } from "../../kafka/log.ts";
 import { startKafka } from "../../local/embedded-kafka.ts";
-import { startPostgres } from "../../local/embedded-postgres.ts";
+import { type EmbeddedPostgres, startPostgres } from "../../local/embedded-postgres.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
-import { Reconciler } from "../../operator/reconcile.ts";
+import { Reconciler, type TopicStatus } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import type { DatabaseAddress } from "../../sequencer/postgres.ts";
+import type { Identity } from "../../sequencer/term.ts";
+import type { KafkaPart } from "../kafka-part.ts";
 import { ROOT } from "../source-files.ts";
+import { infoOf } from "./witness.ts";
 
 export const SLOW_MS = 240_000;
 export const DEPLOYMENT = "test";
@@ -25,8 +28,14 @@ export interface Bed {
   readonly log: Log;
   /** Of the server, as superuser. */
   readonly url: string;
-  /** A database with the schema in it, and Topics of an Outbox of their own. */
-  shop(name: string, topics: readonly string[]): Promise<Shop>;
+  readonly postgres: EmbeddedPostgres;
+  /**
+   * A database with the schema in it, and Topics of an Outbox of their own.
+   * @param encoding of the database.
+   */
+  shop(name: string, topics: readonly string[], encoding?: string): Promise<Shop>;
+  /** The Topic's Kafka topic is deleted by somebody, and the operator sees it: its condition is DataLost. */
+  loseData(shop: Shop, topic: string): Promise<void>;
   /** The database ends and comes back on a new timeline, as a standby that is promoted. */
   promote(): Promise<void>;
   stop(): Promise<void>;
@@ -34,6 +43,7 @@ export interface Bed {
 
 export interface Shop {
   readonly outbox: string;
+  readonly identity: Identity;
   readonly database: DatabaseAddress;
   readonly sql: pg.Client;
   connect(): Promise<pg.Client>;
@@ -43,12 +53,14 @@ export interface Shop {
   committed(): Promise<{ readonly id: string; readonly topic: string }[]>;
 }
 
-/** @param fullSpeed for measurements: what is slower to start, and safe on disk. */
-export async function openBed(fullSpeed = false): Promise<Bed> {
-  const directory = mkdtempSync(join(tmpdir(), "throughline-sequencer-"));
+/**
+ * @param fullSpeed for measurements: what is slower to start, and safe on disk.
+ * @param part of a Kafka that test files share; without it there is one of its own.
+ */
+export async function openBed(fullSpeed = false, part?: KafkaPart): Promise<Bed> {
   const folder = mkdtempSync(join(tmpdir(), "throughline-postgres-"));
   const [kafka, postgres] = await Promise.all([
-    startKafka({ directory, fullSpeed }),
+    part ? partOf(part) : ownKafka(join(folder, "kafka"), fullSpeed),
     startPostgres({
       directory: folder,
       settings: {
@@ -57,10 +69,10 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
       },
     }),
   ]);
-  const { brokers } = kafka;
-  const log = openKafkaLog({ brokers, clientId: "bed" });
+  const { brokers, log } = kafka;
+  const [deploymentId, namespace] = part ? [part.name, part.name] : [DEPLOYMENT, NAMESPACE];
   const of = { clusterUid: "test", alone: true };
-  const catalog = await CatalogWriter.open(log, DEPLOYMENT, Date.now, of);
+  const catalog = await CatalogWriter.open(log, deploymentId, Date.now, of);
   const allowed = { mayName: () => true, mayAdopt: () => false, toAdopt: "" };
   const reconciler = new Reconciler(log, catalog, { allowed });
   const clients: pg.Client[] = [];
@@ -73,18 +85,19 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
   };
   const admin = await connect(postgres.url);
   await admin.query("create role sequencer login replication");
+  const apply = (topic: string, outbox: string): Promise<TopicStatus> => {
+    const metadata = { name: topic, namespace };
+    const resource = { metadata, spec: { ordering: "Commit", outbox } } as TopicResource;
+    return reconciler.apply(resource, { uid: topic, generation: 1, clusterUid: "test" });
+  };
   return {
-    ...{ brokers, log, url: postgres.url },
-    shop: async (name, topics) => {
+    ...{ brokers, log, url: postgres.url, postgres },
+    shop: async (name, topics, encoding = "UTF8") => {
       for (const topic of topics) {
-        const metadata = { name: topic, namespace: NAMESPACE };
-        const spec = { ordering: "Commit", outbox: name } as const;
-        const resource = { metadata, spec } as TopicResource;
-        const owner = { uid: topic, generation: 1, clusterUid: "test" };
-        const status = await reconciler.apply(resource, owner);
+        const status = await apply(topic, name);
         if (!status.ready) throw new Error(status.message);
       }
-      await admin.query(`create database ${name}`);
+      await admin.query(`create database ${name} template template0 encoding '${encoding}'`);
       const url = postgres.url.replace(/\/postgres$/, `/${name}`);
       const sql = await connect(url);
       await sql.query(readFileSync(join(ROOT, "sequencer/schema.sql"), "utf8"));
@@ -93,11 +106,12 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
       await sql.query("select pg_create_logical_replication_slot($1, 'test_decoding')", [slot]);
       return {
         ...{ outbox: name, sql, connect: () => connect(url) },
+        identity: { deploymentId, namespace, outbox: name, instance: "test" },
         database: {
           ...{ host: "127.0.0.1", port: Number(new URL(url).port), database: name },
           ...{ user: "sequencer", password: undefined, tls: undefined },
         },
-        kafkaTopic: (topic) => `${NAMESPACE}.${topic}`,
+        kafkaTopic: (topic) => `${namespace}.${topic}`,
         committed: async () => {
           const { rows } = await sql.query(
             "select data from pg_logical_slot_get_changes($1, null, null)",
@@ -113,6 +127,11 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
         },
       };
     },
+    loseData: async (shop, topic) => {
+      await log.admin.deleteTopic((await infoOf(log, shop.kafkaTopic(topic))).id);
+      const { reason } = await apply(topic, shop.outbox);
+      if (reason !== "DataLost") throw new Error(`${topic}: ${reason}`);
+    },
     promote: async () => {
       await postgres.kill();
       const data = join(folder, "data");
@@ -126,7 +145,22 @@ export async function openBed(fullSpeed = false): Promise<Bed> {
       await catalog.close();
       await log.close();
       await Promise.all([kafka.stop(), postgres.stop()]);
-      for (const one of [directory, folder]) rmSync(one, { recursive: true, force: true });
+      rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+interface KafkaOfBed {
+  readonly brokers: readonly string[];
+  readonly log: Log;
+  stop(): Promise<void>;
+}
+
+async function ownKafka(directory: string, fullSpeed: boolean): Promise<KafkaOfBed> {
+  const { brokers, stop } = await startKafka({ directory, fullSpeed });
+  return { brokers, log: openKafkaLog({ brokers, clientId: "bed" }), stop };
+}
+
+async function partOf(part: KafkaPart): Promise<KafkaOfBed> {
+  return { brokers: part.brokers, log: part.openLog(), stop: () => part.close() };
 }

@@ -35,6 +35,7 @@ test("a database, Kafka and whose Outbox it is suffice", () => {
       ...{ password: "hush", tls: undefined },
     },
     ...{ keepSentHours: undefined, healthListen: undefined, logLevel: "info" },
+    maxRetainedWalBytes: 10 * 2 ** 30,
   });
   expect(parse(...REQUIRED, "--database-tls-ca-file", "ca")).toMatchObject({
     config: { database: { tls: { ca: Buffer.from("CA") } } },
@@ -59,6 +60,7 @@ test.each([
   [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot/],
   [["--namespace", "Shop"], /^--namespace is "Shop"/],
   [["--keep-sent-hours", "1.5"], /^--keep-sent-hours is "1.5"; it must be 1 to/],
+  [["--max-retained-wal-mib", "10Gi"], /^--max-retained-wal-mib is "10Gi"; it must be 1 to/],
   [["--outbox", "a_b"], /^--outbox is "a_b"/],
   [["--outbx", "a"], /^--outbx is not a flag/],
 ])("%j is refused by its name, without secrets", (args, words) => {

@@ -155,6 +155,22 @@ describe("numbers", () => {
     ]);
   });
 
+  test.each(["null", "[]", '"a"', "1", '{"a": "1", "tl-sequence": "2"}', '{"ce_type": "b"}'])(
+    "headers that were forced past the outbox's checks are parked: %s",
+    (json) => {
+      const intake = new Intake(ROOMY, NOTHING);
+      intake.begin({ id: 10n, timeUs: 0n });
+      intake.insert({ ...row(1, "a"), headers: Buffer.from(json) });
+      intake.insert({ ...row(2, "a"), headers: Buffer.from('{"b": "\\"tl-a", "c": "ce_type"}') });
+      intake.commit(15n);
+      const plan = planned(fresh(), intake.take() as Batch);
+      expect(plan.toPark.map(({ event, reason }) => [event.id, reason])).toEqual([
+        [1n, "its headers are no JSON object, or have names that are Throughline's own"],
+      ]);
+      expect(plan.events.map(({ event, sequence }) => [event.id, sequence])).toEqual([[2n, 1]]);
+    },
+  );
+
   test("while a Topic has lost its data all waits, and nothing is counted", () => {
     const planner = fresh();
     const batch = onlyBatch([[10, ["a", "b"]]]);

@@ -7,6 +7,10 @@ export interface Delivered {
   readonly sequence: number;
   readonly commitId: bigint;
   readonly value: string;
+  readonly payload: Buffer | null;
+  readonly key: string | undefined;
+  /** Without those of order value and commit. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 export async function infoOf(log: Log, name: string): Promise<TopicInfo> {
@@ -33,14 +37,19 @@ export async function delivered(
   await new Promise<void>((resolve, reject) => {
     consumer
       .run({
-        eachMessage: async ({ message: { value, headers = {} } }) => {
+        eachMessage: async ({ message: { key, value, headers = {} } }) => {
           if (String(value) === END) return resolve();
           const int64 = (header: string): bigint =>
             (headers[header] as Buffer | undefined)?.readBigInt64BE() ?? -1n;
           seen.push({
             sequence: Number(int64("tl-sequence")),
             commitId: int64("tl-commit-id"),
-            value: String(value),
+            ...{ value: String(value), payload: value, key: key?.toString() },
+            headers: Object.fromEntries(
+              Object.entries(headers)
+                .filter(([name]) => !name.startsWith("tl-"))
+                .map(([name, bytes]) => [name, String(bytes)]),
+            ),
           });
         },
       })
