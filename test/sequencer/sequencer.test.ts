@@ -15,15 +15,7 @@ import type { Config } from "../../sidecar/config.ts";
 import { DEFAULT_LIMITS } from "../../sidecar/limits.ts";
 import { startServer } from "../../sidecar/server.ts";
 import { ROOT } from "../source-files.ts";
-import {
-  AtWork,
-  allSent,
-  allStamped,
-  giveUpSlot,
-  metric,
-  untilReady,
-  untilSql,
-} from "./at-work.ts";
+import { AtWork, allSent, giveUpSlot, metric, untilReady, untilSql } from "./at-work.ts";
 import { type Bed, DEPLOYMENT, NAMESPACE, openBed, SLOW_MS } from "./bed.ts";
 import { type Death, type SequencerProcess, startProcess } from "./sequencers.ts";
 import { delivered, infoOf } from "./witness.ts";
@@ -257,36 +249,6 @@ describe("one sequencer", () => {
   );
 
   test(
-    "gives a slot up and makes one anew: what waits is numbered by id, and nothing is lost or sent again",
-    async () => {
-      const shop = await bed.shop("forgetting", ["kept"]);
-      const insert = (count: number) =>
-        shop.sql.query(
-          "insert into throughline.outbox (topic, payload) select 'kept', convert_to(gen_random_uuid()::text, 'UTF8') from generate_series(1, $1)",
-          [count],
-        );
-      const sequencer = await atWork.start(shop);
-      await untilSql(shop, "select count(*) = 1 from throughline.slot");
-      await insert(3);
-      await allSent(shop);
-      await sequencer.close();
-      await insert(2500);
-      await giveUpSlot(shop);
-      await atWork.start(shop);
-      await allStamped(shop);
-      // Before whatever the slot brings: its first commit may be at the very point where it begins.
-      await untilSql(
-        shop,
-        "select count(*) = 2500 from throughline.order_values, throughline.slot where commit_id = consistent_point - '0/1'",
-      );
-      await insert(2);
-      await allSent(shop);
-      expect(await atWork.audit(shop, ["kept"])).toBe(2505);
-    },
-    SLOW_MS,
-  );
-
-  test(
     "stamps nothing and moves no counter where one counter is not where it was left",
     async () => {
       const shop = await bed.shop("stamping", ["left", "moved"]);
@@ -398,27 +360,6 @@ describe("one sequencer", () => {
         client.close();
         await server.close();
       }
-    },
-    SLOW_MS,
-  );
-
-  test(
-    "follows the database onto a new timeline, and goes on counting",
-    async () => {
-      const before = await bed.shop("promoted", ["moved"]);
-      await atWork.start(before);
-      await untilSql(before, "select count(*) = 1 from throughline.slot");
-      await before.sql.query("select throughline.publish('moved')");
-      await allSent(before);
-      await bed.promote();
-      const shop = { ...before, sql: await before.connect() };
-      await shop.sql.query("select throughline.publish('moved') from generate_series(1, 2)");
-      await allSent(shop);
-      const { rows } = await shop.sql.query("select timeline from throughline.slot");
-      expect(rows).toEqual([{ timeline: 2 }]);
-      await atWork.close();
-      const got = await delivered(bed.log, bed.brokers, shop.kafkaTopic("moved"));
-      expect(got.map(({ sequence }) => sequence)).toEqual([1, 2, 3]);
     },
     SLOW_MS,
   );
