@@ -210,7 +210,8 @@ export async function makeSlot(
       `with waiting as materialized (
          select o.id, t.id as topic_id, why, row_number() over (order by o.id) - 1 as place,
            row_number() over (partition by t.id, why is null order by o.id) as nth,
-           ($1::text::pg_lsn - '0/0'::pg_lsn)::bigint as point
+           -- Before any commit of the slot, whose first one may be at the point itself: no record begins there.
+           ($1::text::pg_lsn - '0/0'::pg_lsn)::bigint - 1 as point
          from throughline.outbox o left join throughline.topics t on t.name = o.topic and t.accepts
          cross join lateral (select octet_length(o.type) + coalesce(octet_length(o.key), 0)
            + coalesce(octet_length(o.payload), 0) + coalesce(octet_length(o.headers::text), 0)) s(bytes)
