@@ -71,7 +71,10 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
   const flags = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const server = new EmbeddedProgram({
     ...{ name: "PostgreSQL", log, onUnexpectedEnd },
-    ready: existsSync(join(data, "standby.signal")) ? STANDBY_READY : READY,
+    // Looked at with each start: it may have been promoted since.
+    get ready() {
+      return existsSync(join(data, "standby.signal")) ? STANDBY_READY : READY;
+    },
     ...{ startMs: START_MS, stopMs: STOP_MS },
     spawn: () =>
       spawn(join(native, "bin", "postgres"), ["-D", data, ...flags], {
