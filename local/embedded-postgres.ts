@@ -76,7 +76,10 @@ export async function startPostgres(options: EmbeddedPostgresOptions): Promise<E
   let most: number | undefined;
   const server = new EmbeddedProgram({
     ...{ name: "PostgreSQL", log, onUnexpectedEnd },
-    ready: existsSync(join(data, "standby.signal")) ? STANDBY_READY : READY,
+    // Looked at with each start: it may have been promoted since.
+    get ready() {
+      return existsSync(join(data, "standby.signal")) ? STANDBY_READY : READY;
+    },
     ...{ startMs: START_MS, stopMs: STOP_MS },
     spawn: () => {
       const program = [join(native, "bin", "postgres"), "-D", data, ...flags] as const;
