@@ -15,19 +15,22 @@ import { CatalogGone } from "./catalog-reader.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
+import { IndexedMap } from "./indexed-map.ts";
 import { failureOf } from "./kube/api-error.ts";
 import { Controller } from "./kube/controller.ts";
 import { KubeClient } from "./kube/kube-client.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
-import { KubeTopicApi } from "./kube/kube-topic-api.ts";
+import { KubeResourceApi } from "./kube/kube-resource-api.ts";
 import { Lease } from "./kube/lease.ts";
-import type { Condition, KubeTopic } from "./kube/topic-api.ts";
-import { TopicWatches } from "./kube/topic-watches.ts";
+import type { Condition } from "./kube/resource-api.ts";
+import { ResourceWatches } from "./kube/resource-watches.ts";
+import type { KubeTopic } from "./kube/topic-api.ts";
 import { OperatorMetrics } from "./metrics.ts";
 import { OtherDeployments } from "./other-deployments.ts";
 import { pause } from "./pauses.ts";
 import { Reconciler } from "./reconcile.ts";
 import { stuck } from "./stuck.ts";
+import { kafkaTopicOf } from "./topic-spec.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
@@ -57,7 +60,7 @@ export async function startOperator(
     leading: () => controller !== undefined && lease.mayAct,
     busy: () => controller?.queue.busy ?? 0,
     lateMs: () => controller?.queue.lateMs ?? 0,
-    topics: () => countByReady(watches.topics.values()),
+    topics: () => countByReady(topics.values()),
   });
   const count = (method: string, code: number): void => metrics.apiRequest(method, code);
   const log = countedLog(bareLog, (request, outcome) => metrics.kafkaRequest(request, outcome));
@@ -72,8 +75,9 @@ export async function startOperator(
       count,
     ),
   });
-  const api = new KubeTopicApi(kube, {
-    ...{ identity: config.identity, count, clock: STEADY_CLOCK },
+  const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
+  const api = new KubeResourceApi<KubeTopic>(kube, {
+    ...{ kind: "Topic", identity: config.identity, count, clock: STEADY_CLOCK },
     onUntold: (topic, reason) => {
       metrics.eventFailed();
       logger.info({ topic }, `An Event was not written: ${reason}`);
@@ -82,8 +86,8 @@ export async function startOperator(
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
   const ended = Promise.withResolvers<string>();
-  const watches = new TopicWatches({
-    ...{ ...world, api, onTrouble },
+  const watches = new ResourceWatches({
+    ...{ ...world, api, onTrouble, kinds: "Topics", resources: topics },
     namespaces: config.namespaces,
     labelSelector: config.labelSelector,
     changed: (name) => controller?.queue.add(name),
@@ -150,7 +154,7 @@ export async function startOperator(
     });
     controller = new Controller({
       ...{ ...world, ...WORK, api, reconciler, clusterUid },
-      topics: watches.topics,
+      topics,
       isInScope: (namespace) => config.namespaces?.includes(namespace) ?? true,
       mayAct: () => lease.mayAct,
       now: () => new Date().toISOString().replace(/\.\d+Z$/, "Z"),
@@ -160,9 +164,9 @@ export async function startOperator(
     });
     // Those that are no more have a record only, or the mark of one that was begun.
     const { records, begun } = catalog;
-    for (const name of [...watches.topics.keys(), ...records.keys(), ...begun.keys()])
+    for (const name of [...topics.keys(), ...records.keys(), ...begun.keys()])
       controller.queue.addAgain(name, 0);
-    logger.info({ topics: watches.topics.size }, "leading");
+    logger.info({ topics: topics.size }, "leading");
     void lookAround(catalog, others);
   }
 

@@ -1,6 +1,7 @@
 /** What a Topic's `status` says, made of what its reconcile found; unchanged parts keep their times. */
 import type { TopicStatus, Why } from "../reconcile.ts";
-import type { Condition, KubeStatus, KubeTopic } from "./topic-api.ts";
+import type { Condition } from "./resource-api.ts";
+import type { KubeStatus, KubeTopic } from "./topic-api.ts";
 
 export interface Found extends Why {
   /** Unknown: nobody looked. */

@@ -22,7 +22,8 @@ import {
   type EmbeddedKafkaOptions,
   startKafka,
 } from "../../local/embedded-kafka.ts";
-import type { Condition, KubeTopic } from "../../operator/kube/topic-api.ts";
+import type { Condition } from "../../operator/kube/resource-api.ts";
+import type { KubeTopic } from "../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import { programOf } from "../shipped.ts";
 import { until } from "../story/waits.ts";

@@ -2,8 +2,8 @@
 
 import { IndexedMap } from "../../../operator/indexed-map.ts";
 import { Controller } from "../../../operator/kube/controller.ts";
+import { ResourceWatch } from "../../../operator/kube/resource-watch.ts";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
-import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
 import type { Owner, TopicStatus, Why } from "../../../operator/reconcile.ts";
 import { kafkaTopicOf } from "../../../operator/topic-spec.ts";
 import { Random } from "../../sim/random.ts";
@@ -46,8 +46,9 @@ export function bed() {
     onFailure: (_name, message) => failures.push(message),
     onSuperseded: () => deeds.push("end"),
   });
-  const watch = new TopicWatch({
-    ...{ api, topics, clock, random: () => 1, scope: { namespace: undefined, labelSelector: "" } },
+  const watch = new ResourceWatch({
+    ...{ api, clock, random: () => 1, scope: { namespace: undefined, labelSelector: "" } },
+    ...{ kinds: "Topics", resources: topics },
     changed: (name) => controller.queue.add(name),
     onBegin: () => {},
     onTrouble: () => {},

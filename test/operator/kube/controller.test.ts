@@ -1,7 +1,8 @@
 /** From a Topic at an API server to its reconcile and its status: what is done, and what is left alone. */
 import { expect, test } from "@jest/globals";
 import { FINALIZER } from "../../../operator/kube/controller.ts";
-import type { Condition, KubeTopic } from "../../../operator/kube/topic-api.ts";
+import type { Condition } from "../../../operator/kube/resource-api.ts";
+import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
 import { bed, READY } from "./controller-bed.ts";
 
 const PAUSED = { annotations: { "throughline.dev/pause": "true" } };

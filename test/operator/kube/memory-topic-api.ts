@@ -1,21 +1,19 @@
 /** An API server in memory: versions, watches with a short memory, conflicts, and faults on command. */
 import type {
-  KubeStatus,
-  KubeTopic,
   ListOutcome,
   PatchOutcome,
-  TopicApi,
+  ToldEvent,
   WatchEnd,
   WatchEvent,
   WatchScope,
-} from "../../../operator/kube/topic-api.ts";
-import type { TopicEvent } from "../../../operator/kube/topic-events.ts";
+} from "../../../operator/kube/resource-api.ts";
+import type { KubeStatus, KubeTopic, TopicApi } from "../../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../../operator/topic-schema.ts";
 import { nameOf } from "../../../operator/topic-spec.ts";
 
 interface Watcher {
   readonly scope: WatchScope;
-  readonly onEvent: (event: WatchEvent) => void;
+  readonly onEvent: (event: WatchEvent<KubeTopic>) => void;
   readonly end: (how: WatchEnd) => void;
 }
 
@@ -34,7 +32,7 @@ export class MemoryTopicApi implements TopicApi {
   #version = 0;
   /** What came after a version older than this is forgotten. */
   #oldest = 0;
-  readonly #events: { readonly version: number; readonly event: WatchEvent }[] = [];
+  readonly #events: { readonly version: number; readonly event: WatchEvent<KubeTopic> }[] = [];
 
   put(name: string, spec: TopicSpec, metadata: Partial<KubeTopic["metadata"]> = {}): void {
     const known = this.topics.get(name);
@@ -64,7 +62,7 @@ export class MemoryTopicApi implements TopicApi {
   /** As a label selector does whose labels it does not have any more: told as deleted, and still there. */
   hide(name: string): void {
     const topic = this.topics.get(name) as KubeTopic;
-    this.#tell({ type: "DELETED", topic });
+    this.#tell({ type: "DELETED", resource: topic });
   }
 
   /** Forgets events: who asks for what came after an older version is told that it expired. */
@@ -76,20 +74,20 @@ export class MemoryTopicApi implements TopicApi {
     for (const watcher of [...this.watchers]) watcher.end(how);
   }
 
-  async list(scope: WatchScope, limit: number, next: string): Promise<ListOutcome> {
+  async list(scope: WatchScope, limit: number, next: string): Promise<ListOutcome<KubeTopic>> {
     this.calls.push("list");
     if (this.failing === "list") return { kind: "failed", reason: "no answer" };
     const all = [...this.topics.values()].filter((topic) => isIn(scope, topic));
     const from = Number(next || 0);
     const more = from + limit < all.length ? String(from + limit) : "";
     const page = all.slice(from, from + limit);
-    return { kind: "listed", topics: page, resourceVersion: String(this.#version), next: more };
+    return { kind: "listed", resources: page, resourceVersion: String(this.#version), next: more };
   }
 
   watch(
     scope: WatchScope,
     resourceVersion: string,
-    onEvent: (event: WatchEvent) => void,
+    onEvent: (event: WatchEvent<KubeTopic>) => void,
     signal: AbortSignal,
   ): Promise<WatchEnd> {
     this.calls.push(`watch ${resourceVersion}`);
@@ -98,7 +96,7 @@ export class MemoryTopicApi implements TopicApi {
       return Promise.resolve({ kind: "failed", reason: "connection refused" });
     if (Number(resourceVersion) < this.#oldest) return Promise.resolve({ kind: "expired" });
     for (const { version, event } of this.#events)
-      if (version > Number(resourceVersion) && "topic" in event && isIn(scope, event.topic))
+      if (version > Number(resourceVersion) && "resource" in event && isIn(scope, event.resource))
         onEvent(event);
     return new Promise((resolve) => {
       const watcher: Watcher = {
@@ -116,14 +114,14 @@ export class MemoryTopicApi implements TopicApi {
   async find(namespace: string, name: string) {
     this.calls.push("find");
     const topic = this.topics.get(`${namespace}/${name}`);
-    return topic ? ({ kind: "found", topic } as const) : ({ kind: "gone" } as const);
+    return topic ? ({ kind: "found", resource: topic } as const) : ({ kind: "gone" } as const);
   }
 
   async isTerminating(namespace: string): Promise<boolean> {
     return this.terminating.has(namespace);
   }
 
-  async tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
+  async tell(topic: KubeTopic, { type, reason, note }: ToldEvent): Promise<void> {
     this.told.push(`${nameOf(topic)} ${type} ${reason}: ${note}`);
   }
 
@@ -153,20 +151,20 @@ export class MemoryTopicApi implements TopicApi {
     const resourceVersion = String(++this.#version);
     const stored = { ...topic, metadata: { ...topic.metadata, resourceVersion } };
     this.topics.set(nameOf(stored), stored);
-    this.#tell({ type, topic: stored });
+    this.#tell({ type, resource: stored });
   }
 
   #remove(topic: KubeTopic): void {
     const resourceVersion = String(++this.#version);
     this.topics.delete(nameOf(topic));
     const last = { ...topic, metadata: { ...topic.metadata, resourceVersion } };
-    this.#tell({ type: "DELETED", topic: last });
+    this.#tell({ type: "DELETED", resource: last });
   }
 
-  #tell(event: Extract<WatchEvent, { topic: KubeTopic }>): void {
+  #tell(event: Extract<WatchEvent<KubeTopic>, { resource: KubeTopic }>): void {
     this.#events.push({ version: this.#version, event });
     for (const { scope, onEvent } of [...this.watchers])
-      if (isIn(scope, event.topic)) onEvent(event);
+      if (isIn(scope, event.resource)) onEvent(event);
   }
 }
 

@@ -1,8 +1,8 @@
 /** A watch that comes back from every end (W1, W2), in virtual time. */
 import { getEventListeners } from "node:events";
 import { expect, test } from "@jest/globals";
+import { ResourceWatch } from "../../../operator/kube/resource-watch.ts";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
-import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
 import { Random } from "../../sim/random.ts";
 import { VirtualClock } from "../../sim/virtual-clock.ts";
 import { MemoryTopicApi } from "./memory-topic-api.ts";
@@ -13,8 +13,9 @@ function bed(namespace?: string) {
   const topics = new Map<string, KubeTopic>();
   const changed: string[] = [];
   const troubles: string[] = [];
-  const watch = new TopicWatch({
-    ...{ api, topics, clock, random: () => 1, scope: { namespace, labelSelector: "" } },
+  const watch = new ResourceWatch({
+    ...{ api, clock, random: () => 1, scope: { namespace, labelSelector: "" } },
+    ...{ kinds: "Topics", resources: topics },
     changed: (name) => changed.push(name),
     onBegin: () => {},
     onTrouble: (message) => troubles.push(message),
