@@ -11,7 +11,6 @@ import type { Log } from "../kafka/log.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
 import { allowedNames } from "./allowed-names.ts";
-import { CatalogGone } from "./catalog-reader.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
@@ -25,9 +24,13 @@ import { Lease } from "./kube/lease.ts";
 import type { Condition } from "./kube/resource-api.ts";
 import { ResourceWatches } from "./kube/resource-watches.ts";
 import type { KubeTopic } from "./kube/topic-api.ts";
+import { KubeWorkloadApi } from "./kube/workload-api.ts";
 import { OperatorMetrics } from "./metrics.ts";
 import { OtherDeployments } from "./other-deployments.ts";
+import type { KubeOutbox } from "./outbox/kube-outbox.ts";
+import { Outboxes } from "./outbox/outboxes.ts";
 import { pause } from "./pauses.ts";
+import { TopicGone } from "./read-to-end.ts";
 import { Reconciler } from "./reconcile.ts";
 import { stuck } from "./stuck.ts";
 import { kafkaTopicOf } from "./topic-spec.ts";
@@ -76,13 +79,14 @@ export async function startOperator(
     ),
   });
   const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
-  const api = new KubeResourceApi<KubeTopic>(kube, {
-    ...{ kind: "Topic", identity: config.identity, count, clock: STEADY_CLOCK },
-    onUntold: (topic, reason) => {
+  const asking = {
+    ...{ identity: config.identity, count, clock: STEADY_CLOCK },
+    onUntold: (name: string, reason: string) => {
       metrics.eventFailed();
-      logger.info({ topic }, `An Event was not written: ${reason}`);
+      logger.info({ name }, `An Event was not written: ${reason}`);
     },
-  });
+  };
+  const api = new KubeResourceApi<KubeTopic>(kube, { ...asking, kind: "Topic" });
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
   const ended = Promise.withResolvers<string>();
@@ -93,15 +97,27 @@ export async function startOperator(
     changed: (name) => controller?.queue.add(name),
     onBegin: (what) => metrics.watchBegins(what),
   });
+  const outboxes =
+    config.sequencers &&
+    new Outboxes({
+      api: new KubeResourceApi<KubeOutbox>(kube, { ...asking, kind: "Outbox" }),
+      workloads: new KubeWorkloadApi(kube, count),
+      ...{ log, deploymentId: config.deploymentId, settings: config.sequencers, onTrouble },
+      ...{ namespaces: config.namespaces, labelSelector: config.labelSelector },
+      mayAct: () => lease.mayAct,
+      onBegin: (what) => metrics.watchBegins(what),
+      onDone: (outcome, tookMs) => metrics.reconciled(outcome, tookMs),
+      onFailure: (outbox, message) => logger.warn({ outbox }, message),
+    });
   const page =
     config.healthListen &&
     (await openStatusPage(
       {
         stuck: () =>
           stuck({
-            work: controller?.queue.stuckMs ?? 0,
+            work: Math.max(controller?.queue.stuckMs ?? 0, outboxes?.stuckMs ?? 0),
             lease: lease.idleMs,
-            watch: watches.idleMs,
+            watch: Math.max(watches.idleMs, outboxes?.idleMs ?? 0),
           }),
         readiness: () =>
           watches.areListed
@@ -112,6 +128,7 @@ export async function startOperator(
       config.healthListen,
     ));
   watches.start();
+  outboxes?.start();
   lease.start();
   void lead();
   logger.info({ deploymentId: config.deploymentId, identity: config.identity }, "standing by");
@@ -121,6 +138,7 @@ export async function startOperator(
       closing.abort();
       page?.close();
       await watches.close();
+      await outboxes?.close();
       await controller?.queue.close();
       await catalog?.close();
       await lease.close();
@@ -166,6 +184,7 @@ export async function startOperator(
     const { records, begun } = catalog;
     for (const name of [...topics.keys(), ...records.keys(), ...begun.keys()])
       controller.queue.addAgain(name, 0);
+    outboxes?.lead();
     logger.info({ topics: topics.size }, "leading");
     void lookAround(catalog, others);
   }
@@ -176,7 +195,7 @@ export async function startOperator(
       for (const look of [() => catalog.reread(), () => others.refresh()]) {
         await look().catch((error: Error) => {
           onTrouble(error.message);
-          if (error instanceof CatalogGone)
+          if (error instanceof TopicGone)
             ended.resolve(`${error.message}; ending, so that the next start makes it anew`);
         });
       }

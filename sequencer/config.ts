@@ -22,7 +22,7 @@ import {
 import type { DatabaseAddress } from "./postgres.ts";
 import type { Identity } from "./term.ts";
 
-const DEEDS = ["run", "migrate", "forget-slot"] as const;
+const DEEDS = ["run", "migrate", "forget-slot", "retire"] as const;
 
 export interface Config {
   readonly deed: (typeof DEEDS)[number];
@@ -39,13 +39,14 @@ export interface Config {
 const SETTINGS = {
   do: {
     value: "deed",
-    help: "run; migrate (makes or updates the schema throughline, as the database's owner); forget-slot (gives the slot up: see README)",
+    help: "run; migrate (makes or updates the schema throughline, as the database's owner); forget-slot (gives the slot up: see README); retire (the same, again and again until it is done, and then stays, ready)",
     default: "run",
   },
   database: {
     value: "url",
-    help: "PostgreSQL itself, no pooler: postgres://user@host:port/database, without a password",
+    help: "PostgreSQL itself, no pooler: postgres://user@host:port/database, without a password; or",
   },
+  "database-file": { value: "file", help: "the same from a file, where it may have a password" },
   "database-password-file": { value: "file", help: "the user's password" },
   "database-tls": {
     value: "true|false",
@@ -68,7 +69,7 @@ const SETTINGS = {
   "log-level": LOG_LEVEL,
 } as const satisfies Settings;
 
-const REQUIRED: readonly string[] = ["database", "kafka", "deployment-id", "namespace", "outbox"];
+const REQUIRED: readonly string[] = ["kafka", "deployment-id", "namespace", "outbox"];
 
 export function readConfig(): ParsedConfig<Config> {
   return parseConfig(outsideOf({ args: process.argv.slice(2), environment: process.env }));
@@ -83,7 +84,7 @@ function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside):
   const outboxName = read.required("outbox");
   return {
     deed,
-    kafka: deed === "run" ? kafkaConfig(read) : undefined,
+    kafka: deed === "run" || deed === "retire" ? kafkaConfig(read) : undefined,
     identity: {
       deploymentId: deploymentIdOf(read),
       namespace: namespaceOf(read, "namespace", read.required("namespace")),
@@ -111,41 +112,69 @@ const MAX_HOURS = 876_000;
 const OUTBOX_NAME = /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/;
 
 function databaseOf(read: SettingReader<keyof typeof SETTINGS>): DatabaseAddress {
-  const text = read.required("database");
+  const flag = read.text("database");
+  const secret = read.secret("database-file");
   const ca = read.file("database-tls-ca-file");
   const wanted = read.isTrue("database-tls");
   const password = read.secret("database-password-file");
+  if (flag !== undefined && read.text("database-file") !== undefined)
+    read.errors.push("--database and --database-file are both set: remove one.");
+  const text = flag ?? secret ?? (read.text("database-file") ? "" : read.required("database"));
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const isWhole =
-    url &&
-    ["postgres:", "postgresql:"].includes(url.protocol) &&
-    url.hostname !== "" &&
-    url.username !== "" &&
-    url.pathname.length > 1;
-  if (text !== "" && !isWhole)
-    read.errors.push(`--database is not postgres://user@host:port/database.`);
-  else if (url?.password)
+  if (text !== "" && url && isWhole(url))
+    read.errors.push(...(flag === undefined ? wrongInFile(url, password) : wrongInFlag(url)));
+  else if (text !== "")
     read.errors.push(
-      "--database has a password, which every process list would show; put it into a file and name that in --database-password-file.",
+      `--database${flag === undefined ? "-file" : ""} is not postgres://user@host:port/database.`,
     );
-  else if (url?.search)
-    read.errors.push(
-      `--database has ${url.search}; TLS is set by --database-tls and --database-tls-ca-file, and nothing else can be.`,
-    );
+  const isAskedFor = /^(require|verify-ca|verify-full)$/.test(url?.searchParams.get(TLS) ?? "");
   return {
     host: (url?.hostname ?? "").replace(/^\[|\]$/g, ""),
     port: Number(url?.port || 5432),
     database: decodeURIComponent(url?.pathname.slice(1) ?? ""),
     user: decodeURIComponent(url?.username ?? ""),
-    password,
-    tls: wanted || ca ? { ...(ca && { ca }) } : undefined,
+    password: password ?? (decodeURIComponent(url?.password ?? "") || undefined),
+    tls: wanted || ca || isAskedFor ? { ...(ca && { ca }) } : undefined,
   };
+}
+
+/** The parameter of a URL that whoever makes a Secret may have put there. */
+const TLS = "sslmode";
+
+function isWhole({ protocol, hostname, username, pathname }: URL): boolean {
+  const isPostgres = ["postgres:", "postgresql:"].includes(protocol);
+  return isPostgres && hostname !== "" && username !== "" && pathname.length > 1;
+}
+
+function wrongInFlag({ password, search }: URL): string[] {
+  if (password)
+    return [
+      "--database has a password, which every process list would show; put it into a file and name that in --database-password-file.",
+    ];
+  return search
+    ? [
+        `--database has ${search}; TLS is set by --database-tls and --database-tls-ca-file, and nothing else can be.`,
+      ]
+    : [];
+}
+
+/** Its values are nobody's business. */
+function wrongInFile({ password, searchParams }: URL, other: string | undefined): string[] {
+  const more = [...searchParams.keys()].filter((name) => name !== TLS);
+  return [
+    ...(password && other
+      ? ["--database-file has a password, and --database-password-file is set too: remove one."]
+      : []),
+    ...(more.length > 0
+      ? [`--database-file has ${more.join(", ")}; of such parameters only ${TLS} is known.`]
+      : []),
+  ];
 }
 
 function helpText(): string {
   return `Throughline sequencer: a PostgreSQL outbox into Topics, in commit order, numbered without gaps.
 
-Usage: node sequencer/main.ts --database <url> --kafka <brokers> --deployment-id <id> --namespace <name> --outbox <name> [flags]
+Usage: node sequencer/main.ts --database <url> | --database-file <file> --kafka <brokers> --deployment-id <id> --namespace <name> --outbox <name> [flags]
 
 Each flag is also an environment variable: --database-password-file is THROUGHLINE_DATABASE_PASSWORD_FILE. Flags win.
 

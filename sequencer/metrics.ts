@@ -2,7 +2,7 @@
 import prometheus from "@prometheus-io/client";
 import type { Figures } from "./state.ts";
 
-const STATES = ["starting", "standby", "running", "waiting", "failed"] as const;
+const STATES = ["starting", "standby", "running", "waiting", "failed", "retired"] as const;
 
 export class SequencerMetrics {
   readonly #registry = new prometheus.Registry();
@@ -29,12 +29,12 @@ export class SequencerMetrics {
     };
     new Gauge({
       name: "throughline_sequencer_state",
-      help: "1 at what the sequencer does now: starting, standby, running, waiting, failed.",
+      help: "1 at what the sequencer does now: starting, standby, running, waiting, failed, retired.",
       ...{ labelNames: ["state", "reason"] as const, registers },
       collect() {
         this.reset();
         const { state } = figures;
-        const reason = state.kind === "failed" ? state.reason : "";
+        const reason = "reason" in state ? state.reason : "";
         for (const one of STATES)
           this.set(
             { state: one, reason: one === state.kind ? reason : "" },

@@ -1,4 +1,4 @@
-/** What a sequencer does now, for log, readiness and metrics: one value, told when it changes. */
+/** What a sequencer does now, for log, readiness, metrics and reports: one value, told when it changes. */
 import type { StopReason } from "./fail-closed.ts";
 
 export type State =
@@ -7,9 +7,24 @@ export type State =
   | { readonly kind: "standby" }
   | { readonly kind: "running" }
   /** It goes on by itself when this has changed. */
-  | { readonly kind: "waiting"; readonly why: string }
+  | { readonly kind: "waiting"; readonly reason: WaitReason; readonly why: string }
   /** A person must mend it. */
-  | { readonly kind: "failed"; readonly reason: StopReason; readonly why: string };
+  | { readonly kind: "failed"; readonly reason: StopReason; readonly why: string }
+  /** The slot is given up, and there is nothing left to do. */
+  | { readonly kind: "retired" };
+
+/** Stable words for programs (README). */
+export type WaitReason = "DatabaseUnavailable" | "TopicNotReady" | "Interrupted";
+
+/** What it waits for; of an error that is none of these it is `Interrupted`. */
+export class Hindered extends Error {
+  readonly reason: WaitReason;
+
+  constructor(reason: WaitReason, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
 
 export interface Figures {
   state: State;
@@ -19,8 +34,14 @@ export interface Figures {
   parked: number;
   /** How long ago the last event that was sent had been committed, when it was sent. */
   lagMs: number;
+  /** When the oldest event that is on its way was committed; undefined: none is. */
+  oldestUnsentMs: number | undefined;
+  /** Since this process became the one at work what follows is known. */
+  hasRun: boolean;
   /** What PostgreSQL keeps for the slot. */
   retainedWalBytes: number;
+  /** Parked events in the database, counted up to 10,000. */
+  parkedInAll: number;
   /** Last order value in Kafka, by topic. */
   sequences: ReadonlyMap<string, number>;
 }
@@ -28,7 +49,8 @@ export interface Figures {
 export function noFigures(): Figures {
   return {
     ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0 },
-    ...{ retainedWalBytes: 0, sequences: new Map() },
+    ...{ oldestUnsentMs: undefined, hasRun: false },
+    ...{ retainedWalBytes: 0, parkedInAll: 0, sequences: new Map() },
   };
 }
 
@@ -45,5 +67,7 @@ export function wordsOf(state: State): string {
       return `it waits: ${state.why}`;
     case "failed":
       return `it has stopped (${state.reason}): ${state.why}`;
+    case "retired":
+      return "the slot is given up";
   }
 }

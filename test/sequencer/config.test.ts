@@ -7,7 +7,14 @@ const REQUIRED = [
   ...["--database", "postgres://seq@db:5433/shop", "--kafka", "k1:9092"],
   ...["--deployment-id", "prod", "--namespace", "shop", "--outbox", "orders"],
 ];
-const FILES: Record<string, string> = { secret: "hush\n", ca: "CA" };
+const FILES: Record<string, string> = {
+  ...{ secret: "hush\n", ca: "CA", url: "postgresql://seq:h%40sh@db/shop?sslmode=require\n" },
+  ...{
+    bare: "postgres://seq@db/shop",
+    nonsense: "db:5432",
+    strange: "postgres://a:hush@b/c?x=hush",
+  },
+};
 
 function parse(...args: string[]) {
   return parseConfig({
@@ -41,6 +48,48 @@ test("a database, Kafka and whose Outbox it is suffice", () => {
   });
 });
 
+test("the whole address may come from a file, with the password in it", () => {
+  const args = REQUIRED.slice(2);
+  expect(parse(...args, "--database-file", "url")).toMatchObject({
+    config: {
+      database: {
+        host: "db",
+        port: 5432,
+        database: "shop",
+        user: "seq",
+        password: "h@sh",
+        tls: {},
+      },
+    },
+  });
+  expect(
+    parse(...args, "--database-file", "bare", "--database-password-file", "secret"),
+  ).toMatchObject({ config: { database: { password: "hush", tls: undefined } } });
+  const errorsWith = (...more: string[]) => {
+    const parsed = parse(...args, ...more);
+    return parsed.kind === "errors" ? parsed.errors : [];
+  };
+  expect([
+    ...errorsWith(),
+    ...errorsWith("--database", "postgres://seq@db/shop", "--database-file", "bare"),
+    ...errorsWith("--database-file", "nonsense"),
+    ...errorsWith("--database-file", "strange"),
+    ...errorsWith("--database-file", "url", "--database-password-file", "secret"),
+  ]).toEqual([
+    expect.stringMatching(/^--database is required: /),
+    "--database and --database-file are both set: remove one.",
+    "--database-file is not postgres://user@host:port/database.",
+    "--database-file has x; of such parameters only sslmode is known.",
+    "--database-file has a password, and --database-password-file is set too: remove one.",
+  ]);
+});
+
+test("one that retires needs Kafka, to say what it does", () => {
+  expect(parse(...REQUIRED, "--do", "retire")).toMatchObject({
+    config: { deed: "retire", kafka: { brokers: ["k1:9092"] } },
+  });
+});
+
 test("what is not Kafka's business does without Kafka", () => {
   const args = REQUIRED.filter((arg) => !["--kafka", "k1:9092"].includes(arg));
   expect(parse(...args, "--do", "migrate")).toMatchObject({
@@ -56,7 +105,7 @@ test.each([
   [["--database", "postgres://seq:hush@db/shop"], /^--database has a password.*password-file/],
   [["--database", "postgres://seq@db/shop?sslmode=require"], /^--database has \?sslmode=require/],
   [["--database-tls", "yes"], /^--database-tls is "yes"/],
-  [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot/],
+  [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot, retire/],
   [["--namespace", "Shop"], /^--namespace is "Shop"/],
   [["--keep-sent-hours", "1.5"], /^--keep-sent-hours is "1.5"; it must be 1 to/],
   [["--outbox", "a_b"], /^--outbox is "a_b"/],

@@ -8,7 +8,7 @@ import type { Owner, TopicStatus, Why } from "../../../operator/reconcile.ts";
 import { kafkaTopicOf } from "../../../operator/topic-spec.ts";
 import { Random } from "../../sim/random.ts";
 import { VirtualClock } from "../../sim/virtual-clock.ts";
-import { MemoryTopicApi } from "./memory-topic-api.ts";
+import { MemoryResourceApi } from "./memory-resource-api.ts";
 
 export const READY: TopicStatus = {
   ...{ ready: true, reason: "Ready", message: "The stream is served." },
@@ -17,7 +17,7 @@ export const READY: TopicStatus = {
 };
 
 export function bed() {
-  const api = new MemoryTopicApi();
+  const api = new MemoryResourceApi<KubeTopic>();
   const clock = new VirtualClock(new Random(1));
   const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
   const deeds: string[] = [];
@@ -55,7 +55,7 @@ export function bed() {
   });
   watch.start();
   const ready = (name: string) =>
-    api.topics.get(name)?.status?.conditions?.find(({ type }) => type === "Ready");
-  const now = (name: string): KubeTopic | undefined => api.topics.get(name);
+    api.resources.get(name)?.status?.conditions?.find(({ type }) => type === "Ready");
+  const now = (name: string): KubeTopic | undefined => api.resources.get(name);
   return { api, clock, controller, deeds, failures, outcomes, owners, ready, state, now };
 }
