@@ -19,6 +19,7 @@ import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
+import type { Condition } from "../../operator/kube/resource-api.ts";
 import type { NewEvent } from "../../proto/gen/throughline/v1/throughline.ts";
 import { until } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
@@ -31,6 +32,7 @@ const ROOT = join(import.meta.dirname, "../..");
 const README = readFileSync(join(CHART, "README.md"), "utf8");
 const ID = "rights";
 const TOPICS = "/apis/throughline.dev/v1alpha1/namespaces/shop/topics";
+const OUTBOXES = "/apis/throughline.dev/v1alpha1/namespaces/shop/outboxes";
 const PASSWORD = "secret";
 
 let folder: string;
@@ -163,6 +165,7 @@ async function rightsOf(account: string, namespace: string): Promise<string[]> {
     .toSorted();
 }
 
+const WITHOUT_SEQUENCERS = ["--set", "sequencers.enabled=false"];
 const CLUSTER_UID = " namespaces kube-system get";
 const LEASES = [
   "coordination.k8s.io leases  create",
@@ -172,6 +175,13 @@ const TOPIC_RIGHTS = [
   "events.k8s.io events  create",
   "throughline.dev topics  get,list,watch,patch",
   "throughline.dev topics/status  patch",
+];
+const OUTBOX_RIGHTS = [
+  " serviceaccounts  create,patch",
+  "apps deployments  get,create,patch",
+  "events.k8s.io events  create",
+  "throughline.dev topics,outboxes  get,list,watch,patch",
+  "throughline.dev topics/status,outboxes/status  patch",
 ];
 
 /** An API server learns of rights that are given or taken a moment later. */
@@ -189,7 +199,7 @@ test("each account may what its program asks for, and nothing else", async () =>
   const webhook = "admissionregistration.k8s.io mutatingwebhookconfigurations";
   const own = `${webhook} throughline-throughline-webhook get,patch`;
   await expectRights("operator", "shop", [
-    ...[CLUSTER_UID, " namespaces shop get", ...TOPIC_RIGHTS],
+    ...[CLUSTER_UID, " namespaces shop get", ...OUTBOX_RIGHTS],
   ]);
   await expectRights("operator", "throughline", [CLUSTER_UID, ...LEASES]);
   await expectRights("operator", "default", [CLUSTER_UID]);
@@ -199,15 +209,17 @@ test("each account may what its program asks for, and nothing else", async () =>
   await expectRights("gateway", "throughline", []);
 });
 
-test("for all namespaces the operator may the same with Topics everywhere, and has no Role there", async () => {
+test("for all namespaces the operator may the same everywhere, and has no Role there", async () => {
   const values = ["--values", join(folder, "values.yaml"), "--set", "operator.namespaces=null"];
   const where = ["--namespace", "throughline"];
   await helm.done("upgrade", "throughline", CHART, ...where, ...values);
   for (const namespace of ["default", "shop", "kube-system"])
     await expectRights("operator", namespace, [
-      ...[" namespaces  get", CLUSTER_UID, ...TOPIC_RIGHTS],
+      ...[" namespaces  get", CLUSTER_UID, ...OUTBOX_RIGHTS],
     ]);
-  await helm.done("rollback", "throughline", ...where);
+  await helm.done("upgrade", "throughline", CHART, ...where, ...values, ...WITHOUT_SEQUENCERS);
+  await expectRights("operator", "shop", [" namespaces  get", CLUSTER_UID, ...TOPIC_RIGHTS]);
+  await helm.done("rollback", "throughline", "1", ...where);
   await expectRights("operator", "default", [CLUSTER_UID]);
 });
 
@@ -274,11 +286,25 @@ test(
       "shop/orders",
       (topic) => isReady(topic) && topic?.status?.partitions === 2,
     );
+    const outbox = { apiVersion: kind.apiVersion, kind: "Outbox", metadata: { name: "sales" } };
+    const database = { secret: { name: "sales-db" } };
+    await ask(plane.kube, "POST", OUTBOXES, { ...outbox, spec: { database } });
+    await until(async () => {
+      const { body } = await ask(plane.kube, "GET", `${OUTBOXES}/sales`);
+      const { conditions = [] } = (body["status"] ?? {}) as { conditions?: Condition[] };
+      return conditions.some(({ reason }) => reason === "Starting");
+    });
+    const deployment = "/apis/apps/v1/namespaces/shop/deployments/sales-sequencer";
+    expect((await ask(plane.kube, "GET", deployment)).status).toBe(200);
 
     for (const [method, path, body] of [
       ["GET", "/api/v1/namespaces/throughline/secrets/throughline-webhook"],
       ["POST", TOPICS, { ...kind, metadata: { name: "own" } }],
       ["DELETE", orders],
+      ["DELETE", deployment],
+      ["DELETE", `${OUTBOXES}/sales`],
+      ["GET", deployment.replace("/shop/", "/throughline/")],
+      ["GET", "/api/v1/namespaces/shop/secrets/sales-db"],
       ["GET", TOPICS.replace("/shop/", "/default/")],
       ["GET", "/apis/coordination.k8s.io/v1/namespaces/throughline/leases/another"],
     ] as const)

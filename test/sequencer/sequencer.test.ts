@@ -6,7 +6,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/gl
 import { ThroughlineClient } from "../../client/client.ts";
 import { openKafkaLog } from "../../kafka/kafka-log.ts";
 import { makeLogger } from "../../process/logger.ts";
-import { type Sequencer, startSequencer } from "../../sequencer/sequencer.ts";
+import {
+  type Sequencer,
+  type SequencerOptions,
+  startSequencer,
+} from "../../sequencer/sequencer.ts";
 import { forgetSlot } from "../../sequencer/slot.ts";
 import { slotNameOf } from "../../sequencer/term.ts";
 import type { Config } from "../../sidecar/config.ts";
@@ -32,9 +36,9 @@ function identityOf({ outbox }: Shop, instance = "test") {
   return { deploymentId: DEPLOYMENT, namespace: NAMESPACE, outbox, instance };
 }
 
-async function start(shop: Shop): Promise<Sequencer> {
+async function start(shop: Shop, more: Partial<SequencerOptions> = {}): Promise<Sequencer> {
   const sequencer = await startSequencer({
-    ...{ identity: identityOf(shop), database: shop.database, log: bed.log },
+    ...{ identity: identityOf(shop), database: shop.database, log: bed.log, ...more },
     ...{ logger: makeLogger("silent", "test"), healthListen: { host: "127.0.0.1", port: 0 } },
   });
   running.push(sequencer);
@@ -242,6 +246,33 @@ describe("one sequencer", () => {
       await insert(2);
       await allSent(shop);
       expect(await audit(shop, ["kept"])).toBe(2505);
+    },
+    SLOW_MS,
+  );
+
+  test(
+    "retires: waits for the one at work, then nothing of its slot is left; another Outbox's is not touched",
+    async () => {
+      const shop = await bed.shop("retiring", ["last"]);
+      const slots = async () => {
+        const { rows } = await shop.sql.query(
+          "select s.name, p.slot_name from throughline.slot s full join pg_replication_slots p on s.name = p.slot_name where p.slot_name not like 'truth%' and (p.database = current_database() or s.name is not null)",
+        );
+        return rows;
+      };
+      const sequencer = await start(shop);
+      await untilReady(shop, sequencer, "ready");
+      const name = slotNameOf(identityOf(shop));
+      const identity = { ...identityOf(shop), outbox: "another" };
+      const stranger = await start(shop, { identity, retires: true });
+      await untilReady(shop, stranger, "given up");
+      expect(await slots()).toEqual([{ name, slot_name: name }]);
+      const retiring = await start(shop, { retires: true });
+      await untilReady(shop, retiring, "at work still");
+      await sequencer.close();
+      await untilReady(shop, retiring, "given up");
+      expect((await fetch(`http://127.0.0.1:${retiring.healthPort}/readyz`)).status).toBe(200);
+      expect(await slots()).toEqual([]);
     },
     SLOW_MS,
   );
