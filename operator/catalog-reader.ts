@@ -7,13 +7,18 @@
  * are removals of what it does not know. Compaction keeps such records for a day.
  */
 import type { Log, Position, TopicInfo } from "../kafka/log.ts";
+import { recordsOf } from "../kafka/records.ts";
 import { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts";
 import { IndexedMap } from "./indexed-map.ts";
-import { readToEnd } from "./read-to-end.ts";
+import { failed } from "./kafka-outcome.ts";
 
 const FORMAT_VERSION = 1;
+const FETCH_BYTES = 1 << 20;
 const BEGUN = "begun";
 const ABANDONED = "abandoned";
+
+/** Somebody deleted its Kafka topic. Who opens it anew makes it anew. */
+export class CatalogGone extends Error {}
 
 export class CatalogReader {
   readonly topic: TopicInfo;
@@ -29,17 +34,31 @@ export class CatalogReader {
     this.topic = topic;
   }
 
-  /**
-   * Reads on from where it stopped to the end.
-   * @throws TopicGone (who opens it anew makes it anew), or when Kafka cannot be asked, or a record cannot be read.
-   */
-  read(): Promise<void> {
-    return readToEnd(this.#log, this.topic, this.#position, {
-      take: ({ key, value }) => key && this.#take(key.toString(), value),
-      moved: (to) => {
-        this.#position = to;
-      },
-    });
+  /** Reads on from where it stopped to the end. @throws when Kafka cannot be asked, or a record cannot be read. */
+  async read(): Promise<void> {
+    const end = await this.#log.offset(this.topic, 0, "latest");
+    if (end.kind === "gone") throw new CatalogGone(`the catalog ${this.topic.name} is gone`);
+    if (end.kind !== "offset") throw failed(end);
+    if (this.#position.offset >= end.offset) return;
+    const reader = this.#log.openReader(this.topic, 0);
+    try {
+      while (this.#position.offset < end.offset) {
+        const fetched = await reader.fetch(this.#position, FETCH_BYTES, 500);
+        if (fetched.kind === "loss") {
+          if (fetched.loss.kind !== "before-earliest")
+            throw new Error(`the catalog ${this.topic.name}: ${fetched.loss.kind}`);
+          this.#position = { offset: fetched.loss.earliest, epoch: -1 };
+          continue;
+        }
+        if (fetched.kind !== "fetched") throw failed(fetched);
+        const { records, next, epoch, damage } = recordsOf(fetched, this.#position.offset);
+        if (damage) throw new Error(`the catalog ${this.topic.name}: ${damage}`);
+        for (const { key, value } of records) if (key) this.#take(key.toString(), value);
+        this.#position = { offset: next, epoch: epoch >= 0 ? epoch : this.#position.epoch };
+      }
+    } finally {
+      reader.close();
+    }
   }
 
   #take(key: string, value: Buffer | null): void {

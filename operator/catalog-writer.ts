@@ -119,7 +119,7 @@ export class CatalogWriter {
   /**
    * Sees what somebody else wrote or took away: the next reconcile of each Topic puts it right. No change runs
    * meanwhile, so that nothing older than a change of ours is seen as the last.
-   * @throws TopicGone, or when it cannot be read.
+   * @throws CatalogGone, or when it cannot be read.
    */
   reread(): Promise<void> {
     const read = Promise.allSettled([...this.#changing]).then(() => this.#read.read());

@@ -11,6 +11,7 @@ import type { Log } from "../kafka/log.ts";
 import { STEADY_CLOCK } from "../process/clock.ts";
 import { openStatusPage } from "../process/status-page.ts";
 import { allowedNames } from "./allowed-names.ts";
+import { CatalogGone } from "./catalog-reader.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
@@ -21,7 +22,7 @@ import { KubeClient } from "./kube/kube-client.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
 import { KubeResourceApi } from "./kube/kube-resource-api.ts";
 import { Lease } from "./kube/lease.ts";
-import type { Condition } from "./kube/resource-api.ts";
+import type { Condition, KubeResource } from "./kube/resource-api.ts";
 import { ResourceWatches } from "./kube/resource-watches.ts";
 import type { KubeTopic } from "./kube/topic-api.ts";
 import { KubeWorkloadApi } from "./kube/workload-api.ts";
@@ -30,7 +31,6 @@ import { OtherDeployments } from "./other-deployments.ts";
 import type { KubeOutbox } from "./outbox/kube-outbox.ts";
 import { Outboxes } from "./outbox/outboxes.ts";
 import { pause } from "./pauses.ts";
-import { TopicGone } from "./read-to-end.ts";
 import { Reconciler } from "./reconcile.ts";
 import { stuck } from "./stuck.ts";
 import { kafkaTopicOf } from "./topic-spec.ts";
@@ -64,6 +64,7 @@ export async function startOperator(
     busy: () => controller?.queue.busy ?? 0,
     lateMs: () => controller?.queue.lateMs ?? 0,
     topics: () => countByReady(topics.values()),
+    outboxes: () => countByReady(outboxes?.all ?? []),
   });
   const count = (method: string, code: number): void => metrics.apiRequest(method, code);
   const log = countedLog(bareLog, (request, outcome) => metrics.kafkaRequest(request, outcome));
@@ -195,7 +196,7 @@ export async function startOperator(
       for (const look of [() => catalog.reread(), () => others.refresh()]) {
         await look().catch((error: Error) => {
           onTrouble(error.message);
-          if (error instanceof TopicGone)
+          if (error instanceof CatalogGone)
             ended.resolve(`${error.message}; ending, so that the next start makes it anew`);
         });
       }
@@ -203,9 +204,9 @@ export async function startOperator(
   }
 }
 
-function countByReady(topics: Iterable<KubeTopic>): Record<Condition["status"], number> {
+function countByReady(all: Iterable<KubeResource>): Record<Condition["status"], number> {
   const counts = { True: 0, False: 0, Unknown: 0 };
-  for (const { status } of topics)
+  for (const { status } of all)
     counts[status?.conditions?.find(({ type }) => type === "Ready")?.status ?? "Unknown"]++;
   return counts;
 }

@@ -131,11 +131,20 @@ function databaseOf(read: SettingReader<keyof typeof SETTINGS>): DatabaseAddress
   return {
     host: (url?.hostname ?? "").replace(/^\[|\]$/g, ""),
     port: Number(url?.port || 5432),
-    database: decodeURIComponent(url?.pathname.slice(1) ?? ""),
-    user: decodeURIComponent(url?.username ?? ""),
-    password: password ?? (decodeURIComponent(url?.password ?? "") || undefined),
+    database: decoded(url?.pathname.slice(1)),
+    user: decoded(url?.username),
+    password: password ?? (decoded(url?.password) || undefined),
     tls: wanted || ca || isAskedFor ? { ...(ca && { ca }) } : undefined,
   };
+}
+
+/** A stray % stands for itself. */
+function decoded(text = ""): string {
+  try {
+    return decodeURIComponent(text.replaceAll(/%(?![0-9a-f]{2})/gi, "%25"));
+  } catch {
+    return text;
+  }
 }
 
 /** The parameter of a URL that whoever makes a Secret may have put there. */

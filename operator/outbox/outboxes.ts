@@ -62,6 +62,10 @@ export class Outboxes {
     });
   }
 
+  get all(): Iterable<KubeOutbox> {
+    return this.#all.values();
+  }
+
   get stuckMs(): number {
     return this.#controller.queue.stuckMs;
   }
@@ -90,8 +94,10 @@ export class Outboxes {
   async #listen(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted) {
-      await this.#reports.refresh();
+      if (this.#all.size > 0) await this.#reports.refresh();
+      else this.#reports.close();
       await pause(STEADY_CLOCK, LISTEN_MS, signal);
     }
+    this.#reports.close();
   }
 }

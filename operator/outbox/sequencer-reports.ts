@@ -1,20 +1,22 @@
 /**
  * What sequencers say of themselves: each writes a record every second into the deployment's progress topic
- * (`stored.proto`: OutboxState), which is read here from half a minute ago on, and followed. A report that is old is
- * worth nothing.
+ * (`stored.proto`: OutboxState), which is read here from half a minute ago on. A report that is old is worth nothing.
+ *
+ * It is read at a pace, not followed: with each batch of a busy sequencer there is a record of its progress.
  *
  * Of several sequencers of an Outbox the one at work is believed, then one that has stopped, waits, or stands by.
  */
-import type { Log, Position, TopicInfo } from "../../kafka/log.ts";
+import type { Log, PartitionReader, Position } from "../../kafka/log.ts";
+import { recordsOf } from "../../kafka/records.ts";
 import type { Clock } from "../../process/clock.ts";
 import { OutboxState } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import { done, failed, Refused } from "../kafka-outcome.ts";
-import { readToEnd } from "../read-to-end.ts";
 
 /** A sequencer that died in a transaction holds back what others write for 10 s. */
 export const SILENT_MS = 15_000;
 /** So far back it begins: what is older is old already. */
 const BACK_MS = 30_000;
+const FETCH_BYTES = 1 << 20;
 const PREFIX = "state ";
 const FORMAT_VERSION = 1;
 const RANKS = ["retired", "running", "failed", "waiting", "starting", "standby"];
@@ -37,16 +39,16 @@ export class SequencerReports {
   readonly #changed: (outbox: string) => void;
   /** By Outbox, then by process. */
   readonly #heard = new Map<string, Map<string, Heard>>();
-  #topic: TopicInfo | undefined;
+  #reader: PartitionReader | undefined;
   #position: Position = { offset: 0, epoch: -1 };
-  #readMs: number | undefined;
-  #trouble = "it was not asked yet";
+  /** Since when it cannot be read. */
+  #trouble: { readonly why: string; readonly sinceMs: number } | undefined;
 
   /** @param changed told when a sequencer of the Outbox `<namespace>/<name>` does something else than before. */
   constructor(
     log: Log,
     deploymentId: string,
-    world: { clock: Clock; now: () => number },
+    world: { readonly clock: Clock; readonly now: () => number },
     changed: (outbox: string) => void,
   ) {
     this.#log = log;
@@ -59,8 +61,7 @@ export class SequencerReports {
   /** @param outbox `<namespace>/<name>`. */
   of(outbox: string): Word {
     const nowMs = this.#clock.now();
-    const isDeaf = this.#readMs === undefined || nowMs - this.#readMs > SILENT_MS;
-    if (isDeaf) return this.#trouble;
+    if (this.#trouble && nowMs - this.#trouble.sinceMs > SILENT_MS) return this.#trouble.why;
     const fresh = [...(this.#heard.get(outbox)?.values() ?? [])]
       .filter(({ atMs }) => nowMs - atMs <= SILENT_MS)
       .map(({ report }) => report);
@@ -71,31 +72,47 @@ export class SequencerReports {
   async refresh(): Promise<void> {
     try {
       await this.#read();
-      this.#readMs = this.#clock.now();
+      this.#trouble = undefined;
     } catch (error) {
-      // Another by now, or damaged: it is begun anew.
-      if (!(error instanceof Refused)) this.#topic = undefined;
-      this.#trouble = (error as Error).message;
+      // Its topic is another by now, or damaged: it is begun anew. Of a Kafka that is away the reader comes back.
+      if (!(error instanceof Refused)) this.close();
+      const sinceMs = this.#trouble?.sinceMs ?? this.#clock.now();
+      this.#trouble = { why: (error as Error).message, sinceMs };
     }
     this.#forgetOld();
   }
 
-  async #read(): Promise<void> {
-    this.#topic ??= await this.#open();
-    // The first sequencer makes it.
-    if (!this.#topic) return;
-    await readToEnd(this.#log, this.#topic, this.#position, {
-      take: ({ key, value }) => {
-        const name = key?.toString() ?? "";
-        if (name.startsWith(PREFIX) && value) this.#hear(name.slice(PREFIX.length), value);
-      },
-      moved: (to) => {
-        this.#position = to;
-      },
-    });
+  /** What is said from now on is passed over, until the next `refresh`. */
+  close(): void {
+    this.#reader?.close();
+    this.#reader = undefined;
   }
 
-  async #open(): Promise<TopicInfo | undefined> {
+  async #read(): Promise<void> {
+    this.#reader ??= await this.#open();
+    // The first sequencer makes the topic.
+    if (!this.#reader) return;
+    for (;;) {
+      const fetched = await this.#reader.fetch(this.#position, FETCH_BYTES, 0);
+      if (fetched.kind === "loss") {
+        if (fetched.loss.kind !== "before-earliest")
+          throw new Error(`${this.#topicName}: ${fetched.loss.kind}`);
+        this.#position = { offset: fetched.loss.earliest, epoch: -1 };
+        continue;
+      }
+      if (fetched.kind !== "fetched") throw failed(fetched);
+      const { records, next, epoch, damage } = recordsOf(fetched, this.#position.offset);
+      if (damage) throw new Error(`${this.#topicName}: ${damage}`);
+      for (const { key, value } of records) {
+        const name = key?.toString() ?? "";
+        if (name.startsWith(PREFIX) && value) this.#hear(name.slice(PREFIX.length), value);
+      }
+      if (next === this.#position.offset) return;
+      this.#position = { offset: next, epoch: epoch >= 0 ? epoch : this.#position.epoch };
+    }
+  }
+
+  async #open(): Promise<PartitionReader | undefined> {
     const found = done(await this.#log.admin.describeTopics([this.#topicName]));
     const topic = found.get(this.#topicName);
     if (!topic) return undefined;
@@ -103,7 +120,7 @@ export class SequencerReports {
     if (begin.kind === "gone") return undefined;
     if (begin.kind !== "offset") throw failed(begin);
     this.#position = { offset: begin.offset, epoch: -1 };
-    return topic;
+    return this.#log.openReader(topic, 0);
   }
 
   /** What a newer release writes, or is damaged, is as if it had not been said. */

@@ -1,8 +1,8 @@
 /** The catalog: read back whole, written by one, never misread. */
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { MemoryLog } from "../../kafka/memory-log.ts";
+import { CatalogGone } from "../../operator/catalog-reader.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
-import { TopicGone } from "../../operator/read-to-end.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import { infoIn, operatorOn, owner, topic } from "./reconcile-bed.ts";
@@ -67,7 +67,7 @@ test("what is being written while the catalog is read again is not seen as someb
 
 test("a catalog that somebody deleted is gone, and said so", async () => {
   log.topics.remove("_throughline.test.catalog");
-  await expect(catalog.reread()).rejects.toThrow(TopicGone);
+  await expect(catalog.reread()).rejects.toThrow(CatalogGone);
 });
 
 describe("the catalog", () => {
