@@ -21,6 +21,7 @@ import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
 import type { Condition } from "../../operator/kube/resource-api.ts";
 import type { NewEvent } from "../../proto/gen/throughline/v1/throughline.ts";
+import { progressTopicOf } from "../../sequencer/progress.ts";
 import { until } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
@@ -47,7 +48,8 @@ const children = new Set<ChildProcess>();
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "throughline-rights-"));
   const login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
-  const users = ["operator", "server"].map((name) => `user_${name}="${PASSWORD}"`).join(" ");
+  const names = ["operator", "server", "sequencer"];
+  const users = names.map((name) => `user_${name}="${PASSWORD}"`).join(" ");
   [plane, kafka, store] = await Promise.all([
     startControlPlane(console.log),
     startKafka({
@@ -165,7 +167,6 @@ async function rightsOf(account: string, namespace: string): Promise<string[]> {
     .toSorted();
 }
 
-const WITHOUT_SEQUENCERS = ["--set", "sequencers.enabled=false"];
 const CLUSTER_UID = " namespaces kube-system get";
 const LEASES = [
   "coordination.k8s.io leases  create",
@@ -217,7 +218,8 @@ test("for all namespaces the operator may the same everywhere, and has no Role t
     await expectRights("operator", namespace, [
       ...[" namespaces  get", CLUSTER_UID, ...OUTBOX_RIGHTS],
     ]);
-  await helm.done("upgrade", "throughline", CHART, ...where, ...values, ...WITHOUT_SEQUENCERS);
+  values.push("--set", "sequencers.enabled=false");
+  await helm.done("upgrade", "throughline", CHART, ...where, ...values);
   await expectRights("operator", "shop", [" namespaces  get", CLUSTER_UID, ...TOPIC_RIGHTS]);
   await helm.done("rollback", "throughline", "1", ...where);
   await expectRights("operator", "default", [CLUSTER_UID]);
@@ -286,9 +288,8 @@ test(
       "shop/orders",
       (topic) => isReady(topic) && topic?.status?.partitions === 2,
     );
-    const outbox = { apiVersion: kind.apiVersion, kind: "Outbox", metadata: { name: "sales" } };
-    const database = { secret: { name: "sales-db" } };
-    await ask(plane.kube, "POST", OUTBOXES, { ...outbox, spec: { database } });
+    const sales = { metadata: { name: "sales" }, spec: { database: { secret: { name: "db" } } } };
+    await ask(plane.kube, "POST", OUTBOXES, { ...kind, kind: "Outbox", ...sales });
     await until(async () => {
       const { body } = await ask(plane.kube, "GET", `${OUTBOXES}/sales`);
       const { conditions = [] } = (body["status"] ?? {}) as { conditions?: Condition[] };
@@ -296,7 +297,6 @@ test(
     });
     const deployment = "/apis/apps/v1/namespaces/shop/deployments/sales-sequencer";
     expect((await ask(plane.kube, "GET", deployment)).status).toBe(200);
-
     for (const [method, path, body] of [
       ["GET", "/api/v1/namespaces/throughline/secrets/throughline-webhook"],
       ["POST", TOPICS, { ...kind, metadata: { name: "own" } }],
@@ -304,7 +304,7 @@ test(
       ["DELETE", deployment],
       ["DELETE", `${OUTBOXES}/sales`],
       ["GET", deployment.replace("/shop/", "/throughline/")],
-      ["GET", "/api/v1/namespaces/shop/secrets/sales-db"],
+      ["GET", "/api/v1/namespaces/shop/secrets/db"],
       ["GET", TOPICS.replace("/shop/", "/default/")],
       ["GET", "/apis/coordination.k8s.io/v1/namespaces/throughline/leases/another"],
     ] as const)
@@ -358,6 +358,27 @@ test(
     expect((await log.admin.createTopic({ name: "shop.own", ...NEW })).kind).toBe("unauthorised");
     const orders = await topicOf(log, "shop.orders");
     expect((await log.admin.deleteTopic(orders.id)).kind).toBe("unauthorised");
+    await log.close();
+  },
+  SLOW_MS,
+);
+
+test(
+  "with the README's rights a sequencer writes its progress and events of its Topics, and may no more",
+  async () => {
+    await grant("sequencer's rights", { SEQUENCER: "sequencer" });
+    const log = signedIn("sequencer");
+    const record = { ...RECORD, key: Buffer.from("k") };
+    const progress = await progressTopicOf(log, ID);
+    expect((await log.append(progress, 0, record)).kind).toBe("appended");
+    const opened = await log.openTransactionalWriter(`_throughline.${ID}.sequencer.shop.sales`);
+    if (opened.kind !== "done") throw new Error(opened.reason);
+    const batch = [progress, await topicOf(log, "shop.orders")].map((topic) => ({
+      ...{ topic, partition: 0, record },
+    }));
+    expect((await opened.value.write(batch)).kind).toBe("committed");
+    const catalog = await topicOf(log, `_throughline.${ID}.catalog`);
+    expect((await log.append(catalog, 0, record)).kind).toBe("unauthorised");
     await log.close();
   },
   SLOW_MS,
