@@ -29,6 +29,7 @@ export interface OutboxSpec {
 export const MAX_OUTBOX_NAME_LENGTH = 52;
 export const DEFAULT_DATABASE_KEY = "uri";
 export const DEFAULT_CA_KEY = "ca.crt";
+export const DEFAULT_RETAINED_WAL = "10Gi";
 
 const secretRef = (description: string, keyIs: string) => ({
   type: "object",
@@ -109,14 +110,13 @@ export const OUTBOX_SPEC_SCHEMA = {
     },
     limits: {
       type: "object",
-      description: "What is warned of. Nothing is dropped over it.",
+      description: "What the sequencer may ask of the database.",
       properties: {
         retainedWal: {
           type: "string",
           pattern: "^[1-9][0-9]{0,5}(Mi|Gi)$",
           maxLength: 20,
-          description:
-            "How much of its log PostgreSQL may keep for the replication slot before the condition RetainedWal and an Event say so: a whole number of Mi or Gi. Default: 10Gi. PostgreSQL's own limit is max_slot_wal_keep_size.",
+          description: `How much of its log PostgreSQL may keep for the replication slot: a whole number of Mi or Gi. Above it the condition RetainedWal and an Event say so, and events that wait for a Topic with DataLost are parked. Default: ${DEFAULT_RETAINED_WAL}. PostgreSQL's own limit is max_slot_wal_keep_size, past which the slot is lost.`,
         },
       },
     },

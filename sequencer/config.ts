@@ -32,6 +32,7 @@ export interface Config {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours: number | undefined;
+  readonly retainedWalLimitBytes: number;
   readonly healthListen: Address | undefined;
   readonly logLevel: string;
 }
@@ -65,6 +66,11 @@ const SETTINGS = {
     value: "n",
     help: "remove events from the outbox so long after their commit, once they are sent (default: keep them)",
   },
+  "retained-wal-limit": {
+    value: "quantity",
+    help: "when PostgreSQL keeps more of its log for the slot, events that wait for a Topic with DataLost are parked: a whole number of Mi or Gi",
+    default: "10Gi",
+  },
   "health-listen": HEALTH_LISTEN,
   "log-level": LOG_LEVEL,
 } as const satisfies Settings;
@@ -93,6 +99,7 @@ function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside):
     },
     database: databaseOf(read),
     keepSentHours: keepSentOf(read),
+    retainedWalLimitBytes: retainedWalLimitOf(read),
     healthListen: healthListenOf(read),
     logLevel: logLevelOf(read),
   };
@@ -105,6 +112,13 @@ function keepSentOf(read: SettingReader<keyof typeof SETTINGS>): number | undefi
   if (!Number.isInteger(hours) || hours < 1 || hours > MAX_HOURS)
     read.errors.push(`--keep-sent-hours is "${text}"; it must be 1 to ${MAX_HOURS}.`);
   return hours;
+}
+
+function retainedWalLimitOf(read: SettingReader<keyof typeof SETTINGS>): number {
+  const text = read.text("retained-wal-limit") ?? "";
+  const rule = "a whole number of Mi or Gi, like 10Gi";
+  read.matching("retained-wal-limit", text, /^[1-9]\d{0,5}(Mi|Gi)$/, rule);
+  return Number.parseInt(text, 10) * (text.endsWith("Gi") ? 2 ** 30 : 2 ** 20);
 }
 
 /** A hundred years. */

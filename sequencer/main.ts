@@ -18,7 +18,7 @@ import { slotNameOf } from "./term.ts";
 await runWith(readConfig(), (config) => (config.kafka ? run(config) : once(config)));
 
 async function run(config: Config): Promise<void> {
-  const { deed, identity, database, keepSentHours, healthListen } = config;
+  const { deed, identity, database, keepSentHours, retainedWalLimitBytes, healthListen } = config;
   const retires = deed === "retire";
   const logger = makeLogger(config.logLevel, identity.instance);
   endOnBug(logger);
@@ -34,7 +34,8 @@ async function run(config: Config): Promise<void> {
     ...(sasl && { sasl }),
   });
   const sequencer = await startSequencer({
-    ...{ identity, database, keepSentHours, log, logger, healthListen, retires },
+    ...{ identity, database, keepSentHours, retainedWalLimitBytes, log, logger, healthListen },
+    retires,
   });
   logger.info(
     {

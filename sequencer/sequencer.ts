@@ -29,6 +29,8 @@ export interface SequencerOptions {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
+  /** Undefined: what waits for a Topic waits however long. */
+  readonly retainedWalLimitBytes?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly healthListen: (Pick<AddressInfo, "port"> & { readonly host: string }) | undefined;

@@ -16,7 +16,7 @@ import { commitTimeMs } from "./kafka-records.ts";
 import { KafkaSender } from "./kafka-sender.ts";
 import { lsnText } from "./lsn.ts";
 import { beat, freeSlot, takeLock } from "./ownership.ts";
-import { type Plan, Planner, type TopicVerdict } from "./plan.ts";
+import { type Plan, Planner, type TopicVerdict, withinLimit } from "./plan.ts";
 import { type DatabaseAddress, openReplication, openSql } from "./postgres.ts";
 import { ProgressTopic } from "./progress.ts";
 import { Pump } from "./pump.ts";
@@ -48,6 +48,8 @@ export interface World {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
+  /** Undefined: what waits for a Topic waits however long. */
+  readonly retainedWalLimitBytes?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly figures: Figures;
@@ -242,8 +244,9 @@ class Term {
     sender: KafkaSender,
     { consistentPoint }: SlotRecord,
   ): Promise<void> {
-    const { tell, figures } = this.#world;
-    const verdict = (name: string): TopicVerdict => topics.verdict(name);
+    const { tell, figures, retainedWalLimitBytes } = this.#world;
+    const verdict = (name: string): TopicVerdict =>
+      withinLimit(topics.verdict(name), figures.retainedWalBytes, retainedWalLimitBytes);
     const planner = new Planner({
       lastValues: (await topics.lastValues(sql)).byId,
       unsent: await unsentStamps(sql, sender.sent, lastSent(topics, sender), consistentPoint),

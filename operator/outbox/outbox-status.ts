@@ -7,14 +7,13 @@ import type { V1Deployment } from "@kubernetes/client-node";
 import type { OutboxState } from "../../proto/gen/throughline/stored/v1/stored.ts";
 import { conditionOf } from "../kube/condition.ts";
 import type { Condition } from "../kube/resource-api.ts";
-import { DEFAULT_DATABASE_KEY } from "../outbox-schema.ts";
+import { DEFAULT_DATABASE_KEY, DEFAULT_RETAINED_WAL } from "../outbox-schema.ts";
 import { bytesOf } from "../quantities.ts";
 import type { Why } from "../reconcile.ts";
 import type { KubeOutbox, OutboxFigures, OutboxStatus } from "./kube-outbox.ts";
 import { deploymentNameOf, OUTBOX_LABEL, replicasOf } from "./sequencer-deployment.ts";
 import { SILENT_MS, type Word } from "./sequencer-reports.ts";
 
-const DEFAULT_RETAINED_WAL = "10Gi";
 const MI = 1 << 20;
 
 /** What was found of an Outbox that is to run. */

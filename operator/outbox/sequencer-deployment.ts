@@ -4,7 +4,12 @@
  * when that is done.
  */
 import type { V1Deployment, V1ServiceAccount } from "@kubernetes/client-node";
-import { DEFAULT_CA_KEY, DEFAULT_DATABASE_KEY, type SecretRef } from "../outbox-schema.ts";
+import {
+  DEFAULT_CA_KEY,
+  DEFAULT_DATABASE_KEY,
+  DEFAULT_RETAINED_WAL,
+  type SecretRef,
+} from "../outbox-schema.ts";
 import {
   type ProgramSettings,
   probe,
@@ -50,13 +55,14 @@ export function sequencerDeployment(
 ): V1Deployment {
   const { spec } = outbox;
   const { name, namespace } = outbox.metadata;
-  const { database, keepSent, logLevel = "info", resources = {} } = spec;
+  const { database, keepSent, limits = {}, logLevel = "info", resources = {} } = spec;
   const program = {
     ...settings,
     flags: {
       ...{ do: deed, namespace, outbox: name, "health-listen": `:${HEALTH_PORT}` },
       "log-level": logLevel,
       ...(database.tls && { "database-tls": "true" }),
+      "retained-wal-limit": limits.retainedWal ?? DEFAULT_RETAINED_WAL,
       ...(keepSent && { "keep-sent-hours": String(hoursOf(keepSent)) }),
       ...settings.flags,
     },
@@ -68,7 +74,6 @@ export function sequencerDeployment(
       ...settings.files,
     },
   };
-  const { requests, limits } = DEFAULT_RESOURCES;
   const selector = { "app.kubernetes.io/component": CONTAINER, [OUTBOX_LABEL]: name };
   const volume = secretsVolume(program);
   return {
@@ -101,8 +106,8 @@ export function sequencerDeployment(
               readinessProbe: probe("/readyz", "health", { periodSeconds: 5, failureThreshold: 3 }),
               livenessProbe: probe("/livez", "health", { periodSeconds: 10, failureThreshold: 3 }),
               resources: {
-                requests: { ...requests, ...resources.requests },
-                limits: { ...limits, ...resources.limits },
+                requests: { ...DEFAULT_RESOURCES.requests, ...resources.requests },
+                limits: { ...DEFAULT_RESOURCES.limits, ...resources.limits },
               },
             },
           ],

@@ -3,7 +3,7 @@ import { describe, expect, test } from "@jest/globals";
 import type { FailClosed } from "../../sequencer/fail-closed.ts";
 import { type Batch, Intake, type IntakeLimits } from "../../sequencer/intake.ts";
 import type { Place } from "../../sequencer/lsn.ts";
-import { Planner, type Stamp, type TopicVerdict } from "../../sequencer/plan.ts";
+import { Planner, type Stamp, type TopicVerdict, withinLimit } from "../../sequencer/plan.ts";
 
 const NOTHING: Place = { commitId: 0n, index: -1 };
 const ROOMY: IntakeLimits = { maxEvents: 1000, maxBytes: () => 1 << 20, maxWaiting: 3 };
@@ -153,6 +153,20 @@ describe("numbers", () => {
       [2n, "no nowhere"],
       [3n, "it has 101 bytes, and its Topic takes up to 100"],
     ]);
+  });
+
+  test("what waits is parked when the database keeps too much of its log over it, and not before", () => {
+    const waits: TopicVerdict = { kind: "waits", reason: "lost" };
+    expect(withinLimit(waits, 100, 100)).toBe(waits);
+    expect(withinLimit(waits, 1e12, undefined)).toBe(waits);
+    expect(withinLimit(waits, 101, 100)).toEqual({
+      ...{
+        kind: "parked",
+        reason: "lost, and PostgreSQL kept more than 100 bytes of its log over it",
+      },
+    });
+    const known: TopicVerdict = { kind: "parked", reason: "no Topic" };
+    expect(withinLimit(known, 101, 100)).toBe(known);
   });
 
   test("while a Topic has lost its data all waits, and nothing is counted", () => {

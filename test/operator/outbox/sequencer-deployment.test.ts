@@ -62,12 +62,15 @@ test("the sequencer takes what it is told: whose it is, its Kafka, its database 
 test("the spec's options become its flags and its resources", () => {
   const outbox = outboxOf({
     database: { secret: { name: "db", key: "url" }, caSecret: { name: "ca", key: "pem" } },
-    ...{ replicas: 1, keepSent: "7d", logLevel: "debug" },
+    ...{ replicas: 1, keepSent: "7d", logLevel: "debug", limits: { retainedWal: "512Mi" } },
     resources: { limits: { memory: "1Gi", cpu: "1" } },
   });
   const { container } = containerOf(outbox, SETTINGS, "run");
   expect(parsedBySequencer(container.args ?? [])).toMatchObject({
-    config: { keepSentHours: 168, logLevel: "debug", database: { tls: { ca: Buffer.from("CA") } } },
+    config: {
+      ...{ keepSentHours: 168, logLevel: "debug", retainedWalLimitBytes: 512 * 2 ** 20 },
+      database: { tls: { ca: Buffer.from("CA") } },
+    },
   });
   expect(container.resources).toEqual({
     requests: { cpu: "100m", memory: "128Mi" },
