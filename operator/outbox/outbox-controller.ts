@@ -192,18 +192,14 @@ export class OutboxController {
       known.version === found.deployment.metadata?.resourceVersion
     )
       return { kind: "applied", deployment: found.deployment };
-    for (const object of [account, deployment]) {
-      const outcome = await workloads.apply(object);
-      if (outcome.kind === "failed") throw new Error(outcome.reason);
-      if (outcome.kind === "refused")
-        return { kind: "not", why: { reason: "DeploymentRefused", message: outcome.reason } };
-      if (object !== deployment) continue;
-      const made: V1Deployment = outcome.object;
-      const version = made.metadata?.resourceVersion ?? "";
-      this.#applied.set(nameOf(outbox), { wish, version });
-      return { kind: "applied", deployment: made };
-    }
-    throw new Error("nothing was applied");
+    const first = await workloads.apply(account);
+    const made = first.kind === "applied" ? await workloads.apply(deployment) : first;
+    if (made.kind === "failed") throw new Error(made.reason);
+    if (made.kind === "refused")
+      return { kind: "not", why: { reason: "DeploymentRefused", message: made.reason } };
+    const version = made.object.metadata?.resourceVersion ?? "";
+    this.#applied.set(nameOf(outbox), { wish, version });
+    return { kind: "applied", deployment: made.object };
   }
 
   async #say(outbox: KubeOutbox, verdict: Verdict): Promise<void> {
