@@ -1,8 +1,7 @@
-/** The annotations of a Topic: what a person says beside its spec. */
-import type { TopicResource } from "./validate.ts";
+/** The annotations of a Topic or an Outbox: what a person says beside its spec. */
 
 const PREFIX = "throughline.dev/";
-/** "true" stops all changes to a Topic's Kafka topic; deleting a paused Topic keeps it. */
+/** "true" stops all changes to a Topic's Kafka topic, or an Outbox's Deployment; deleting a paused Topic keeps it. */
 export const PAUSE = `${PREFIX}pause`;
 /** Names the id of a Kafka topic whose data is lost and need not come back. */
 export const ACCEPT_LOSS = `${PREFIX}accept-loss`;
@@ -11,26 +10,36 @@ export const DELETE_ADOPTED = `${PREFIX}delete-adopted`;
 /** "true" lets a Topic go whose Kafka topic cannot be deleted now; the Kafka topic stays. */
 export const ABANDON = `${PREFIX}abandon-kafka-topic`;
 
-const SWITCHES = [PAUSE, ABANDON];
-const ALL = [...SWITCHES, ACCEPT_LOSS, DELETE_ADOPTED];
+/** "true" lets an Outbox go whose replication slot cannot be dropped now; the slot stays where it is. */
+export const ABANDON_SLOT = `${PREFIX}abandon-slot`;
 
-export function annotationOf(topic: TopicResource, name: string): string | undefined {
-  return topic.metadata.annotations?.[name];
+const SWITCHES: readonly string[] = [PAUSE, ABANDON, ABANDON_SLOT];
+const OF_TOPICS = [PAUSE, ABANDON, ACCEPT_LOSS, DELETE_ADOPTED];
+
+interface Annotated {
+  readonly metadata: { readonly annotations?: Readonly<Record<string, string>> };
 }
 
-export function isOn(topic: TopicResource, name: typeof PAUSE | typeof ABANDON): boolean {
-  return annotationOf(topic, name) === "true";
+export function annotationOf({ metadata }: Annotated, name: string): string | undefined {
+  return metadata.annotations?.[name];
+}
+
+export function isOn(
+  of: Annotated,
+  name: typeof PAUSE | typeof ABANDON | typeof ABANDON_SLOT,
+): boolean {
+  return annotationOf(of, name) === "true";
 }
 
 /**
- * What of our own name nobody here understands, as a sentence with what to do. A Topic with such an annotation is
+ * What of our own name nobody here understands, as a sentence with what to do. What has such an annotation is
  * left alone: who misspelt the pause meant it.
  */
-export function misunderstood(topic: TopicResource): string | undefined {
-  for (const [name, value] of Object.entries(topic.metadata.annotations ?? {})) {
+export function misunderstood({ metadata }: Annotated, all = OF_TOPICS): string | undefined {
+  for (const [name, value] of Object.entries(metadata.annotations ?? {})) {
     if (!name.startsWith(PREFIX)) continue;
-    if (!ALL.includes(name))
-      return `The annotation ${name} is not known; remove it, or use ${ALL.join(", ")}.`;
+    if (!all.includes(name))
+      return `The annotation ${name} is not known; remove it, or use ${all.join(", ")}.`;
     if (SWITCHES.includes(name) && value !== "true" && value !== "false")
       return `The annotation ${name} is "${value}"; set it to "true" or "false", in quotes.`;
   }

@@ -9,6 +9,8 @@ export interface OperatorFigures {
   lateMs(): number;
   /** Topics by the status of their Ready condition; those without one are Unknown. */
   topics(): Readonly<Record<"True" | "False" | "Unknown", number>>;
+  /** The same of Outboxes. */
+  outboxes(): Readonly<Record<"True" | "False" | "Unknown", number>>;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -47,14 +49,24 @@ export class OperatorMetrics {
       "For how long the Topic that waits longest has been due.",
       () => figures.lateMs() / 1000,
     );
-    new Gauge({
-      name: "throughline_operator_topics",
-      help: "Topics of this operator by the status of their Ready condition.",
-      ...{ labelNames: ["ready"] as const, registers },
-      collect() {
-        for (const [ready, count] of Object.entries(figures.topics())) this.set({ ready }, count);
-      },
-    });
+    const byReady = (name: string, help: string, counts: OperatorFigures["topics"]): void => {
+      new Gauge({
+        ...{ name, help, labelNames: ["ready"] as const, registers },
+        collect() {
+          for (const [ready, count] of Object.entries(counts())) this.set({ ready }, count);
+        },
+      });
+    };
+    byReady(
+      "throughline_operator_topics",
+      "Topics of this operator by the status of their Ready condition.",
+      figures.topics,
+    );
+    byReady(
+      "throughline_operator_outboxes",
+      "Outboxes of this operator by the status of their Ready condition.",
+      figures.outboxes,
+    );
     this.#reconciles = new Histogram({
       name: "throughline_operator_reconcile_seconds",
       help: "Reconciles by how they ended: ready, not-ready, deleted, deletion-waits, left-alone, failed.",

@@ -15,19 +15,25 @@ import { CatalogGone } from "./catalog-reader.ts";
 import { CatalogWriter } from "./catalog-writer.ts";
 import type { Config } from "./config.ts";
 import { countedLog } from "./counted-log.ts";
+import { IndexedMap } from "./indexed-map.ts";
 import { failureOf } from "./kube/api-error.ts";
 import { Controller } from "./kube/controller.ts";
 import { KubeClient } from "./kube/kube-client.ts";
 import { KubeLeaseApi } from "./kube/kube-lease-api.ts";
-import { KubeTopicApi } from "./kube/kube-topic-api.ts";
+import { KubeResourceApi } from "./kube/kube-resource-api.ts";
 import { Lease } from "./kube/lease.ts";
-import type { Condition, KubeTopic } from "./kube/topic-api.ts";
-import { TopicWatches } from "./kube/topic-watches.ts";
+import type { Condition, KubeResource } from "./kube/resource-api.ts";
+import { ResourceWatches } from "./kube/resource-watches.ts";
+import type { KubeTopic } from "./kube/topic-api.ts";
+import { KubeWorkloadApi } from "./kube/workload-api.ts";
 import { OperatorMetrics } from "./metrics.ts";
 import { OtherDeployments } from "./other-deployments.ts";
+import type { KubeOutbox } from "./outbox/kube-outbox.ts";
+import { Outboxes } from "./outbox/outboxes.ts";
 import { pause } from "./pauses.ts";
 import { Reconciler } from "./reconcile.ts";
 import { stuck } from "./stuck.ts";
+import { kafkaTopicOf } from "./topic-spec.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
@@ -57,7 +63,8 @@ export async function startOperator(
     leading: () => controller !== undefined && lease.mayAct,
     busy: () => controller?.queue.busy ?? 0,
     lateMs: () => controller?.queue.lateMs ?? 0,
-    topics: () => countByReady(watches.topics.values()),
+    topics: () => countByReady(topics.values()),
+    outboxes: () => countByReady(outboxes?.all ?? []),
   });
   const count = (method: string, code: number): void => metrics.apiRequest(method, code);
   const log = countedLog(bareLog, (request, outcome) => metrics.kafkaRequest(request, outcome));
@@ -72,32 +79,46 @@ export async function startOperator(
       count,
     ),
   });
-  const api = new KubeTopicApi(kube, {
+  const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
+  const asking = {
     ...{ identity: config.identity, count, clock: STEADY_CLOCK },
-    onUntold: (topic, reason) => {
+    onUntold: (name: string, reason: string) => {
       metrics.eventFailed();
-      logger.info({ topic }, `An Event was not written: ${reason}`);
+      logger.info({ name }, `An Event was not written: ${reason}`);
     },
-  });
+  };
+  const api = new KubeResourceApi<KubeTopic>(kube, { ...asking, kind: "Topic" });
   let controller: Controller | undefined;
   let catalog: CatalogWriter | undefined;
   const ended = Promise.withResolvers<string>();
-  const watches = new TopicWatches({
-    ...{ ...world, api, onTrouble },
+  const watches = new ResourceWatches({
+    ...{ ...world, api, onTrouble, kinds: "Topics", resources: topics },
     namespaces: config.namespaces,
     labelSelector: config.labelSelector,
     changed: (name) => controller?.queue.add(name),
     onBegin: (what) => metrics.watchBegins(what),
   });
+  const outboxes =
+    config.sequencers &&
+    new Outboxes({
+      api: new KubeResourceApi<KubeOutbox>(kube, { ...asking, kind: "Outbox" }),
+      workloads: new KubeWorkloadApi(kube, count),
+      ...{ log, deploymentId: config.deploymentId, settings: config.sequencers, onTrouble },
+      ...{ namespaces: config.namespaces, labelSelector: config.labelSelector },
+      mayAct: () => lease.mayAct,
+      onBegin: (what) => metrics.watchBegins(what),
+      onDone: (outcome, tookMs) => metrics.reconciled(outcome, tookMs),
+      onFailure: (outbox, message) => logger.warn({ outbox }, message),
+    });
   const page =
     config.healthListen &&
     (await openStatusPage(
       {
         stuck: () =>
           stuck({
-            work: controller?.queue.stuckMs ?? 0,
+            work: Math.max(controller?.queue.stuckMs ?? 0, outboxes?.stuckMs ?? 0),
             lease: lease.idleMs,
-            watch: watches.idleMs,
+            watch: Math.max(watches.idleMs, outboxes?.idleMs ?? 0),
           }),
         readiness: () =>
           watches.areListed
@@ -108,6 +129,7 @@ export async function startOperator(
       config.healthListen,
     ));
   watches.start();
+  outboxes?.start();
   lease.start();
   void lead();
   logger.info({ deploymentId: config.deploymentId, identity: config.identity }, "standing by");
@@ -117,6 +139,7 @@ export async function startOperator(
       closing.abort();
       page?.close();
       await watches.close();
+      await outboxes?.close();
       await controller?.queue.close();
       await catalog?.close();
       await lease.close();
@@ -150,7 +173,7 @@ export async function startOperator(
     });
     controller = new Controller({
       ...{ ...world, ...WORK, api, reconciler, clusterUid },
-      topics: watches.topics,
+      topics,
       isInScope: (namespace) => config.namespaces?.includes(namespace) ?? true,
       mayAct: () => lease.mayAct,
       now: () => new Date().toISOString().replace(/\.\d+Z$/, "Z"),
@@ -160,9 +183,10 @@ export async function startOperator(
     });
     // Those that are no more have a record only, or the mark of one that was begun.
     const { records, begun } = catalog;
-    for (const name of [...watches.topics.keys(), ...records.keys(), ...begun.keys()])
+    for (const name of [...topics.keys(), ...records.keys(), ...begun.keys()])
       controller.queue.addAgain(name, 0);
-    logger.info({ topics: watches.topics.size }, "leading");
+    outboxes?.lead();
+    logger.info({ topics: topics.size }, "leading");
     void lookAround(catalog, others);
   }
 
@@ -180,9 +204,9 @@ export async function startOperator(
   }
 }
 
-function countByReady(topics: Iterable<KubeTopic>): Record<Condition["status"], number> {
+function countByReady(all: Iterable<KubeResource>): Record<Condition["status"], number> {
   const counts = { True: 0, False: 0, Unknown: 0 };
-  for (const { status } of topics)
+  for (const { status } of all)
     counts[status?.conditions?.find(({ type }) => type === "Ready")?.status ?? "Unknown"]++;
   return counts;
 }

@@ -13,9 +13,9 @@ export interface Idle {
  * within half a minute, a watch within five minutes.
  */
 const LIMITS: Readonly<Record<keyof Idle, { readonly ms: number; readonly what: string }>> = {
-  work: { ms: 300_000, what: "no Topic was begun or finished though some wait" },
+  work: { ms: 300_000, what: "no Topic or Outbox was begun or finished though some wait" },
   lease: { ms: 60_000, what: "the lease was not asked for" },
-  watch: { ms: 900_000, what: "the watch of Topics did not begin anew" },
+  watch: { ms: 900_000, what: "a watch did not begin anew" },
 };
 
 /** @returns why, for people; undefined when nothing is. */

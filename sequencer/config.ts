@@ -22,7 +22,7 @@ import {
 import type { DatabaseAddress } from "./postgres.ts";
 import type { Identity } from "./term.ts";
 
-const DEEDS = ["run", "migrate", "forget-slot"] as const;
+const DEEDS = ["run", "migrate", "forget-slot", "retire"] as const;
 
 export interface Config {
   readonly deed: (typeof DEEDS)[number];
@@ -32,7 +32,7 @@ export interface Config {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours: number | undefined;
-  readonly maxRetainedWalBytes: number;
+  readonly retainedWalLimitBytes: number;
   readonly healthListen: Address | undefined;
   readonly logLevel: string;
 }
@@ -40,13 +40,14 @@ export interface Config {
 const SETTINGS = {
   do: {
     value: "deed",
-    help: "run; migrate (makes or updates the schema throughline, as the database's owner); forget-slot (gives the slot up: see README)",
+    help: "run; migrate (makes or updates the schema throughline, as the database's owner); forget-slot (gives the slot up: see README); retire (the same, again and again until it is done, and then stays, ready)",
     default: "run",
   },
   database: {
     value: "url",
-    help: "PostgreSQL itself, no pooler: postgres://user@host:port/database, without a password",
+    help: "PostgreSQL itself, no pooler: postgres://user@host:port/database, without a password; or",
   },
+  "database-file": { value: "file", help: "the same from a file, where it may have a password" },
   "database-password-file": { value: "file", help: "the user's password" },
   "database-tls": {
     value: "true|false",
@@ -65,16 +66,16 @@ const SETTINGS = {
     value: "n",
     help: "remove events from the outbox so long after their commit, once they are sent (default: keep them)",
   },
-  "max-retained-wal-mib": {
-    value: "n",
-    help: "when PostgreSQL keeps more of its log for the slot, events that wait for a Topic are parked",
-    default: "10240",
+  "retained-wal-limit": {
+    value: "quantity",
+    help: "when PostgreSQL keeps more of its log for the slot, events that wait for a Topic with DataLost are parked: a whole number of Mi or Gi",
+    default: "10Gi",
   },
   "health-listen": HEALTH_LISTEN,
   "log-level": LOG_LEVEL,
 } as const satisfies Settings;
 
-const REQUIRED: readonly string[] = ["database", "kafka", "deployment-id", "namespace", "outbox"];
+const REQUIRED: readonly string[] = ["kafka", "deployment-id", "namespace", "outbox"];
 
 export function readConfig(): ParsedConfig<Config> {
   return parseConfig(outsideOf({ args: process.argv.slice(2), environment: process.env }));
@@ -89,7 +90,7 @@ function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside):
   const outboxName = read.required("outbox");
   return {
     deed,
-    kafka: deed === "run" ? kafkaConfig(read) : undefined,
+    kafka: deed === "run" || deed === "retire" ? kafkaConfig(read) : undefined,
     identity: {
       deploymentId: deploymentIdOf(read),
       namespace: namespaceOf(read, "namespace", read.required("namespace")),
@@ -97,70 +98,106 @@ function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside):
       instance: `${outside.hostname()}_${randomUUID()}`,
     },
     database: databaseOf(read),
-    keepSentHours:
-      read.text("keep-sent-hours") === undefined
-        ? undefined
-        : wholeOf(read, "keep-sent-hours", MAX_HOURS),
-    maxRetainedWalBytes: wholeOf(read, "max-retained-wal-mib", MAX_MIB) * 2 ** 20,
+    keepSentHours: keepSentOf(read),
+    retainedWalLimitBytes: retainedWalLimitOf(read),
     healthListen: healthListenOf(read),
     logLevel: logLevelOf(read),
   };
 }
 
-function wholeOf(
-  read: SettingReader<keyof typeof SETTINGS>,
-  flag: "keep-sent-hours" | "max-retained-wal-mib",
-  most: number,
-): number {
-  const text = read.text(flag);
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1 || number > most)
-    read.errors.push(`--${flag} is "${text}"; it must be 1 to ${most}.`);
-  return number;
+function keepSentOf(read: SettingReader<keyof typeof SETTINGS>): number | undefined {
+  const text = read.text("keep-sent-hours");
+  if (text === undefined) return undefined;
+  const hours = Number(text);
+  if (!Number.isInteger(hours) || hours < 1 || hours > MAX_HOURS)
+    read.errors.push(`--keep-sent-hours is "${text}"; it must be 1 to ${MAX_HOURS}.`);
+  return hours;
+}
+
+function retainedWalLimitOf(read: SettingReader<keyof typeof SETTINGS>): number {
+  const text = read.text("retained-wal-limit") ?? "";
+  const rule = "a whole number of Mi or Gi, like 10Gi";
+  read.matching("retained-wal-limit", text, /^[1-9]\d{0,5}(Mi|Gi)$/, rule);
+  return Number.parseInt(text, 10) * (text.endsWith("Gi") ? 2 ** 30 : 2 ** 20);
 }
 
 /** A hundred years. */
 const MAX_HOURS = 876_000;
-/** A pebibyte. */
-const MAX_MIB = 2 ** 30;
 const OUTBOX_NAME = /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/;
 
 function databaseOf(read: SettingReader<keyof typeof SETTINGS>): DatabaseAddress {
-  const text = read.required("database");
+  const flag = read.text("database");
+  const secret = read.secret("database-file");
   const ca = read.file("database-tls-ca-file");
   const wanted = read.isTrue("database-tls");
   const password = read.secret("database-password-file");
+  if (flag !== undefined && read.text("database-file") !== undefined)
+    read.errors.push("--database and --database-file are both set: remove one.");
+  const text = flag ?? secret ?? (read.text("database-file") ? "" : read.required("database"));
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  const isWhole =
-    url &&
-    ["postgres:", "postgresql:"].includes(url.protocol) &&
-    url.hostname !== "" &&
-    url.username !== "" &&
-    url.pathname.length > 1;
-  if (text !== "" && !isWhole)
-    read.errors.push(`--database is not postgres://user@host:port/database.`);
-  else if (url?.password)
+  if (text !== "" && url && isWhole(url))
+    read.errors.push(...(flag === undefined ? wrongInFile(url, password) : wrongInFlag(url)));
+  else if (text !== "")
     read.errors.push(
-      "--database has a password, which every process list would show; put it into a file and name that in --database-password-file.",
+      `--database${flag === undefined ? "-file" : ""} is not postgres://user@host:port/database.`,
     );
-  else if (url?.search)
-    read.errors.push(
-      `--database has ${url.search}; TLS is set by --database-tls and --database-tls-ca-file, and nothing else can be.`,
-    );
+  const isAskedFor = /^(require|verify-ca|verify-full)$/.test(url?.searchParams.get(TLS) ?? "");
   return {
     host: (url?.hostname ?? "").replace(/^\[|\]$/g, ""),
     port: Number(url?.port || 5432),
-    database: decodeURIComponent(url?.pathname.slice(1) ?? ""),
-    user: decodeURIComponent(url?.username ?? ""),
-    password,
-    tls: wanted || ca ? { ...(ca && { ca }) } : undefined,
+    database: decoded(url?.pathname.slice(1)),
+    user: decoded(url?.username),
+    password: password ?? (decoded(url?.password) || undefined),
+    tls: wanted || ca || isAskedFor ? { ...(ca && { ca }) } : undefined,
   };
+}
+
+/** A stray % stands for itself. */
+function decoded(text = ""): string {
+  try {
+    return decodeURIComponent(text.replaceAll(/%(?![0-9a-f]{2})/gi, "%25"));
+  } catch {
+    return text;
+  }
+}
+
+/** The parameter of a URL that whoever makes a Secret may have put there. */
+const TLS = "sslmode";
+
+function isWhole({ protocol, hostname, username, pathname }: URL): boolean {
+  const isPostgres = ["postgres:", "postgresql:"].includes(protocol);
+  return isPostgres && hostname !== "" && username !== "" && pathname.length > 1;
+}
+
+function wrongInFlag({ password, search }: URL): string[] {
+  if (password)
+    return [
+      "--database has a password, which every process list would show; put it into a file and name that in --database-password-file.",
+    ];
+  return search
+    ? [
+        `--database has ${search}; TLS is set by --database-tls and --database-tls-ca-file, and nothing else can be.`,
+      ]
+    : [];
+}
+
+/** Its values are nobody's business. */
+function wrongInFile({ password, searchParams }: URL, other: string | undefined): string[] {
+  const more = [...searchParams.keys()].filter((name) => name !== TLS);
+  return [
+    ...(password && other
+      ? ["--database-file has a password, and --database-password-file is set too: remove one."]
+      : []),
+    ...(more.length > 0
+      ? [`--database-file has ${more.join(", ")}; of such parameters only ${TLS} is known.`]
+      : []),
+  ];
 }
 
 function helpText(): string {
   return `Throughline sequencer: a PostgreSQL outbox into Topics, in commit order, numbered without gaps.
 
-Usage: node sequencer/main.ts --database <url> --kafka <brokers> --deployment-id <id> --namespace <name> --outbox <name> [flags]
+Usage: node sequencer/main.ts --database <url> | --database-file <file> --kafka <brokers> --deployment-id <id> --namespace <name> --outbox <name> [flags]
 
 Each flag is also an environment variable: --database-password-file is THROUGHLINE_DATABASE_PASSWORD_FILE. Flags win.
 

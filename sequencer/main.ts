@@ -15,10 +15,11 @@ import { startSequencer } from "./sequencer.ts";
 import { forgetSlot } from "./slot.ts";
 import { slotNameOf } from "./term.ts";
 
-await runWith(readConfig(), (config) => (config.deed === "run" ? run(config) : once(config)));
+await runWith(readConfig(), (config) => (config.kafka ? run(config) : once(config)));
 
 async function run(config: Config): Promise<void> {
-  const { identity, database, keepSentHours, maxRetainedWalBytes, healthListen } = config;
+  const { deed, identity, database, keepSentHours, retainedWalLimitBytes, healthListen } = config;
+  const retires = deed === "retire";
   const logger = makeLogger(config.logLevel, identity.instance);
   endOnBug(logger);
   const { brokers = [], tls, sasl } = config.kafka ?? {};
@@ -33,14 +34,15 @@ async function run(config: Config): Promise<void> {
     ...(sasl && { sasl }),
   });
   const sequencer = await startSequencer({
-    ...{ identity, database, keepSentHours, maxRetainedWalBytes, log, logger, healthListen },
+    ...{ identity, database, keepSentHours, retainedWalLimitBytes, log, logger, healthListen },
+    retires,
   });
   logger.info(
     {
       ...{ namespace: identity.namespace, outbox: identity.outbox },
       ...(healthListen && { health: `${healthListen.host}:${sequencer.healthPort}` }),
     },
-    "sequencing",
+    retires ? "retiring" : "sequencing",
   );
   endOnSignal(logger, "stopping", async () => {
     await sequencer.close();

@@ -2,7 +2,7 @@
 import prometheus from "@prometheus-io/client";
 import type { Figures } from "./state.ts";
 
-const STATES = ["starting", "standby", "running", "waiting", "failed"] as const;
+const STATES = ["starting", "standby", "running", "waiting", "failed", "retired"] as const;
 
 export class SequencerMetrics {
   readonly #registry = new prometheus.Registry();
@@ -29,12 +29,12 @@ export class SequencerMetrics {
     };
     new Gauge({
       name: "throughline_sequencer_state",
-      help: "1 at what the sequencer does now: starting, standby, running, waiting, failed.",
+      help: "1 at what the sequencer does now: starting, standby, running, waiting, failed, retired.",
       ...{ labelNames: ["state", "reason"] as const, registers },
       collect() {
         this.reset();
         const { state } = figures;
-        const reason = state.kind === "failed" ? state.reason : "";
+        const reason = "reason" in state ? state.reason : "";
         for (const one of STATES)
           this.set(
             { state: one, reason: one === state.kind ? reason : "" },
@@ -87,7 +87,7 @@ export class SequencerMetrics {
     gauge(
       "throughline_sequencer_retained_wal_limit_bytes",
       "More than this is too much: what waits for a Topic is parked then.",
-      () => figures.maxRetainedWalBytes,
+      () => figures.retainedWalLimitBytes,
     );
     collectDefaultMetrics({ register: this.#registry });
   }

@@ -6,6 +6,7 @@
  */
 import pg, { type Client } from "pg";
 import { FailClosed } from "./fail-closed.ts";
+import { Hindered } from "./state.ts";
 
 export interface DatabaseAddress {
   readonly host: string;
@@ -63,7 +64,16 @@ async function connect(
         "RightsMissing",
         `User "${user}" may not replicate (${message}). Run: alter role "${user}" replication;`,
       );
-    throw new Error(`PostgreSQL at ${host}:${port}, database "${database}": ${message}`);
+    throw new Hindered(
+      "DatabaseUnavailable",
+      `PostgreSQL at ${host}:${port}, database "${database}": ${why(error as Error)}`,
+    );
   }
   return client;
+}
+
+/** Of the addresses that a name has, each failed: the first says why. */
+function why(error: Error): string {
+  const first = error instanceof AggregateError ? (error.errors[0] as Error) : error;
+  return first.message;
 }

@@ -1,6 +1,7 @@
 /**
  * How far the events are in Kafka: the compacted topic `_throughline.<deploymentId>.progress`, a record per
- * Outbox, written in the same transaction as the events that it counts.
+ * Outbox, written in the same transaction as the events that it counts. (Reports of what sequencers do are
+ * there too, under keys of their own: `state-reports.ts`.)
  *
  * An opening takes the transactional id (older writers are fenced and can commit nothing any more), writes
  * a record of its own to the partition and reads up to that: only the true leader takes a write, so that a
@@ -41,25 +42,10 @@ export class ProgressTopic {
     this.#key = key;
   }
 
-  /** Makes the topic when it is missing. @throws FailClosed, or when Kafka cannot be asked. */
+  /** @throws as `progressTopicOf`. */
   static async open(log: Log, deploymentId: string, key: string): Promise<ProgressTopic> {
-    const name = `_throughline.${deploymentId}.progress`;
-    for (let made = false; ; made = true) {
-      const found = await log.admin.describeTopics([name]);
-      if (found.kind !== "done") throw new Error(found.reason);
-      const info = found.value.get(name);
-      if (info) {
-        await assertKeepsKeys(log, info);
-        return new ProgressTopic(new CompactedTopic(log, info), key);
-      }
-      const of = { name, partitions: 1, replicas: -1, settings: SETTINGS };
-      const created = await log.admin.createTopic(of);
-      if (created.kind === "done")
-        return new ProgressTopic(new CompactedTopic(log, created.value), key);
-      // Another sequencer may be first, once.
-      const isThere = created.kind === "refused" && created.error === "TOPIC_ALREADY_EXISTS";
-      if (made || !isThere) throw new Error(created.reason);
-    }
+    const info = await progressTopicOf(log, deploymentId);
+    return new ProgressTopic(new CompactedTopic(log, info), key);
   }
 
   get info(): TopicInfo {
@@ -119,6 +105,26 @@ export class ProgressTopic {
       sent: { commitId: read.commitId, index: read.commitIndex },
       sequences: new Map(read.topics.map(({ name, sequence }) => [name, Number(sequence)])),
     };
+  }
+}
+
+/** Makes the topic when it is missing. @throws FailClosed, or when Kafka cannot be asked. */
+export async function progressTopicOf(log: Log, deploymentId: string): Promise<TopicInfo> {
+  const name = `_throughline.${deploymentId}.progress`;
+  for (let made = false; ; made = true) {
+    const found = await log.admin.describeTopics([name]);
+    if (found.kind !== "done") throw new Error(found.reason);
+    const info = found.value.get(name);
+    if (info) {
+      await assertKeepsKeys(log, info);
+      return info;
+    }
+    const of = { name, partitions: 1, replicas: -1, settings: SETTINGS };
+    const created = await log.admin.createTopic(of);
+    if (created.kind === "done") return created.value;
+    // Another sequencer may be first, once.
+    const isThere = created.kind === "refused" && created.error === "TOPIC_ALREADY_EXISTS";
+    if (made || !isThere) throw new Error(created.reason);
   }
 }
 

@@ -28,6 +28,8 @@ export interface PumpOptions {
   readonly ready: () => Promise<void>;
   readonly steps: Omit<Steps, "confirm">;
   readonly around: (steps: Steps) => Steps;
+  /** This batch is on its way now. */
+  readonly onBegun: (batch: Batch) => void;
   readonly onSent: (plan: Plan) => void;
   /** Undefined: it goes on. */
   readonly onWait: (why: string | undefined) => void;
@@ -88,6 +90,7 @@ export class Pump {
           continue;
         }
         this.#isBusy = true;
+        this.#options.onBegun(batch);
         const plan = await this.#planned(batch);
         await relayBatch(plan, this.#steps);
         this.#options.onSent(plan);

@@ -1,6 +1,8 @@
 /**
  * The sequencer of one Outbox: terms, one after the other (`term.ts`). What breaks a term is logged, and the
  * next begins soon; what must not be passed over stops it until a person has mended it, which it looks for.
+ *
+ * One that retires does so with giving the slot up (`slot.ts`), once, and is ready when that is done.
  */
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
@@ -8,27 +10,32 @@ import type { Log } from "../kafka/log.ts";
 import { openStatusPage } from "../process/status-page.ts";
 import { FailClosed } from "./fail-closed.ts";
 import { SequencerMetrics } from "./metrics.ts";
-import type { DatabaseAddress } from "./postgres.ts";
+import { type DatabaseAddress, openSql } from "./postgres.ts";
 import type { Steps } from "./relay.ts";
-import { noFigures, type State, wordsOf } from "./state.ts";
-import { type Identity, runTerm } from "./term.ts";
+import { forgetSlot } from "./slot.ts";
+import { Hindered, noFigures, type State, wordsOf } from "./state.ts";
+import { startReports } from "./state-reports.ts";
+import { type Identity, runTerm, slotNameOf, type World } from "./term.ts";
 
 const FIRST_RETRY_MS = 200;
 const LAST_RETRY_MS = 5000;
 const MENDED_LOOK_MS = 5000;
 /** A term that lasted so long was a good one. */
 const GOOD_TERM_MS = 10_000;
+const READY: readonly State["kind"][] = ["running", "standby", "retired"];
 
 export interface SequencerOptions {
   readonly identity: Identity;
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
-  /** Undefined: no limit. */
-  readonly maxRetainedWalBytes?: number | undefined;
+  /** Undefined: what waits for a Topic waits however long. */
+  readonly retainedWalLimitBytes?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly healthListen: (Pick<AddressInfo, "port"> & { readonly host: string }) | undefined;
+  /** Gives the slot up instead. */
+  readonly retires?: boolean;
   /** Wraps the steps of the product: tests break one. */
   readonly around?: (steps: Steps) => Steps;
 }
@@ -42,16 +49,16 @@ export interface Sequencer {
 
 /** @throws when the status page cannot be opened. */
 export async function startSequencer(options: SequencerOptions): Promise<Sequencer> {
-  const { healthListen, logger } = options;
+  const { healthListen, logger, identity, database, log, retires = false } = options;
   const figures = noFigures();
-  figures.maxRetainedWalBytes = options.maxRetainedWalBytes ?? figures.maxRetainedWalBytes;
+  figures.retainedWalLimitBytes = options.retainedWalLimitBytes ?? figures.retainedWalLimitBytes;
   const metrics = new SequencerMetrics(figures);
   const page =
     healthListen &&
     (await openStatusPage(
       {
         readiness: () => ({
-          ready: figures.state.kind === "running" || figures.state.kind === "standby",
+          ready: READY.includes(figures.state.kind),
           why: wordsOf(figures.state),
         }),
         metricsPage: () => metrics.page(),
@@ -72,29 +79,31 @@ export async function startSequencer(options: SequencerOptions): Promise<Sequenc
     else logger.info({ state: state.kind }, "the sequencer's state");
   };
   const stop = new AbortController();
-  const running = terms(options, figures, tell, stop.signal);
+  const slot = slotNameOf(identity);
+  const reports = startReports({ log, identity, database, slot, figures });
+  const { around = (steps) => steps } = options;
+  const world = { ...options, figures, tell, around, signal: stop.signal };
+  const running = terms(retires ? retire : runTerm, world);
   return {
     healthPort: page?.port,
     close: async () => {
       stop.abort();
       await running;
+      reports.close();
       page?.close();
     },
   };
 }
 
-async function terms(
-  { around = (steps) => steps, ...options }: SequencerOptions,
-  figures: ReturnType<typeof noFigures>,
-  tell: (state: State) => void,
-  signal: AbortSignal,
-): Promise<void> {
+/** Resolves when nothing is left to do, or the signal has ended it. */
+async function terms(term: (world: World) => Promise<void>, world: World): Promise<void> {
+  const { tell, signal } = world;
   let retryMs = FIRST_RETRY_MS;
   while (!signal.aborted) {
     const begunMs = performance.now();
     let waitMs: number;
     try {
-      await runTerm({ ...options, figures, tell, around, signal });
+      await term(world);
       return;
     } catch (error) {
       if (performance.now() - begunMs > GOOD_TERM_MS) retryMs = FIRST_RETRY_MS;
@@ -102,12 +111,33 @@ async function terms(
         tell({ kind: "failed", reason: error.reason, why: error.message });
         waitMs = MENDED_LOOK_MS;
       } else {
-        tell({ kind: "waiting", why: (error as Error).message });
+        const reason = error instanceof Hindered ? error.reason : "Interrupted";
+        tell({ kind: "waiting", reason, why: (error as Error).message });
         waitMs = retryMs;
         retryMs = Math.min(LAST_RETRY_MS, retryMs * 2);
       }
     }
     await waited(waitMs, signal);
+  }
+}
+
+/** Resolves when the database has no slot of this Outbox any more. */
+async function retire({ identity, database, signal, tell }: World): Promise<void> {
+  const sql = await openSql(database);
+  try {
+    await forgetSlot(sql, slotNameOf(identity), {
+      onStandby: () =>
+        tell({ kind: "waiting", reason: "Interrupted", why: "a sequencer is at work still" }),
+      pause: async (ms) => {
+        await waited(ms, signal);
+        signal.throwIfAborted();
+      },
+    });
+    tell({ kind: "retired" });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    await sql.end().catch(() => {});
   }
 }
 

@@ -260,19 +260,29 @@ export async function makeSlot(
 }
 
 /**
- * Gives the slot up, so that it holds back no WAL; events, stamps and progress stay. Waits until no sequencer
- * is at work.
+ * Gives the slot up, so that it holds back no WAL; events, stamps and progress stay, and so does the publication,
+ * which is the schema's. Waits until no sequencer is at work, unless the outbox is another's.
+ * @throws FailClosed, or what PostgreSQL said.
  */
 export async function forgetSlot(
   sql: Client,
   slotName: string,
   hooks: Parameters<typeof takeLock>[1],
 ): Promise<void> {
-  await takeLock(sql, hooks);
+  const schema = await sql.query("select to_regclass('throughline.slot') is not null as there");
+  if (schema.rows[0].there) {
+    const record = await refusedAs(sql.query("select name from throughline.slot"));
+    const name = record.rows[0]?.name ?? slotName;
+    // Whose lock another's would be.
+    if (name === slotName) await takeLock(sql, hooks);
+  }
   await freeSlot(sql, slotName, hooks.pause);
-  await sql.query("delete from throughline.slot");
-  await sql.query(
-    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
-    [slotName],
+  if (schema.rows[0].there)
+    await refusedAs(sql.query("delete from throughline.slot where name = $1", [slotName]));
+  await refusedAs(
+    sql.query(
+      "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
+      [slotName],
+    ),
   );
 }

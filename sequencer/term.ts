@@ -23,7 +23,7 @@ import { Pump } from "./pump.ts";
 import { relayBatch, type Steps } from "./relay.ts";
 import { checkServer, followTimeline, gather, makeSlot, refusalOf } from "./slot.ts";
 import { stamp, unsentStamps } from "./stamps.ts";
-import type { Figures, State, Step } from "./state.ts";
+import { type Figures, Hindered, type State, type Step } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
 import { WalLimit } from "./wal-limit.ts";
 
@@ -33,6 +33,8 @@ const HANG_UP_MS = 1000;
 const MAX_BATCH_EVENTS = 3500;
 const MAX_BATCH_BYTES = 900 << 10;
 const MAX_WAITING_BATCHES = 3;
+/** So many are counted: it is looked at every second. */
+const MOST_PARKED = 10_000;
 
 export interface Identity {
   readonly deploymentId: string;
@@ -116,9 +118,10 @@ class Term {
   }
 
   async #work(): Promise<void> {
-    const { identity, logger, tell } = this.#world;
+    const { identity, logger, tell, figures } = this.#world;
     const sql = await this.#open(openSql);
     await checkServer(sql);
+    figures.hasRun = false;
     await takeLock(sql, { onStandby: () => tell({ kind: "standby" }), pause: this.#pause });
     // Of its own: what is stamped and what is told do not wait for each other.
     const beating = await this.#open(openSql);
@@ -131,6 +134,10 @@ class Term {
     this.#topics = topics;
     const replication = await this.#open(openReplication);
     const slot = await this.#begin(sql, replication, topics, sender);
+    await this.#measure(sql);
+    Object.assign(figures, {
+      ...{ hasRun: true, sequences: sequencesOf(sender), oldestUnsentMs: undefined },
+    });
     tell({ kind: "running" });
     logger.info({ slot: this.#slot, after: lsnText(sender.sent.commitId) }, "relaying");
     await this.#sendEarlier(sql, topics, sender, slot);
@@ -142,7 +149,10 @@ class Term {
     this.#connections.push(client);
     client.once("end", () =>
       this.#broken.reject(
-        new Error("PostgreSQL closed the connection: it ended, or another sequencer took over"),
+        new Hindered(
+          "DatabaseUnavailable",
+          "PostgreSQL closed the connection: it ended, or another sequencer took over",
+        ),
       ),
     );
     return client;
@@ -229,7 +239,7 @@ class Term {
     )) {
       const planner = new Planner({ lastValues: new Map(), unsent });
       const planned = planner.plan(batch, (name) => topics.verdict(name));
-      if (planned.kind === "waits") throw new Error(planned.reason);
+      if (planned.kind === "waits") throw new Hindered("TopicNotReady", planned.reason);
       const steps = this.#world.around({ ...this.#steps(sql, sender), confirm: () => {} });
       await relayBatch(planned.plan, steps);
       if (this.#isOver) return;
@@ -244,7 +254,7 @@ class Term {
     sender: KafkaSender,
     { consistentPoint }: SlotRecord,
   ): Promise<void> {
-    const { tell } = this.#world;
+    const { tell, figures } = this.#world;
     const verdict = (name: string): TopicVerdict => this.#walLimit.verdict(topics.verdict(name));
     const planner = new Planner({
       lastValues: (await topics.lastValues(sql)).byId,
@@ -260,8 +270,16 @@ class Term {
       ...{ steps: this.#steps(sql, sender), around: this.#world.around },
       plan: (batch) => planner.plan(batch, verdict),
       ready: () => sender.ready,
+      onBegun: ({ events }) => {
+        figures.oldestUnsentMs = events[0] && commitTimeMs(events[0].commit);
+      },
       onSent: (plan) => this.#count(plan, sender),
-      onWait: (why) => tell(why === undefined ? { kind: "running" } : { kind: "waiting", why }),
+      onWait: (why) =>
+        tell(
+          why === undefined
+            ? { kind: "running" }
+            : { kind: "waiting", reason: "TopicNotReady", why },
+        ),
     });
     await this.#pump.run();
   }
@@ -288,7 +306,8 @@ class Term {
     figures.parked += toPark.length;
     figures.batches++;
     if (last) figures.lagMs = Math.max(0, Date.now() - commitTimeMs(last.commit));
-    figures.sequences = sender.progress?.sequences ?? new Map();
+    figures.oldestUnsentMs = undefined;
+    figures.sequences = sequencesOf(sender);
     for (const { event, reason } of toPark)
       logger.warn({ event: String(event.id), topic: event.topic, reason }, "an event is parked");
   }
@@ -299,12 +318,12 @@ class Term {
 
   /** Each second: that we are here, how far the slot may go while nothing comes, the catalog, what may go. */
   #beats(sql: Client): void {
-    const { identity, figures } = this.#world;
+    const { identity } = this.#world;
     const once = async (): Promise<void> => {
       const idle = this.#pump?.idleLsn;
       await beat(sql, identity.instance, idle ?? 0n);
       if (idle !== undefined) this.#pump?.confirmIdle(idle);
-      figures.retainedWalBytes = await retainedWal(sql, this.#slot);
+      await this.#measure(sql);
       this.#walLimit.look();
       const sender = this.#sender;
       if (!sender) return;
@@ -327,6 +346,19 @@ class Term {
     next();
   }
 
+  async #measure(sql: Client): Promise<void> {
+    const { rows } = await sql.query({
+      name: "measure",
+      text: `select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::text as bytes,
+          (select count(*)::int from (select from throughline.parked limit ${MOST_PARKED}) p) as parked
+        from pg_replication_slots where slot_name = $1`,
+      values: [this.#slot],
+    });
+    const { figures } = this.#world;
+    figures.retainedWalBytes = Number(rows[0]?.bytes ?? 0);
+    figures.parkedInAll = rows[0]?.parked ?? figures.parkedInAll;
+  }
+
   readonly #abort = (): void => this.#broken.reject(new Error("stopped"));
 
   readonly #pause = async (ms: number): Promise<void> => {
@@ -342,16 +374,12 @@ async function hangUp(client: Client): Promise<void> {
   clearTimeout(late);
 }
 
+function sequencesOf({ progress }: KafkaSender): ReadonlyMap<string, number> {
+  return progress?.sequences ?? new Map();
+}
+
 /** By the database's ids. */
 function lastSent(topics: Topics, sender: KafkaSender): Map<number, number> {
   const sequences = sender.progress?.sequences;
   return new Map(Array.from(topics.ids, ([name, id]) => [id, sequences?.get(name) ?? 0]));
-}
-
-async function retainedWal(sql: Client, slot: string): Promise<number> {
-  const { rows } = await sql.query(
-    "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::text as bytes from pg_replication_slots where slot_name = $1",
-    [slot],
-  );
-  return Number(rows[0]?.bytes ?? 0);
 }

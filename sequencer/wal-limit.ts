@@ -19,22 +19,22 @@ export class WalLimit {
 
   /** Says it once each time that it becomes too much. */
   look(): void {
-    const { retainedWalBytes: bytes, maxRetainedWalBytes: limitBytes } = this.#figures;
+    const { retainedWalBytes: bytes, retainedWalLimitBytes: limitBytes } = this.#figures;
     if (this.#isTooMuch && !this.#isSaid)
       this.#logger.warn(
         { bytes, limitBytes },
-        "PostgreSQL keeps more of its log for the slot than --max-retained-wal-mib: what waits for a Topic is parked",
+        "PostgreSQL keeps more of its log for the slot than --retained-wal-limit: what waits for a Topic is parked",
       );
     this.#isSaid = this.#isTooMuch;
   }
 
   verdict(verdict: TopicVerdict): TopicVerdict {
     if (verdict.kind !== "waits" || !this.#isTooMuch) return verdict;
-    const why = `${verdict.reason}, and PostgreSQL kept more of its log for it than --max-retained-wal-mib`;
+    const why = `${verdict.reason}, and PostgreSQL kept more of its log for it than --retained-wal-limit`;
     return { kind: "parked", reason: why };
   }
 
   get #isTooMuch(): boolean {
-    return this.#figures.retainedWalBytes > this.#figures.maxRetainedWalBytes;
+    return this.#figures.retainedWalBytes > this.#figures.retainedWalLimitBytes;
   }
 }

@@ -21,7 +21,11 @@ export function bundled(folder: string): Record<string, string> {
   return { [BUNDLED]: folder };
 }
 
-const SOURCES = { operator: "operator/main.ts", injector: "operator/inject/main.ts" };
+const SOURCES = {
+  operator: "operator/main.ts",
+  injector: "operator/inject/main.ts",
+  sequencer: "sequencer/main.ts",
+};
 
 /** What Node is to run, from the root: of this run's bundle; of the source where a file runs alone. */
 export function programOf(name: keyof typeof SOURCES): string {

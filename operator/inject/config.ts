@@ -2,7 +2,6 @@
  * The injector's configuration, read here and nowhere else. Flags that the server has too mean the same as there
  * (they are handed on to it); what the server reads from a file is here a key of a Secret.
  */
-import { KAFKA_SETTINGS, SASL_MECHANISMS } from "../../process/kafka-settings.ts";
 import {
   deploymentIdOf,
   HEALTH_LISTEN,
@@ -22,10 +21,10 @@ import {
   type SettingReader,
   type Settings,
 } from "../../process/settings.ts";
+import { kafkaOfPods, onceOnly, POD_KAFKA_SETTINGS, SECRET_KEY, secretKey } from "../pod-kafka.ts";
 import { millisecondsOf } from "../quantities.ts";
 import type { InjectionSettings } from "./injection.ts";
 import { POD_SETTINGS, type PodSettingName, readPodSettings } from "./pod-settings.ts";
-import type { SecretKey } from "./sidecar-container.ts";
 
 export interface Config {
   readonly injection: InjectionSettings;
@@ -44,7 +43,6 @@ export interface Config {
   readonly logLevel: string;
 }
 
-const SECRET_KEY = "secret/key";
 const ofPods = Object.fromEntries(
   Object.entries(POD_SETTINGS).map(([name, setting]) => [
     `sidecar-${name}`,
@@ -54,18 +52,7 @@ const ofPods = Object.fromEntries(
 
 const SETTINGS = {
   "sidecar-image": { value: "image", help: "the server's image" },
-  kafka: KAFKA_SETTINGS.kafka,
-  "kafka-tls": KAFKA_SETTINGS["kafka-tls"],
-  "kafka-tls-ca-secret": {
-    value: SECRET_KEY,
-    help: "authorities that may sign the brokers' certificates; like each Secret here, of the pod's namespace",
-  },
-  "kafka-tls-cert-secret": { value: SECRET_KEY, help: "a sidecar's certificate for Kafka" },
-  "kafka-tls-key-secret": { value: SECRET_KEY, help: "its key" },
-  "kafka-sasl-mechanism": KAFKA_SETTINGS["kafka-sasl-mechanism"],
-  "kafka-sasl-user": { value: "name", help: "turns SASL on; or" },
-  "kafka-sasl-user-secret": { value: SECRET_KEY, help: "the same, a user for each namespace" },
-  "kafka-sasl-password-secret": { value: SECRET_KEY, help: "its password" },
+  ...POD_KAFKA_SETTINGS,
   "session-store": {
     value: "url",
     help: "Redis or Valkey for sessions: redis://host:port, rediss:// with TLS; none, no sessions",
@@ -119,17 +106,13 @@ const SETTINGS = {
 type Name = keyof typeof SETTINGS;
 
 const REQUIRED: readonly string[] = ["sidecar-image", "kafka", "deployment-id"];
-/** The server's flags that are handed on as they are. */
+/** The server's flags that are handed on as they are, beside those of Kafka. */
 const HANDED_ON = [
-  ...["kafka", "kafka-tls", "kafka-sasl-mechanism", "kafka-sasl-user", "session-store"],
-  ...["session-store-cluster", "session-store-user", "deployment-id", "cluster-uid"],
+  ...["session-store", "session-store-cluster", "session-store-user"],
+  ...["deployment-id", "cluster-uid"],
 ] as const satisfies readonly Name[];
 /** Of these the server wants the name of a file. */
-const FILES = [
-  ...["kafka-tls-ca", "kafka-tls-cert", "kafka-tls-key", "kafka-sasl-password"],
-  ...["session-store-password", "session-store-tls-ca"],
-] as const;
-const VALUES = ["kafka-sasl-user", "session-store-user"] as const;
+const FILES = ["session-store-password", "session-store-tls-ca"] as const;
 /** Below, a slow API server could not follow. */
 const LEAST_VALIDITY_MS = 10_000;
 
@@ -166,9 +149,8 @@ function injectionOf(
   read: SettingReader<Name>,
   given: ReadonlyMap<string, string>,
 ): InjectionSettings {
-  for (const broker of read.list(read.required("kafka"))) read.address("kafka", broker, 1);
-  read.isTrue("kafka-tls");
-  read.oneOf("kafka-sasl-mechanism", SASL_MECHANISMS);
+  read.required("kafka");
+  const kafka = kafkaOfPods(read, given, "");
   read.isTrue("session-store-cluster");
   deploymentIdOf(read);
   const store = read.text("session-store") ?? "";
@@ -199,11 +181,17 @@ function injectionOf(
   return {
     server: {
       image: read.required("sidecar-image"),
-      flags: Object.fromEntries(flags),
-      files: Object.fromEntries(
-        FILES.flatMap((name) => secretKey(read, `${name}-secret`, `${name}-file`)),
-      ),
-      values: Object.fromEntries(VALUES.flatMap((name) => secretKey(read, `${name}-secret`, name))),
+      flags: { ...kafka.flags, ...Object.fromEntries(flags) },
+      files: {
+        ...kafka.files,
+        ...Object.fromEntries(
+          FILES.flatMap((name) => secretKey(read, `${name}-secret`, `${name}-file`)),
+        ),
+      },
+      values: {
+        ...kafka.values,
+        ...Object.fromEntries(secretKey(read, "session-store-user-secret", "session-store-user")),
+      },
     },
     presets,
   };
@@ -212,18 +200,7 @@ function injectionOf(
 /** What a server would refuse at its start, in every pod. */
 function contradictions(read: SettingReader<Name>, given: ReadonlyMap<string, string>): void {
   const isSet = (name: Name): boolean => given.has(`--${name}`);
-  read.together(["kafka-tls-cert-secret", "kafka-tls-key-secret"]);
-  for (const name of VALUES) {
-    if (isSet(name) && isSet(`${name}-secret`))
-      read.errors.push(`--${name} and --${name}-secret are both set: remove one.`);
-  }
-  const hasUser = isSet("kafka-sasl-user") || isSet("kafka-sasl-user-secret");
-  if (hasUser !== isSet("kafka-sasl-password-secret"))
-    read.errors.push(
-      hasUser
-        ? "--kafka-sasl-password-secret is missing: it goes with the user of Kafka."
-        : "--kafka-sasl-password-secret is set without --kafka-sasl-user or --kafka-sasl-user-secret.",
-    );
+  onceOnly(read, given, "session-store-user", "session-store-user-secret");
   const hasStoreUser = isSet("session-store-user") || isSet("session-store-user-secret");
   if (hasStoreUser && !isSet("session-store-password-secret"))
     read.errors.push(
@@ -233,19 +210,6 @@ function contradictions(read: SettingReader<Name>, given: ReadonlyMap<string, st
   for (const flag of given.keys())
     if (flag.startsWith("--session-store-"))
       read.errors.push(`${flag} is set without --session-store.`);
-}
-
-function secretKey(
-  read: SettingReader<Name>,
-  name: Name,
-  flag: string,
-): readonly [string, SecretKey][] {
-  const text = read.text(name);
-  if (text === undefined) return [];
-  const [, secret = "", key = ""] = /^([a-z0-9][a-z0-9.-]*)\/([-._a-zA-Z0-9]+)$/.exec(text) ?? [];
-  if (key === "")
-    read.errors.push(`--${name} is "${text}"; it must be the name of a Secret, / and a key of it.`);
-  return [[flag, { secret, key }]];
 }
 
 function objectName(read: SettingReader<Name>, name: Name): string {

@@ -9,19 +9,13 @@
  * - J3 Nothing of the app's is replaced; what collides is refused.
  */
 import type { V1Container, V1Pod } from "@kubernetes/client-node";
+import { type ProgramSettings, SECRETS_VOLUME, secretsVolume } from "../program-container.ts";
 import { GROUP } from "../topic-schema.ts";
 import { INJECT, type PodSettings, settingsOfPod, type WrittenSettings } from "./pod-settings.ts";
-import {
-  CONTAINER,
-  METRICS_PORT,
-  SECRETS_VOLUME,
-  type ServerSettings,
-  secretsVolume,
-  sidecarContainer,
-} from "./sidecar-container.ts";
+import { CONTAINER, METRICS_PORT, sidecarContainer } from "./sidecar-container.ts";
 
 export interface InjectionSettings {
-  readonly server: ServerSettings;
+  readonly server: ProgramSettings;
   /** Where a pod says nothing else. */
   readonly presets: WrittenSettings;
 }

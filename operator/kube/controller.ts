@@ -18,7 +18,8 @@ import type { IndexedMap } from "../indexed-map.ts";
 import type { Owner, Reconciler, Why } from "../reconcile.ts";
 import { kafkaTopicOf, nameOf } from "../topic-spec.ts";
 import { WorkQueue } from "../work-queue.ts";
-import type { KubeTopic, PatchOutcome, TopicApi } from "./topic-api.ts";
+import type { PatchOutcome } from "./resource-api.ts";
+import type { KubeTopic, TopicApi } from "./topic-api.ts";
 import { eventsOf } from "./topic-events.ts";
 import { changedStatus, type Found } from "./topic-status.ts";
 
@@ -108,13 +109,13 @@ export class Controller {
     if (!this.#options.isInScope(namespace)) return LEFT_ALONE;
     const found = await this.#options.api.find(namespace, name);
     if (found.kind === "failed") throw new Error(found.reason);
-    const { metadata } = found.kind === "found" ? found.topic : {};
+    const { metadata } = found.kind === "found" ? found.resource : {};
     const isHeldByUs = metadata?.deletionTimestamp && metadata.finalizers?.includes(FINALIZER);
     // Its stream goes on, and nothing is changed. Nobody but us would ever let it go.
     if (found.kind === "found" && !isHeldByUs) return { ...LEFT_ALONE, againMs: UNSELECTED_MS };
     const why = await this.#options.reconciler.delete(fullName, "Retain");
     if (why) return this.#failed(why);
-    return found.kind === "found" ? this.#letGo(found.topic) : { outcome: "deleted" };
+    return found.kind === "found" ? this.#letGo(found.resource) : { outcome: "deleted" };
   }
 
   async #delete(topic: KubeTopic): Promise<Done> {

@@ -56,6 +56,15 @@ export class KubeClient {
     return this.#ask(method, path, { body });
   }
 
+  /** By server-side apply: what `owner` had set before and is not in the body goes. @throws as `get`. */
+  apply<T>(path: string, body: object, owner: string): Promise<T> {
+    return this.#ask("PATCH", path, {
+      body,
+      query: { fieldManager: owner, force: true },
+      patch: "apply",
+    });
+  }
+
   /**
    * Resolves when the server ends it in order.
    * @param silenceMs without a byte for so long the connection is taken for dead.
@@ -79,11 +88,7 @@ export class KubeClient {
     }
   }
 
-  async #ask<T>(
-    method: Method,
-    path: string,
-    asked: { readonly query?: Query; readonly body?: object },
-  ): Promise<T> {
+  async #ask<T>(method: Method, path: string, asked: Asked): Promise<T> {
     let code = 0;
     const signal = AbortSignal.timeout(this.#timeoutMs);
     try {
@@ -105,7 +110,7 @@ export class KubeClient {
   async #open(
     method: Method,
     path: string,
-    { query = {}, body, ...more }: Pick<RequestOptions, "signal" | "timeout"> & Asked,
+    { query = {}, body, patch, ...more }: Pick<RequestOptions, "signal" | "timeout"> & Asked,
   ): Promise<IncomingMessage> {
     const cluster = this.#config.getCurrentCluster();
     const url = new URL(`${cluster?.server}${path}`);
@@ -116,8 +121,10 @@ export class KubeClient {
       headers: { accept: "application/json", "user-agent": USER_AGENT },
     };
     if (body) {
-      const patch = `${Array.isArray(body) ? "json" : "merge"}-patch+`;
-      options.headers["content-type"] = `application/${method === "PATCH" ? patch : ""}json`;
+      options.headers["content-type"] =
+        method === "PATCH"
+          ? PATCH_TYPES[patch ?? (Array.isArray(body) ? "json" : "merge")]
+          : "application/json";
     }
     // Certificates and token of now.
     await this.#config.applyToHTTPSOptions(options);
@@ -139,7 +146,15 @@ export class KubeClient {
 interface Asked {
   readonly query?: Query;
   readonly body?: object;
+  readonly patch?: keyof typeof PATCH_TYPES;
 }
+
+const PATCH_TYPES = {
+  merge: "application/merge-patch+json",
+  json: "application/json-patch+json",
+  // JSON is YAML.
+  apply: "application/apply-patch+yaml",
+};
 
 interface WatchOptions<T> {
   readonly onEvent: (event: T) => void;

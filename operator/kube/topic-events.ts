@@ -5,23 +5,17 @@
  * What befalls all Topics at once, Kafka being away, is said in status and log only.
  */
 import { kafkaTopicOf } from "../topic-spec.ts";
-import type { Condition, KubeStatus, KubeTopic } from "./topic-api.ts";
-
-export interface TopicEvent {
-  readonly type: "Normal" | "Warning";
-  /** One word. */
-  readonly reason: string;
-  readonly note: string;
-}
+import type { Condition, ToldEvent } from "./resource-api.ts";
+import type { KubeStatus, KubeTopic } from "./topic-api.ts";
 
 const UNTOLD = ["KafkaUnavailable", "Paused"];
 
-export function eventsOf(topic: KubeTopic, after: KubeStatus): TopicEvent[] {
+export function eventsOf(topic: KubeTopic, after: KubeStatus): ToldEvent[] {
   const before = topic.status ?? {};
   return [...readiness(before, after), ...growth(topic, before, after)];
 }
 
-function readiness(before: KubeStatus, after: KubeStatus): TopicEvent[] {
+function readiness(before: KubeStatus, after: KubeStatus): ToldEvent[] {
   const [was, is] = [readyOf(before), readyOf(after)];
   if (!is) return [];
   if (is.status === "True") {
@@ -40,7 +34,7 @@ function readiness(before: KubeStatus, after: KubeStatus): TopicEvent[] {
     : [];
 }
 
-function growth(topic: KubeTopic, before: KubeStatus, after: KubeStatus): TopicEvent[] {
+function growth(topic: KubeTopic, before: KubeStatus, after: KubeStatus): ToldEvent[] {
   const [had = 0, has = 0] = [before.partitions, after.partitions];
   // Another Kafka topic has not grown.
   if (had === 0 || has <= had || before.topicId !== after.topicId) return [];

@@ -1,6 +1,8 @@
 /** What a Topic's `status` says, made of what its reconcile found; unchanged parts keep their times. */
 import type { TopicStatus, Why } from "../reconcile.ts";
-import type { Condition, KubeStatus, KubeTopic } from "./topic-api.ts";
+import { conditionOf } from "./condition.ts";
+import type { Condition } from "./resource-api.ts";
+import type { KubeStatus, KubeTopic } from "./topic-api.ts";
 
 export interface Found extends Why {
   /** Unknown: nobody looked. */
@@ -42,9 +44,7 @@ export function changedStatus(
     reason: string,
     message: string,
   ): Condition {
-    const before = known.find((one) => one.type === type);
-    const lastTransitionTime = before?.status === status ? before.lastTransitionTime : now();
-    return { type, status, reason, message, lastTransitionTime, observedGeneration };
+    return conditionOf(topic, { type, status, reason, message }, now);
   }
 }
 

@@ -19,7 +19,9 @@ import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { freePorts } from "../../local/free-ports.ts";
 import { kubeConfigOf } from "../../operator/kube/kube-config.ts";
+import type { Condition } from "../../operator/kube/resource-api.ts";
 import type { NewEvent } from "../../proto/gen/throughline/v1/throughline.ts";
+import { progressTopicOf } from "../../sequencer/progress.ts";
 import { until } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
@@ -31,6 +33,7 @@ const ROOT = join(import.meta.dirname, "../..");
 const README = readFileSync(join(CHART, "README.md"), "utf8");
 const ID = "rights";
 const TOPICS = "/apis/throughline.dev/v1alpha1/namespaces/shop/topics";
+const OUTBOXES = "/apis/throughline.dev/v1alpha1/namespaces/shop/outboxes";
 const PASSWORD = "secret";
 
 let folder: string;
@@ -45,7 +48,8 @@ const children = new Set<ChildProcess>();
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "throughline-rights-"));
   const login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
-  const users = ["operator", "server"].map((name) => `user_${name}="${PASSWORD}"`).join(" ");
+  const names = ["operator", "server", "sequencer"];
+  const users = names.map((name) => `user_${name}="${PASSWORD}"`).join(" ");
   [plane, kafka, store] = await Promise.all([
     startControlPlane(console.log),
     startKafka({
@@ -173,6 +177,13 @@ const TOPIC_RIGHTS = [
   "throughline.dev topics  get,list,watch,patch",
   "throughline.dev topics/status  patch",
 ];
+const OUTBOX_RIGHTS = [
+  " serviceaccounts  create,patch",
+  "apps deployments  get,create,patch",
+  "events.k8s.io events  create",
+  "throughline.dev topics,outboxes  get,list,watch,patch",
+  "throughline.dev topics/status,outboxes/status  patch",
+];
 
 /** An API server learns of rights that are given or taken a moment later. */
 async function expectRights(
@@ -189,7 +200,7 @@ test("each account may what its program asks for, and nothing else", async () =>
   const webhook = "admissionregistration.k8s.io mutatingwebhookconfigurations";
   const own = `${webhook} throughline-throughline-webhook get,patch`;
   await expectRights("operator", "shop", [
-    ...[CLUSTER_UID, " namespaces shop get", ...TOPIC_RIGHTS],
+    ...[CLUSTER_UID, " namespaces shop get", ...OUTBOX_RIGHTS],
   ]);
   await expectRights("operator", "throughline", [CLUSTER_UID, ...LEASES]);
   await expectRights("operator", "default", [CLUSTER_UID]);
@@ -199,15 +210,18 @@ test("each account may what its program asks for, and nothing else", async () =>
   await expectRights("gateway", "throughline", []);
 });
 
-test("for all namespaces the operator may the same with Topics everywhere, and has no Role there", async () => {
+test("for all namespaces the operator may the same everywhere, and has no Role there", async () => {
   const values = ["--values", join(folder, "values.yaml"), "--set", "operator.namespaces=null"];
   const where = ["--namespace", "throughline"];
   await helm.done("upgrade", "throughline", CHART, ...where, ...values);
   for (const namespace of ["default", "shop", "kube-system"])
     await expectRights("operator", namespace, [
-      ...[" namespaces  get", CLUSTER_UID, ...TOPIC_RIGHTS],
+      ...[" namespaces  get", CLUSTER_UID, ...OUTBOX_RIGHTS],
     ]);
-  await helm.done("rollback", "throughline", ...where);
+  values.push("--set", "sequencers.enabled=false");
+  await helm.done("upgrade", "throughline", CHART, ...where, ...values);
+  await expectRights("operator", "shop", [" namespaces  get", CLUSTER_UID, ...TOPIC_RIGHTS]);
+  await helm.done("rollback", "throughline", "1", ...where);
   await expectRights("operator", "default", [CLUSTER_UID]);
 });
 
@@ -274,11 +288,23 @@ test(
       "shop/orders",
       (topic) => isReady(topic) && topic?.status?.partitions === 2,
     );
-
+    const sales = { metadata: { name: "sales" }, spec: { database: { secret: { name: "db" } } } };
+    await ask(plane.kube, "POST", OUTBOXES, { ...kind, kind: "Outbox", ...sales });
+    await until(async () => {
+      const { body } = await ask(plane.kube, "GET", `${OUTBOXES}/sales`);
+      const { conditions = [] } = (body["status"] ?? {}) as { conditions?: Condition[] };
+      return conditions.some(({ reason }) => reason === "Starting");
+    });
+    const deployment = "/apis/apps/v1/namespaces/shop/deployments/sales-sequencer";
+    expect((await ask(plane.kube, "GET", deployment)).status).toBe(200);
     for (const [method, path, body] of [
       ["GET", "/api/v1/namespaces/throughline/secrets/throughline-webhook"],
       ["POST", TOPICS, { ...kind, metadata: { name: "own" } }],
       ["DELETE", orders],
+      ["DELETE", deployment],
+      ["DELETE", `${OUTBOXES}/sales`],
+      ["GET", deployment.replace("/shop/", "/throughline/")],
+      ["GET", "/api/v1/namespaces/shop/secrets/db"],
       ["GET", TOPICS.replace("/shop/", "/default/")],
       ["GET", "/apis/coordination.k8s.io/v1/namespaces/throughline/leases/another"],
     ] as const)
@@ -332,6 +358,27 @@ test(
     expect((await log.admin.createTopic({ name: "shop.own", ...NEW })).kind).toBe("unauthorised");
     const orders = await topicOf(log, "shop.orders");
     expect((await log.admin.deleteTopic(orders.id)).kind).toBe("unauthorised");
+    await log.close();
+  },
+  SLOW_MS,
+);
+
+test(
+  "with the README's rights a sequencer writes its progress and events of its Topics, and may no more",
+  async () => {
+    await grant("sequencer's rights", { SEQUENCER: "sequencer" });
+    const log = signedIn("sequencer");
+    const record = { ...RECORD, key: Buffer.from("k") };
+    const progress = await progressTopicOf(log, ID);
+    expect((await log.append(progress, 0, record)).kind).toBe("appended");
+    const opened = await log.openTransactionalWriter(`_throughline.${ID}.sequencer.shop.sales`);
+    if (opened.kind !== "done") throw new Error(opened.reason);
+    const batch = [progress, await topicOf(log, "shop.orders")].map((topic) => ({
+      ...{ topic, partition: 0, record },
+    }));
+    expect((await opened.value.write(batch)).kind).toBe("committed");
+    const catalog = await topicOf(log, `_throughline.${ID}.catalog`);
+    expect((await log.append(catalog, 0, record)).kind).toBe("unauthorised");
     await log.close();
   },
   SLOW_MS,

@@ -168,6 +168,8 @@ test.each([
   ["kafka.sasl.user=a", "kafka.sasl.passwordSecret.name: goes with the user"],
   ["gateway.kafka.sasl.passwordSecret.name=a", "set it here or in gateway.kafka"],
   ["operator.kafka.sasl.userSecret.name=a", "'/operator/kafka/sasl'"],
+  ["sequencers.kafka.sasl.user=a", "set it here or in sequencers.kafka"],
+  ["sequencers.replicas=1", "additional properties 'replicas' not allowed"],
   ["sessionStore.url=http://redis:1", "sessionStore.url: must be redis://host:port"],
   ["sessionStore.url=redis://u:p@redis:1", "sessionStore.url: holds a user or a password"],
   ["sessionStore.user=a", "sessionStore.url: is required"],

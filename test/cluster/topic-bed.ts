@@ -1,6 +1,6 @@
 /** A real API server with the CRD, a real Kafka, operators as processes, and what a person does to Topics. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -22,7 +22,8 @@ import {
   type EmbeddedKafkaOptions,
   startKafka,
 } from "../../local/embedded-kafka.ts";
-import type { Condition, KubeTopic } from "../../operator/kube/topic-api.ts";
+import type { Condition } from "../../operator/kube/resource-api.ts";
+import type { KubeTopic } from "../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import { programOf } from "../shipped.ts";
 import { until } from "../story/waits.ts";
@@ -36,12 +37,14 @@ const TOPICS = "/apis/throughline.dev/v1alpha1/topics";
 const GROUP = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
 const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
 /** From a checkout's root. */
-const CRD = "crds/topics.throughline.dev.yaml";
+const CRDS = "crds";
 const ROOT = join(import.meta.dirname, "../..");
 
 export interface TopicBedOptions extends Omit<EmbeddedKafkaOptions, "directory"> {
-  /** Whose definition the API server has at first; by default this checkout's. */
+  /** Whose definitions the API server has at first; by default this checkout's. */
   readonly root?: string;
+  /** Of Kubernetes. */
+  readonly controllers?: boolean;
 }
 
 export class TopicBed {
@@ -63,10 +66,11 @@ export class TopicBed {
     writeFileSync(this.kubeconfig, plane.kubeconfig, { mode: 0o600 });
   }
 
-  static async start({ root = ROOT, ...options }: TopicBedOptions = {}): Promise<TopicBed> {
+  static async start(given: TopicBedOptions = {}): Promise<TopicBed> {
+    const { root = ROOT, controllers = false, ...options } = given;
     const folder = mkdtempSync(join(tmpdir(), "throughline-cluster-test-"));
     const [plane, kafka] = await Promise.all([
-      startControlPlane(console.log),
+      startControlPlane(console.log, { controllers }),
       startKafka({ ...options, directory: join(folder, "kafka") }),
     ]);
     const bed = new TopicBed(folder, plane, kafka);
@@ -88,9 +92,13 @@ export class TopicBed {
     return join(this.#folder, "kubeconfig");
   }
 
-  /** Makes the definition that of the checkout there, in the place of the one that is. */
+  /** Makes the definitions those of the checkout there, in the place of the ones that are. */
   async define(root = ROOT): Promise<void> {
-    const definition = parse(readFileSync(join(root, CRD), "utf8"));
+    for (const file of readdirSync(join(root, CRDS))) await this.#define(join(root, CRDS, file));
+  }
+
+  async #define(file: string): Promise<void> {
+    const definition = parse(readFileSync(file, "utf8"));
     const path = `/apis/apiextensions.k8s.io/v1/customresourcedefinitions/${definition.metadata.name}`;
     const { status, body } = await ask(
       this.plane.kube,

@@ -24,6 +24,7 @@ test("Kafka and a deployment id suffice: all namespaces, no name outside them, a
     kafka: { brokers: ["k1:9092"], tls: undefined, sasl: undefined },
     ...{ deploymentId: "prod", kubeconfig: undefined, namespaces: undefined },
     ...{ labelSelector: "team=a", allowedKafkaTopics: [], healthListen: undefined },
+    sequencers: undefined,
     ...{ leaseNamespace: "throughline", leaseName: "throughline-operator-prod" },
     ...{ identity: expect.stringMatching(/^pod-1_[0-9a-f-]{36}$/), logLevel: "info" },
   });
@@ -38,6 +39,34 @@ test("namespaces, names and files are read as they are given", () => {
       kubeconfig: "apiVersion: v1",
     },
   });
+});
+
+test("sequencers have the operator's Kafka, and an identity of their own from Secrets", () => {
+  const flags = ["--sequencer-image", "tl:1", "--kafka-tls", "true"];
+  flags.push("--sequencer-kafka-sasl-user-secret", "kafka/user");
+  flags.push("--sequencer-kafka-sasl-password-secret", "kafka/password");
+  const parsed = parse(...REQUIRED, ...flags);
+  if (parsed.kind !== "config") throw new Error(JSON.stringify(parsed));
+  expect(parsed.config.sequencers).toEqual({
+    image: "tl:1",
+    flags: {
+      ...{ kafka: "k1:9092", "kafka-tls": "true", "kafka-sasl-mechanism": "SCRAM-SHA-512" },
+      "deployment-id": "prod",
+    },
+    files: { "kafka-sasl-password-file": { secret: "kafka", key: "password" } },
+    values: { "kafka-sasl-user": { secret: "kafka", key: "user" } },
+  });
+  const other = parse(...REQUIRED, "--sequencer-image", "tl:1", "--sequencer-kafka", "k2:9093");
+  expect(other).toMatchObject({ config: { sequencers: { flags: { kafka: "k2:9093" } } } });
+});
+
+test("what is said of sequencers needs their image, and a user its password", () => {
+  expect(errorsOf("--sequencer-kafka", "k2:9093")).toEqual([
+    "--sequencer-kafka is set without --sequencer-image.",
+  ]);
+  expect(errorsOf("--sequencer-image", "tl:1", "--sequencer-kafka-sasl-user", "u")).toEqual([
+    "--sequencer-kafka-sasl-password-secret is missing: it goes with the user of Kafka.",
+  ]);
 });
 
 test("what is wrong is named with its flag, all at once", () => {

@@ -11,6 +11,7 @@ function metrics(): OperatorMetrics {
   return new OperatorMetrics({
     ...{ leading: () => true, busy: () => 3, lateMs: () => 1500 },
     topics: () => ({ True: 5, False: 2, Unknown: 0 }),
+    outboxes: () => ({ True: 1, False: 0, Unknown: 0 }),
   });
 }
 
@@ -36,6 +37,7 @@ test("what happens is on the page", async () => {
     "throughline_operator_work 3",
     "throughline_operator_work_late_seconds 1.5",
     'throughline_operator_topics{ready="False"} 2',
+    'throughline_operator_outboxes{ready="True"} 1',
     'throughline_operator_reconcile_seconds_bucket{le="0.025",outcome="ready"} 1',
     'throughline_operator_watch_begins_total{what="list"} 1',
     'throughline_operator_api_requests_total{method="PATCH",code="409"} 1',

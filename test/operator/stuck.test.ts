@@ -5,9 +5,9 @@ import { stuck } from "../../operator/stuck.ts";
 const FINE = { work: 299_000, lease: 30_000, watch: 500_000 };
 
 test.each([
-  ["work", "stuck: for 1000 s no Topic was begun or finished though some wait"],
+  ["work", "stuck: for 1000 s no Topic or Outbox was begun or finished though some wait"],
   ["lease", "stuck: for 1000 s the lease was not asked for"],
-  ["watch", "stuck: for 1000 s the watch of Topics did not begin anew"],
+  ["watch", "stuck: for 1000 s a watch did not begin anew"],
 ])("%s", (loop, why) => {
   expect(stuck(FINE)).toBeUndefined();
   expect(stuck({ ...FINE, [loop]: 1_000_000 })).toBe(why);

@@ -121,7 +121,7 @@ describe("slots", () => {
     "keep no more of PostgreSQL's log than the limit for a Topic that has lost its data: its events are parked",
     async () => {
       const shop = await bed.shop("limited", ["lost", "kept"]);
-      const sequencer = await atWork.start(shop, { maxRetainedWalBytes: WAL_LIMIT_BYTES });
+      const sequencer = await atWork.start(shop, { retainedWalLimitBytes: WAL_LIMIT_BYTES });
       await untilReady(shop, sequencer, "ready\n");
       for (const topic of ["lost", "kept"]) await publish(shop, topic);
       await allSent(shop);

@@ -7,7 +7,14 @@ const REQUIRED = [
   ...["--database", "postgres://seq@db:5433/shop", "--kafka", "k1:9092"],
   ...["--deployment-id", "prod", "--namespace", "shop", "--outbox", "orders"],
 ];
-const FILES: Record<string, string> = { secret: "hush\n", ca: "CA" };
+const FILES: Record<string, string> = {
+  ...{ secret: "hush\n", ca: "CA", url: "postgresql://seq:h%40sh@db/shop?sslmode=require\n" },
+  ...{
+    bare: "postgres://seq@db/shop",
+    nonsense: "db:5432",
+    strange: "postgres://a:hush@b/c?x=hush",
+  },
+};
 
 function parse(...args: string[]) {
   return parseConfig({
@@ -34,11 +41,53 @@ test("a database, Kafka and whose Outbox it is suffice", () => {
       ...{ host: "db", port: 5433, database: "shop", user: "seq" },
       ...{ password: "hush", tls: undefined },
     },
-    ...{ keepSentHours: undefined, healthListen: undefined, logLevel: "info" },
-    maxRetainedWalBytes: 10 * 2 ** 30,
+    ...{ keepSentHours: undefined, retainedWalLimitBytes: 10 * 2 ** 30 },
+    ...{ healthListen: undefined, logLevel: "info" },
   });
   expect(parse(...REQUIRED, "--database-tls-ca-file", "ca")).toMatchObject({
     config: { database: { tls: { ca: Buffer.from("CA") } } },
+  });
+});
+
+test("the whole address may come from a file, with the password in it", () => {
+  const args = REQUIRED.slice(2);
+  expect(parse(...args, "--database-file", "url")).toMatchObject({
+    config: {
+      database: {
+        host: "db",
+        port: 5432,
+        database: "shop",
+        user: "seq",
+        password: "h@sh",
+        tls: {},
+      },
+    },
+  });
+  expect(
+    parse(...args, "--database-file", "bare", "--database-password-file", "secret"),
+  ).toMatchObject({ config: { database: { password: "hush", tls: undefined } } });
+  const errorsWith = (...more: string[]) => {
+    const parsed = parse(...args, ...more);
+    return parsed.kind === "errors" ? parsed.errors : [];
+  };
+  expect([
+    ...errorsWith(),
+    ...errorsWith("--database", "postgres://seq@db/shop", "--database-file", "bare"),
+    ...errorsWith("--database-file", "nonsense"),
+    ...errorsWith("--database-file", "strange"),
+    ...errorsWith("--database-file", "url", "--database-password-file", "secret"),
+  ]).toEqual([
+    expect.stringMatching(/^--database is required: /),
+    "--database and --database-file are both set: remove one.",
+    "--database-file is not postgres://user@host:port/database.",
+    "--database-file has x; of such parameters only sslmode is known.",
+    "--database-file has a password, and --database-password-file is set too: remove one.",
+  ]);
+});
+
+test("one that retires needs Kafka, to say what it does", () => {
+  expect(parse(...REQUIRED, "--do", "retire")).toMatchObject({
+    config: { deed: "retire", kafka: { brokers: ["k1:9092"] } },
   });
 });
 
@@ -57,10 +106,13 @@ test.each([
   [["--database", "postgres://seq:hush@db/shop"], /^--database has a password.*password-file/],
   [["--database", "postgres://seq@db/shop?sslmode=require"], /^--database has \?sslmode=require/],
   [["--database-tls", "yes"], /^--database-tls is "yes"/],
-  [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot/],
+  [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot, retire/],
   [["--namespace", "Shop"], /^--namespace is "Shop"/],
   [["--keep-sent-hours", "1.5"], /^--keep-sent-hours is "1.5"; it must be 1 to/],
-  [["--max-retained-wal-mib", "10Gi"], /^--max-retained-wal-mib is "10Gi"; it must be 1 to/],
+  [
+    ["--retained-wal-limit", "10"],
+    /^--retained-wal-limit is "10"; it must be a whole number of Mi/,
+  ],
   [["--outbox", "a_b"], /^--outbox is "a_b"/],
   [["--outbx", "a"], /^--outbx is not a flag/],
 ])("%j is refused by its name, without secrets", (args, words) => {

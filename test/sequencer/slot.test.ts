@@ -1,7 +1,8 @@
 /** A slot that is given up and made anew, and one that comes along when its database is promoted (P8). */
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { slotNameOf } from "../../sequencer/term.ts";
 import { KafkaPart } from "../kafka-part.ts";
-import { AtWork, allSent, allStamped, giveUpSlot, untilSql } from "./at-work.ts";
+import { AtWork, allSent, allStamped, giveUpSlot, untilReady, untilSql } from "./at-work.ts";
 import { type Bed, openBed, SLOW_MS } from "./bed.ts";
 import { delivered } from "./witness.ts";
 
@@ -43,6 +44,33 @@ test(
     await insert(2);
     await allSent(shop);
     expect(await atWork.audit(shop, ["kept"])).toBe(2505);
+  },
+  SLOW_MS,
+);
+
+test(
+  "retires: waits for the one at work, then nothing of its slot is left; another Outbox's is not touched",
+  async () => {
+    const shop = await bed.shop("retiring", ["last"]);
+    const slots = async () => {
+      const { rows } = await shop.sql.query(
+        "select s.name, p.slot_name from throughline.slot s full join pg_replication_slots p on s.name = p.slot_name where p.slot_name not like 'truth%' and (p.database = current_database() or s.name is not null)",
+      );
+      return rows;
+    };
+    const sequencer = await atWork.start(shop);
+    await untilReady(shop, sequencer, "ready");
+    const name = slotNameOf(shop.identity);
+    const identity = { ...shop.identity, outbox: "another" };
+    const stranger = await atWork.start(shop, { identity, retires: true });
+    await untilReady(shop, stranger, "given up");
+    expect(await slots()).toEqual([{ name, slot_name: name }]);
+    const retiring = await atWork.start(shop, { retires: true });
+    await untilReady(shop, retiring, "at work still");
+    await sequencer.close();
+    await untilReady(shop, retiring, "given up");
+    expect((await fetch(`http://127.0.0.1:${retiring.healthPort}/readyz`)).status).toBe(200);
+    expect(await slots()).toEqual([]);
   },
   SLOW_MS,
 );

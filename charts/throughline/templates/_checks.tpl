@@ -8,6 +8,7 @@ by the value's name.
 {{- range $name := list "operator" "webhook" "gateway" }}
 {{- if (index $.Values $name).enabled }}{{ $programs = append $programs $name }}{{ end }}
 {{- end }}
+{{- if and .Values.operator.enabled .Values.sequencers.enabled }}{{ $programs = append $programs "sequencers" }}{{ end }}
 {{- if not (or $programs .Values.crds.install) }}
 {{- $wrong = append $wrong "operator.enabled: nothing is to be installed; enable operator, webhook, gateway or crds.install." }}
 {{- end }}

@@ -2,13 +2,13 @@
 
 import { IndexedMap } from "../../../operator/indexed-map.ts";
 import { Controller } from "../../../operator/kube/controller.ts";
+import { ResourceWatch } from "../../../operator/kube/resource-watch.ts";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
-import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
 import type { Owner, TopicStatus, Why } from "../../../operator/reconcile.ts";
 import { kafkaTopicOf } from "../../../operator/topic-spec.ts";
 import { Random } from "../../sim/random.ts";
 import { VirtualClock } from "../../sim/virtual-clock.ts";
-import { MemoryTopicApi } from "./memory-topic-api.ts";
+import { MemoryResourceApi } from "./memory-resource-api.ts";
 
 export const READY: TopicStatus = {
   ...{ ready: true, reason: "Ready", message: "The stream is served." },
@@ -17,7 +17,7 @@ export const READY: TopicStatus = {
 };
 
 export function bed() {
-  const api = new MemoryTopicApi();
+  const api = new MemoryResourceApi<KubeTopic>();
   const clock = new VirtualClock(new Random(1));
   const topics = new IndexedMap<KubeTopic>(kafkaTopicOf);
   const deeds: string[] = [];
@@ -46,15 +46,16 @@ export function bed() {
     onFailure: (_name, message) => failures.push(message),
     onSuperseded: () => deeds.push("end"),
   });
-  const watch = new TopicWatch({
-    ...{ api, topics, clock, random: () => 1, scope: { namespace: undefined, labelSelector: "" } },
+  const watch = new ResourceWatch({
+    ...{ api, clock, random: () => 1, scope: { namespace: undefined, labelSelector: "" } },
+    ...{ kinds: "Topics", resources: topics },
     changed: (name) => controller.queue.add(name),
     onBegin: () => {},
     onTrouble: () => {},
   });
   watch.start();
   const ready = (name: string) =>
-    api.topics.get(name)?.status?.conditions?.find(({ type }) => type === "Ready");
-  const now = (name: string): KubeTopic | undefined => api.topics.get(name);
+    api.resources.get(name)?.status?.conditions?.find(({ type }) => type === "Ready");
+  const now = (name: string): KubeTopic | undefined => api.resources.get(name);
   return { api, clock, controller, deeds, failures, outcomes, owners, ready, state, now };
 }

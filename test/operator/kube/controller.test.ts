@@ -1,7 +1,8 @@
 /** From a Topic at an API server to its reconcile and its status: what is done, and what is left alone. */
 import { expect, test } from "@jest/globals";
 import { FINALIZER } from "../../../operator/kube/controller.ts";
-import type { Condition, KubeTopic } from "../../../operator/kube/topic-api.ts";
+import type { Condition } from "../../../operator/kube/resource-api.ts";
+import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
 import { bed, READY } from "./controller-bed.ts";
 
 const PAUSED = { annotations: { "throughline.dev/pause": "true" } };
@@ -215,11 +216,11 @@ test("a Topic that other labels took out of sight keeps its stream; deleted, it 
   api.put("shop/a", { deletionPolicy: "Delete" });
   await clock.run(100);
   // The watch has no other labels than all: the controller is told as by a watch that has.
-  const hidden = api.topics.get("shop/a") as KubeTopic;
+  const hidden = api.resources.get("shop/a") as KubeTopic;
   api.hide("shop/a");
   await clock.run(1000);
   expect(deeds).toEqual(["apply a"]);
-  api.topics.set("shop/a", {
+  api.resources.set("shop/a", {
     ...hidden,
     metadata: { ...hidden.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" },
   });

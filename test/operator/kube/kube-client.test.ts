@@ -47,13 +47,18 @@ test("a request says who asks and what it sends, and each answer is counted", as
   await bed.client.send("POST", "/a", { b: 1 });
   await bed.client.send("PATCH", "/a", { b: 1 });
   await bed.client.send("PATCH", "/a", []);
+  await bed.client.apply("/a", { b: 1 }, "me");
   expect(asked).toEqual([
     ["GET", "/a?limit=2", "Bearer secret", undefined, ""],
     ["POST", "/a", "Bearer secret", "application/json", '{"b":1}'],
     ["PATCH", "/a", "Bearer secret", "application/merge-patch+json", '{"b":1}'],
     ["PATCH", "/a", "Bearer secret", "application/json-patch+json", "[]"],
+    [
+      ...["PATCH", "/a?fieldManager=me&force=true", "Bearer secret"],
+      ...["application/apply-patch+yaml", '{"b":1}'],
+    ],
   ]);
-  expect(bed.counted).toEqual(["GET 200", "POST 201", "PATCH 200", "PATCH 200"]);
+  expect(bed.counted).toEqual(["GET 200", "POST 201", "PATCH 200", "PATCH 200", "PATCH 200"]);
 });
 
 test("a refusal has its status and the server's own sentence", async () => {

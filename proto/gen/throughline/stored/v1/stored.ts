@@ -121,6 +121,36 @@ export interface TopicProgress {
   sequence: bigint;
 }
 
+/**
+ * Value of a record in the same topic, key "state <namespace>/<outbox>": what one sequencer of the Outbox does now.
+ * Each of them writes one every second while it runs, outside of transactions; it is worth nothing when it is old.
+ */
+export interface OutboxState {
+  /** 1. */
+  formatVersion: number;
+  /** Of the process, for people. */
+  instance: string;
+  /** starting, standby, running, waiting, failed or retired. */
+  state: string;
+  /** Of waiting and failed: one stable word, and a sentence with what to do. */
+  reason: string;
+  message: string;
+  /** host:port/database. */
+  database: string;
+  /** Name of the replication slot. */
+  slot: string;
+  /** What follows is known once it has run. */
+  hasRun: boolean;
+  /** What PostgreSQL keeps of its log for the slot. */
+  retainedWalBytes: bigint;
+  /** How long ago the oldest event that is not in Kafka, or else the last that was sent when it was, had been committed. */
+  lagMs: bigint;
+  /** Parked events in the database, counted up to 10,000. */
+  parked: number;
+  /** The last order value of each topic. */
+  topics: TopicProgress[];
+}
+
 function createBaseTokenBody(): TokenBody {
   return { deploymentId: "", topicId: Buffer.alloc(0), nextOffsets: [], epochsPlusOne: [], topic: "" };
 }
@@ -651,6 +681,192 @@ export const TopicProgress: MessageFns<TopicProgress> = {
             }
 
             message.sequence = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseOutboxState(): OutboxState {
+  return {
+    formatVersion: 0,
+    instance: "",
+    state: "",
+    reason: "",
+    message: "",
+    database: "",
+    slot: "",
+    hasRun: false,
+    retainedWalBytes: 0n,
+    lagMs: 0n,
+    parked: 0,
+    topics: [],
+  };
+}
+
+export const OutboxState: MessageFns<OutboxState> = {
+  encode(message: OutboxState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.formatVersion !== 0) {
+      writer.uint32(8).uint32(message.formatVersion);
+    }
+    if (message.instance !== "") {
+      writer.uint32(18).string(message.instance);
+    }
+    if (message.state !== "") {
+      writer.uint32(26).string(message.state);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(42).string(message.message);
+    }
+    if (message.database !== "") {
+      writer.uint32(50).string(message.database);
+    }
+    if (message.slot !== "") {
+      writer.uint32(58).string(message.slot);
+    }
+    if (message.hasRun !== false) {
+      writer.uint32(64).bool(message.hasRun);
+    }
+    if (message.retainedWalBytes !== 0n) {
+      if (BigInt.asUintN(64, message.retainedWalBytes) !== message.retainedWalBytes) {
+        throw new globalThis.Error("value provided for field message.retainedWalBytes of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.retainedWalBytes);
+    }
+    if (message.lagMs !== 0n) {
+      if (BigInt.asUintN(64, message.lagMs) !== message.lagMs) {
+        throw new globalThis.Error("value provided for field message.lagMs of type uint64 too large");
+      }
+      writer.uint32(80).uint64(message.lagMs);
+    }
+    if (message.parked !== 0) {
+      writer.uint32(88).uint32(message.parked);
+    }
+    for (const v of message.topics) {
+      TopicProgress.encode(v!, writer.uint32(98).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OutboxState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOutboxState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.formatVersion = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.database = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.slot = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.hasRun = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.retainedWalBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.lagMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.parked = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.topics.push(TopicProgress.decode(reader, reader.uint32()));
             continue;
           }
         }

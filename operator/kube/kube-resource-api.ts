@@ -1,45 +1,46 @@
-/** Topics at a real API server. */
+/** Objects of one kind of ours at a real API server. */
 import type { KubeConfig } from "@kubernetes/client-node";
 import type { Clock } from "../../process/clock.ts";
 import { API_VERSION, GROUP } from "../topic-schema.ts";
-import { nameOf } from "../topic-spec.ts";
 import { failureOf, statusOf } from "./api-error.ts";
 import { type CountRequest, KubeClient, microTime } from "./kube-client.ts";
 import type {
-  KubeStatus,
-  KubeTopic,
+  FindOutcome,
+  KubeResource,
   ListOutcome,
   PatchOutcome,
-  TopicApi,
+  ResourceApi,
+  ToldEvent,
   WatchEnd,
   WatchEvent,
   WatchScope,
-} from "./topic-api.ts";
-import type { TopicEvent } from "./topic-events.ts";
+} from "./resource-api.ts";
 
-const TOPICS = `/apis/${API_VERSION}`;
+const OURS = `/apis/${API_VERSION}`;
 /** The server ends a watch by itself after so long; a bookmark comes every minute or so. */
 const WATCH_SECONDS = 290;
 /** Without a byte for so long the connection is taken for dead. */
 const SILENCE_MS = 120_000;
 const EXPIRED = 410;
 const REQUEST_MS = 30_000;
-/** For so long a look at a namespace is good for its other Topics too. */
+/** For so long a look at a namespace is good for its other objects too. */
 const NAMESPACE_MS = 5000;
 const MAX_NOTE_LENGTH = 1024;
 const CONTROLLER = `${GROUP}/operator`;
 
-export interface KubeTopicApiOptions {
+export interface KubeResourceApiOptions {
+  /** As it is written: "Topic"; its plural in paths is regular. */
+  readonly kind: string;
   /** Of this process, in Events; at most 128 characters. */
   readonly identity: string;
   readonly count: CountRequest;
   readonly clock: Clock;
   /** An Event was not written. */
-  readonly onUntold: (topic: string, reason: string) => void;
+  readonly onUntold: (name: string, reason: string) => void;
 }
 
-export class KubeTopicApi implements TopicApi {
-  readonly #options: KubeTopicApiOptions;
+export class KubeResourceApi<Resource extends KubeResource> implements ResourceApi<Resource> {
+  readonly #options: KubeResourceApiOptions;
   readonly #client: KubeClient;
   readonly #namespaces = new Map<
     string,
@@ -48,7 +49,7 @@ export class KubeTopicApi implements TopicApi {
 
   #telling: Promise<void> = Promise.resolve();
 
-  constructor(config: KubeConfig, options: KubeTopicApiOptions) {
+  constructor(config: KubeConfig, options: KubeResourceApiOptions) {
     this.#options = options;
     this.#client = new KubeClient(config, REQUEST_MS, options.count);
   }
@@ -57,15 +58,16 @@ export class KubeTopicApi implements TopicApi {
     { namespace, labelSelector }: WatchScope,
     limit: number,
     next: string,
-  ): Promise<ListOutcome> {
+  ): Promise<ListOutcome<Resource>> {
     const query = { limit, labelSelector: labelSelector || undefined, continue: next || undefined };
     try {
       const page = await this.#client.get<{
-        items: KubeTopic[];
+        items: Resource[];
         metadata: { resourceVersion: string; continue?: string };
-      }>(placeOf(namespace), query);
+      }>(this.#placeOf(namespace), query);
       const { resourceVersion, continue: after = "" } = page.metadata;
-      return { kind: "listed", topics: page.items.map(kept), resourceVersion, next: after };
+      const resources = page.items.map((one) => kept(one));
+      return { kind: "listed", resources, resourceVersion, next: after };
     } catch (error) {
       return statusOf(error) === EXPIRED ? { kind: "expired" } : failureOf(error);
     }
@@ -74,7 +76,7 @@ export class KubeTopicApi implements TopicApi {
   async watch(
     { namespace, labelSelector }: WatchScope,
     resourceVersion: string,
-    onEvent: (event: WatchEvent) => void,
+    onEvent: (event: WatchEvent<Resource>) => void,
     signal: AbortSignal,
   ): Promise<WatchEnd> {
     const query = {
@@ -90,12 +92,12 @@ export class KubeTopicApi implements TopicApi {
             ? { kind: "expired" }
             : { kind: "failed", reason: message ?? "an error without words" };
       } else if (type === "BOOKMARK") {
-        onEvent({ type, resourceVersion: (object as KubeTopic).metadata.resourceVersion });
-      } else onEvent({ type: type as "ADDED", topic: kept(object as KubeTopic) });
+        onEvent({ type, resourceVersion: (object as Resource).metadata.resourceVersion });
+      } else onEvent({ type: type as "ADDED", resource: kept(object as Resource) });
     };
     try {
       const options = { onEvent: event, silenceMs: SILENCE_MS, signal };
-      await this.#client.watch(placeOf(namespace), query, options);
+      await this.#client.watch(this.#placeOf(namespace), query, options);
       return told;
     } catch (error) {
       if (signal.aborted) return { kind: "ended" };
@@ -103,12 +105,12 @@ export class KubeTopicApi implements TopicApi {
     }
   }
 
-  async find(namespace: string, name: string) {
+  async find(namespace: string, name: string): Promise<FindOutcome<Resource>> {
     try {
-      const topic = await this.#client.get<KubeTopic>(placeOf(namespace, name));
-      return { kind: "found" as const, topic: kept(topic) };
+      const found = await this.#client.get<Resource>(this.#placeOf(namespace, name));
+      return { kind: "found", resource: kept(found) };
     } catch (error) {
-      return statusOf(error) === 404 ? { kind: "gone" as const } : failureOf(error);
+      return statusOf(error) === 404 ? { kind: "gone" } : failureOf(error);
     }
   }
 
@@ -126,19 +128,20 @@ export class KubeTopicApi implements TopicApi {
   }
 
   /** One after the other: the API server has more to do for what waits for it. */
-  tell(topic: KubeTopic, event: TopicEvent): Promise<void> {
-    this.#telling = this.#telling.then(() => this.#tell(topic, event));
+  tell(resource: Resource, event: ToldEvent): Promise<void> {
+    this.#telling = this.#telling.then(() => this.#tell(resource, event));
     return this.#telling;
   }
 
-  async #tell(topic: KubeTopic, { type, reason, note }: TopicEvent): Promise<void> {
-    const { namespace, name, uid, resourceVersion } = topic.metadata;
+  async #tell(resource: Resource, { type, reason, note }: ToldEvent): Promise<void> {
+    const { kind, identity } = this.#options;
+    const { namespace, name, uid, resourceVersion } = resource.metadata;
     const body = {
       metadata: { generateName: `${name}-`, namespace },
       ...{ type, reason, action: "Reconcile", eventTime: microTime(new Date()) },
       note: note.length > MAX_NOTE_LENGTH ? `${note.slice(0, MAX_NOTE_LENGTH - 1)}…` : note,
-      ...{ reportingController: CONTROLLER, reportingInstance: this.#options.identity },
-      regarding: { apiVersion: API_VERSION, kind: "Topic", namespace, name, uid, resourceVersion },
+      ...{ reportingController: CONTROLLER, reportingInstance: identity },
+      regarding: { apiVersion: API_VERSION, kind, namespace, name, uid, resourceVersion },
     };
     try {
       await this.#client.send(
@@ -147,25 +150,25 @@ export class KubeTopicApi implements TopicApi {
         body,
       );
     } catch (error) {
-      this.#options.onUntold(nameOf(topic), failureOf(error).reason);
+      this.#options.onUntold(`${namespace}/${name}`, failureOf(error).reason);
     }
   }
 
-  patchStatus(topic: KubeTopic, status: KubeStatus): Promise<PatchOutcome> {
-    return this.#patch(topic, "/status", { metadata: ofUid(topic), status });
+  patchStatus(resource: Resource, status: NonNullable<Resource["status"]>): Promise<PatchOutcome> {
+    return this.#patch(resource, "/status", { metadata: ofUid(resource), status });
   }
 
-  patchFinalizers(topic: KubeTopic, finalizers: readonly string[]): Promise<PatchOutcome> {
-    const { resourceVersion } = topic.metadata;
-    return this.#patch(topic, "", {
-      metadata: { ...ofUid(topic), resourceVersion, finalizers },
+  patchFinalizers(resource: Resource, finalizers: readonly string[]): Promise<PatchOutcome> {
+    const { resourceVersion } = resource.metadata;
+    return this.#patch(resource, "", {
+      metadata: { ...ofUid(resource), resourceVersion, finalizers },
     });
   }
 
-  async #patch({ metadata }: KubeTopic, part: string, body: object): Promise<PatchOutcome> {
+  async #patch({ metadata }: Resource, part: string, body: object): Promise<PatchOutcome> {
     const { namespace, name } = metadata;
     try {
-      await this.#client.send("PATCH", `${placeOf(namespace, name)}${part}`, body);
+      await this.#client.send("PATCH", `${this.#placeOf(namespace, name)}${part}`, body);
       return { kind: "patched" };
     } catch (error) {
       const code = statusOf(error);
@@ -174,10 +177,21 @@ export class KubeTopicApi implements TopicApi {
       return failureOf(error);
     }
   }
+
+  /** Of all, of a namespace's, or of one. */
+  #placeOf(namespace?: string, name?: string): string {
+    const within = namespace === undefined ? "" : `/namespaces/${namespace}`;
+    return `${OURS}${within}/${pluralOf(this.#options.kind)}${name === undefined ? "" : `/${name}`}`;
+  }
+}
+
+function pluralOf(kind: string): string {
+  const name = kind.toLowerCase();
+  return name.endsWith("x") ? `${name}es` : `${name}s`;
 }
 
 /** Of ten thousand Topics, what nobody asks for is most: who set which field, what was applied last. */
-function kept({ metadata, spec, status, ...of }: KubeTopic): KubeTopic {
+function kept<Resource extends KubeResource>({ metadata, ...of }: Resource): Resource {
   const { name, namespace, uid, generation, resourceVersion } = metadata;
   const { annotations = {}, finalizers, creationTimestamp, deletionTimestamp } = metadata;
   const ours = Object.entries(annotations).filter(([key]) => key.startsWith(`${GROUP}/`));
@@ -190,18 +204,10 @@ function kept({ metadata, spec, status, ...of }: KubeTopic): KubeTopic {
       ...(creationTimestamp && { creationTimestamp }),
       ...(deletionTimestamp && { deletionTimestamp }),
     },
-    spec,
-    ...(status && { status }),
-  };
+  } as Resource;
 }
 
-/** Of all Topics, of a namespace's, or of one. */
-function placeOf(namespace?: string, name?: string): string {
-  const within = namespace === undefined ? "" : `/namespaces/${namespace}`;
-  return `${TOPICS}${within}/topics${name === undefined ? "" : `/${name}`}`;
-}
-
-/** A Topic of the same name that was made since is another: the server refuses the patch then. */
-function ofUid({ metadata: { uid } }: KubeTopic): { uid: string } {
+/** One of the same name that was made since is another: the server refuses the patch then. */
+function ofUid({ metadata: { uid } }: KubeResource): { uid: string } {
   return { uid };
 }

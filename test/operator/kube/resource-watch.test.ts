@@ -1,20 +1,21 @@
 /** A watch that comes back from every end (W1, W2), in virtual time. */
 import { getEventListeners } from "node:events";
 import { expect, test } from "@jest/globals";
+import { ResourceWatch } from "../../../operator/kube/resource-watch.ts";
 import type { KubeTopic } from "../../../operator/kube/topic-api.ts";
-import { TopicWatch } from "../../../operator/kube/topic-watch.ts";
 import { Random } from "../../sim/random.ts";
 import { VirtualClock } from "../../sim/virtual-clock.ts";
-import { MemoryTopicApi } from "./memory-topic-api.ts";
+import { MemoryResourceApi } from "./memory-resource-api.ts";
 
 function bed(namespace?: string) {
-  const api = new MemoryTopicApi();
+  const api = new MemoryResourceApi<KubeTopic>();
   const clock = new VirtualClock(new Random(1));
   const topics = new Map<string, KubeTopic>();
   const changed: string[] = [];
   const troubles: string[] = [];
-  const watch = new TopicWatch({
-    ...{ api, topics, clock, random: () => 1, scope: { namespace, labelSelector: "" } },
+  const watch = new ResourceWatch({
+    ...{ api, clock, random: () => 1, scope: { namespace, labelSelector: "" } },
+    ...{ kinds: "Topics", resources: topics },
     changed: (name) => changed.push(name),
     onBegin: () => {},
     onTrouble: (message) => troubles.push(message),
@@ -42,7 +43,7 @@ test("a change of a status alone asks for no work", async () => {
   api.put("shop/a", {});
   watch.start();
   await clock.run(1);
-  await api.patchStatus(api.topics.get("shop/a") as KubeTopic, { partitions: 1 });
+  await api.patchStatus(api.resources.get("shop/a") as KubeTopic, { partitions: 1 });
   expect(changed).toEqual(["shop/a"]);
   expect(topics.get("shop/a")?.status).toEqual({ partitions: 1 });
 });

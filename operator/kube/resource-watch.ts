@@ -1,6 +1,6 @@
 /**
- * Follows the Topics of one scope: lists them, then watches from there on, for ever. What it knows is
- * in `topics`; `changed` says which to look at again.
+ * Follows the objects of one kind and scope: lists them, then watches from there on, for ever. What it knows is
+ * in `resources`; `changed` says which to look at again.
  *
  * Every end names the next state:
  *   list   → listed: watch; expired: list; failed: list after a pause
@@ -13,19 +13,20 @@
  */
 import type { Clock } from "../../process/clock.ts";
 import { backoffMs, pause } from "../pauses.ts";
-import { nameOf } from "../topic-spec.ts";
-import type { KubeTopic, TopicApi, WatchEvent, WatchScope } from "./topic-api.ts";
+import type { KubeResource, ResourceApi, WatchEvent, WatchScope } from "./resource-api.ts";
 
 const PAGE = 500;
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 30_000;
 const FAILURES_UNTIL_LIST = 3;
 
-export interface TopicWatchOptions {
-  readonly api: TopicApi;
+export interface ResourceWatchOptions<Resource extends KubeResource> {
+  readonly api: Pick<ResourceApi<Resource>, "list" | "watch">;
   readonly scope: WatchScope;
+  /** What they are called, for people: "Topics". */
+  readonly kinds: string;
   /** By `<namespace>/<name>`; other scopes' are there too. */
-  readonly topics: Map<string, KubeTopic>;
+  readonly resources: Map<string, Resource>;
   readonly clock: Clock;
   /** 0 to 1. */
   readonly random: () => number;
@@ -37,9 +38,9 @@ export interface TopicWatchOptions {
   readonly onTrouble: (message: string) => void;
 }
 
-export class TopicWatch {
-  readonly #topics: Map<string, KubeTopic>;
-  readonly #options: TopicWatchOptions;
+export class ResourceWatch<Resource extends KubeResource> {
+  readonly #resources: Map<string, Resource>;
+  readonly #options: ResourceWatchOptions<Resource>;
   readonly #abort = new AbortController();
   #version = "";
   #failures = 0;
@@ -47,13 +48,13 @@ export class TopicWatch {
   readonly #listed = Promise.withResolvers<void>();
   #running: Promise<void> | undefined;
 
-  constructor(options: TopicWatchOptions) {
+  constructor(options: ResourceWatchOptions<Resource>) {
     this.#options = options;
-    this.#topics = options.topics;
+    this.#resources = options.resources;
     this.#turnMs = options.clock.now();
   }
 
-  /** Resolves when all Topics are known for the first time. */
+  /** Resolves when all are known for the first time. */
   get listed(): Promise<void> {
     return this.#listed.promise;
   }
@@ -82,61 +83,61 @@ export class TopicWatch {
   }
 
   async #list(): Promise<"list" | "watch"> {
-    const { api, scope } = this.#options;
-    const found = new Map<string, KubeTopic>();
+    const { api, scope, kinds } = this.#options;
+    const found = new Map<string, Resource>();
     for (let next = ""; ; ) {
       const page = await api.list(scope, PAGE, next);
       if (page.kind === "expired") return "list";
       if (page.kind === "failed") {
-        await this.#pause(`Topics cannot be listed: ${page.reason}`);
+        await this.#pause(`${kinds} cannot be listed: ${page.reason}`);
         return "list";
       }
-      for (const topic of page.topics) found.set(nameOf(topic), topic);
+      for (const one of page.resources) found.set(nameOf(one), one);
       this.#version = page.resourceVersion;
       next = page.next;
       if (next === "") break;
     }
     this.#failures = 0;
-    for (const [name, { metadata }] of [...this.#topics]) {
+    for (const [name, { metadata }] of [...this.#resources]) {
       const isOurs = scope.namespace === undefined || metadata.namespace === scope.namespace;
       if (isOurs && !found.has(name)) this.#remove(name);
     }
-    for (const topic of found.values()) this.#put(topic);
+    for (const one of found.values()) this.#put(one);
     this.#listed.resolve();
     return "watch";
   }
 
   async #watch(): Promise<"list" | "watch"> {
-    const { api, scope } = this.#options;
+    const { api, scope, kinds } = this.#options;
     const { signal } = this.#abort;
     const end = await api.watch(scope, this.#version, (event) => this.#take(event), signal);
     if (end.kind === "ended") return "watch";
     if (end.kind === "expired") return "list";
-    await this.#pause(`The watch of Topics broke: ${end.reason}`);
+    await this.#pause(`The watch of ${kinds} broke: ${end.reason}`);
     return this.#failures >= FAILURES_UNTIL_LIST ? "list" : "watch";
   }
 
-  #take(event: WatchEvent): void {
+  #take(event: WatchEvent<Resource>): void {
     this.#failures = 0;
     if (event.type === "BOOKMARK") {
       this.#version = event.resourceVersion;
       return;
     }
-    const { topic } = event;
-    this.#version = topic.metadata.resourceVersion;
-    if (event.type === "DELETED") this.#remove(nameOf(topic));
-    else this.#put(topic);
+    const { resource } = event;
+    this.#version = resource.metadata.resourceVersion;
+    if (event.type === "DELETED") this.#remove(nameOf(resource));
+    else this.#put(resource);
   }
 
-  #put(topic: KubeTopic): void {
-    const name = nameOf(topic);
-    const known = this.#topics.get(name);
-    this.#topics.set(name, topic);
-    if (known === undefined || wish(known) !== wish(topic)) this.#options.changed(name);
+  #put(resource: Resource): void {
+    const name = nameOf(resource);
+    const known = this.#resources.get(name);
+    this.#resources.set(name, resource);
+    if (known === undefined || wish(known) !== wish(resource)) this.#options.changed(name);
   }
 
   #remove(name: string): void {
-    if (this.#topics.delete(name)) this.#options.changed(name);
+    if (this.#resources.delete(name)) this.#options.changed(name);
   }
 
   #pause(trouble: string): Promise<void> {
@@ -149,8 +150,12 @@ export class TopicWatch {
   }
 }
 
-/** What of a Topic asks for work; a change of its status alone does not. */
-function wish({ metadata, spec }: KubeTopic): string {
+function nameOf({ metadata: { namespace, name } }: KubeResource): string {
+  return `${namespace}/${name}`;
+}
+
+/** What of it asks for work; a change of its status alone does not. */
+function wish({ metadata, spec }: KubeResource): string {
   const { uid, annotations, finalizers, deletionTimestamp } = metadata;
   return JSON.stringify([uid, spec, annotations, finalizers, deletionTimestamp]);
 }
