@@ -39,6 +39,8 @@ const WARM_MS = 3000;
 const THROUGH_MS = 60_000;
 const SETTLE_MS = 3000;
 
+// What was started ends with us then.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 const { seed, minutes, broken } = flagsOf("check:sequencer", { help: HELP, minutes: 15, variants });
 const folder = mkdtempSync(join(tmpdir(), "throughline-check-sequencer-"));
 // PostgreSQL runs as another user than root.
