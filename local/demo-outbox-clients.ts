@@ -15,6 +15,7 @@ export class DemoWriter {
   /** Rejects with its own words when it cannot go on. */
   readonly ended: Promise<void>;
   readonly #child: ChildProcess;
+  #isFinishing = false;
 
   constructor(task: WriterTask) {
     const child = spawnProgram("local/demo-writer.ts", []);
@@ -24,7 +25,7 @@ export class DemoWriter {
     child.on("message", (report: WriterReport) => this.#take(report));
     this.ended = new Promise((resolve, reject) =>
       child.once("close", (code, signal) => {
-        if (code === 0) resolve();
+        if (code === 0 && this.#isFinishing) resolve();
         else reject(new Error(`${task.name} ended with ${signal ?? code}: ${words.join(" ")}`));
       }),
     );
@@ -35,6 +36,7 @@ export class DemoWriter {
 
   /** Its transactions come to their ends; `ended` resolves then. */
   finish(): void {
+    this.#isFinishing = true;
     this.#child.send(ENOUGH);
   }
 
@@ -115,9 +117,9 @@ export class SequencerKiller {
     return this.#sequencers.find(({ state }) => state === "running");
   }
 
-  /** Nothing is left to do, and the last one killed is back. */
+  /** Nothing is left to do, and the last one killed has its successor. */
   get isDone(): boolean {
-    return this.#left.length === 0 && this.isReady;
+    return this.#left.length === 0 && this.atWork !== undefined;
   }
 
   /** One works, and every other one stands by. */

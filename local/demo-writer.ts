@@ -31,7 +31,7 @@ const SAVED = 0.3;
 const UNDONE = 0.4;
 const ROLLED_BACK = 0.15;
 /** An app thinks between its statements, and others commit meanwhile. */
-const MOST_THINKING_MS = 12;
+const MOST_THINKING_MS = 20;
 
 const PUBLISH = {
   name: "publish",
@@ -43,6 +43,8 @@ const INSERT = {
 };
 
 let isEnough = false;
+// It waits for its task, and has nothing else to do.
+process.channel?.ref();
 process.on("message", (told: WriterTask | typeof ENOUGH) => {
   if (told === ENOUGH) isEnough = true;
   else
@@ -85,11 +87,11 @@ async function transaction(
     left -= some;
     const texts = Array.from({ length: some }, () => `${name}/e${++made}`);
     const isSaved = random() < SAVED;
-    if (isSaved) await sql.query("savepoint some");
+    if (isSaved) await sql.query("savepoint part");
     await sql.query({ ...(random() < 0.5 ? PUBLISH : INSERT), values: [topic, texts] });
     await sql.query("select pg_sleep($1)", [(random() * MOST_THINKING_MS) / 1000]);
     if (isSaved && random() < UNDONE) {
-      await sql.query("rollback to savepoint some");
+      await sql.query("rollback to savepoint part");
       savepointsUndone++;
       undone.push(...texts);
     } else kept.push(...texts);

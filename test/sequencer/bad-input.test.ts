@@ -352,7 +352,7 @@ test(
 test(
   "a full disk is waited for: nothing is stamped in part, and with room again all goes on",
   async () => {
-    const before = await bed.shop("full", ["roomy"]);
+    const before = await bed.shop("crammed", ["roomy"]);
     await atWork.startAndWait(before);
     await publish(before, "roomy");
     await allSent(before);
