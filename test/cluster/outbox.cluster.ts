@@ -119,12 +119,14 @@ async function deployment(): Promise<V1Deployment> {
   return body as unknown as V1Deployment;
 }
 
+/** Each once: on a slow machine a sequencer is silent for a while, and what is told then is told again. */
 async function told(name: string): Promise<string[]> {
   const path = `/apis/events.k8s.io/v1/namespaces/${NAMESPACE}/events`;
   const { body } = await ask(bed.plane.kube, "GET", path);
-  return (body["items"] as EventsV1Event[])
+  const all = (body["items"] as EventsV1Event[])
     .filter(({ regarding }) => regarding?.kind === "Outbox" && regarding.name === name)
     .map(({ type, reason }) => `${type} ${reason}`);
+  return [...new Set(all)].toSorted();
 }
 
 function publish(): Promise<unknown> {
@@ -298,10 +300,8 @@ test(
     expect(await untilReady("gone", "DeletionWaits")).toMatchObject({
       message: expect.stringContaining("throughline.dev/abandon-slot=true"),
     });
-    await until(async () => (await told("gone")).length === 2);
-    expect(await told("gone")).toEqual(
-      expect.arrayContaining(["Warning DatabaseUnavailable", "Warning DeletionWaits"]),
-    );
+    await until(async () => (await told("gone")).length >= 2);
+    expect(await told("gone")).toEqual(["Warning DatabaseUnavailable", "Warning DeletionWaits"]);
     await patch("gone", {
       metadata: { annotations: { "throughline.dev/abandon-slot": "true" } },
     });
