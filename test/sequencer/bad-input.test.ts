@@ -142,7 +142,9 @@ describe("slots", () => {
       expect(rows.slice(2)).toEqual([
         {
           ...{ topic: "lost", sequence: 0, placed: true },
-          parked: expect.stringMatching(/has lost its data .*, and PostgreSQL kept more .*wal-mib/),
+          parked: expect.stringMatching(
+            /has lost its data .*, and PostgreSQL kept more .*retained-wal-limit/,
+          ),
         },
         { topic: "kept", sequence: 2, placed: true, parked: null },
       ]);
