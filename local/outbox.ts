@@ -54,14 +54,10 @@ export async function startSequencers(
   stops: (() => unknown)[],
   onLine: (line: string) => void,
 ): Promise<SequencerProcess[]> {
-  const started: SequencerProcess[] = [];
-  for (const name of sequencers) {
-    const sequencer = new SequencerProcess({ ...of, name, brokers, onLine });
-    stops.push(() => sequencer.stop());
-    await sequencer.start();
-    started.push(sequencer);
-  }
-  return started;
+  const all = sequencers.map((name) => new SequencerProcess({ ...of, name, brokers, onLine }));
+  stops.push(() => Promise.all(all.map((sequencer) => sequencer.stop())));
+  for (const sequencer of all) await sequencer.start();
+  return all;
 }
 
 async function embedded(
