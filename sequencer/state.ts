@@ -34,6 +34,8 @@ export interface Figures {
   parked: number;
   /** How long ago the last event that was sent had been committed, when it was sent. */
   lagMs: number;
+  /** When that was; milliseconds since 1970. */
+  sentAtMs: number;
   /** When the oldest event that is on its way was committed; undefined: none is. */
   oldestUnsentMs: number | undefined;
   /** Since this process became the one at work what follows is known. */
@@ -48,7 +50,7 @@ export interface Figures {
 
 export function noFigures(): Figures {
   return {
-    ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0 },
+    ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0, sentAtMs: 0 },
     ...{ oldestUnsentMs: undefined, hasRun: false },
     ...{ retainedWalBytes: 0, parkedInAll: 0, sequences: new Map() },
   };
