@@ -31,7 +31,7 @@ const STATUS = {
       format: "int64",
       minimum: 0,
       description:
-        "How long ago the oldest event that is not sent yet was committed; where all are sent, how long after its commit the last one was in Kafka.",
+        "How long ago the oldest event that is not sent yet was committed; 0 when all are.",
     },
     retainedWal: {
       type: "string",

@@ -12,6 +12,8 @@ import type { Identity } from "./term.ts";
 
 const FORMAT_VERSION = 1;
 const REPORT_MS = 1000;
+/** Between two batches of many nothing is on its way for a moment. */
+const STILL_BUSY_MS = 2000;
 
 export interface Reporting {
   readonly log: Log;
@@ -53,15 +55,16 @@ export function reportOf(
   { identity, database: { host, port, database }, slot, figures }: Omit<Reporting, "log">,
   nowMs: number,
 ): OutboxState {
-  const { state, oldestUnsentMs, lagMs, hasRun, retainedWalBytes, parkedInAll } = figures;
+  const { state, oldestUnsentMs, lagMs, sentAtMs, hasRun, retainedWalBytes, parkedInAll } = figures;
   const unsentMs = oldestUnsentMs === undefined ? 0 : Math.max(0, nowMs - oldestUnsentMs);
+  const sentMs = nowMs - sentAtMs < STILL_BUSY_MS ? lagMs : 0;
   return {
     ...{ formatVersion: FORMAT_VERSION, instance: identity.instance, state: state.kind },
     reason: "reason" in state ? state.reason : "",
     message: "why" in state ? state.why : "",
     ...{ database: `${host}:${port}/${database}`, slot, hasRun },
     retainedWalBytes: BigInt(Math.max(0, retainedWalBytes)),
-    lagMs: BigInt(Math.round(Math.max(unsentMs, lagMs))),
+    lagMs: BigInt(Math.round(Math.max(unsentMs, sentMs))),
     parked: parkedInAll,
     topics: Array.from(figures.sequences, ([name, sequence]) => ({
       ...{ name, sequence: BigInt(sequence) },

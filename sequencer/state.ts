@@ -37,6 +37,8 @@ export interface Figures {
   parked: number;
   /** How long ago the last event that was sent had been committed, when it was sent. */
   lagMs: number;
+  /** When that was; milliseconds since 1970. */
+  sentAtMs: number;
   /** That batches have spent in each step. */
   readonly stepMs: Record<Step, number>;
   /** When the oldest event that is on its way was committed; undefined: none is. */
@@ -55,7 +57,7 @@ export interface Figures {
 
 export function noFigures(): Figures {
   return {
-    ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0 },
+    ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0, sentAtMs: 0 },
     ...{ oldestUnsentMs: undefined, hasRun: false, parkedInAll: 0 },
     ...{ retainedWalBytes: 0, retainedWalLimitBytes: Number.POSITIVE_INFINITY },
     ...{ sequences: new Map(), stepMs: { stamp: 0, produce: 0, commit: 0 } },

@@ -305,7 +305,8 @@ class Term {
     figures.events += events.length;
     figures.parked += toPark.length;
     figures.batches++;
-    if (last) figures.lagMs = Math.max(0, Date.now() - commitTimeMs(last.commit));
+    figures.sentAtMs = Date.now();
+    if (last) figures.lagMs = Math.max(0, figures.sentAtMs - commitTimeMs(last.commit));
     figures.oldestUnsentMs = undefined;
     figures.sequences = sequencesOf(sender);
     for (const { event, reason } of toPark)

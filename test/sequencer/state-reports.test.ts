@@ -23,11 +23,13 @@ test("one that has not run says no more than what it does and why", () => {
   });
 });
 
-test("the lag grows while an event waits, and is the last one's while none does", () => {
-  const figures = { ...noFigures(), hasRun: true, lagMs: 6, sequences: new Map([["orders", 3]]) };
+test("the lag grows while an event waits, is the last one's for a moment, and nothing when all is sent", () => {
+  const sent = { lagMs: 6, sentAtMs: 8000, sequences: new Map([["orders", 3]]) };
+  const figures = { ...noFigures(), hasRun: true, ...sent };
   expect(reportOf({ ...REPORTING, figures }, 9000)).toMatchObject({
     ...{ lagMs: 6n, topics: [{ name: "orders", sequence: 3n }] },
   });
+  expect(reportOf({ ...REPORTING, figures }, 10_000).lagMs).toBe(0n);
   const waits = { ...figures, oldestUnsentMs: 4000 };
   expect(reportOf({ ...REPORTING, figures: waits }, 9000).lagMs).toBe(5000n);
 });

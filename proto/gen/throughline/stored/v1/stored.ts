@@ -143,7 +143,7 @@ export interface OutboxState {
   hasRun: boolean;
   /** What PostgreSQL keeps of its log for the slot. */
   retainedWalBytes: bigint;
-  /** How long ago the oldest event that is not in Kafka, or else the last that was sent when it was, had been committed. */
+  /** How long ago the oldest event that is not in Kafka was committed; 0 when all are. */
   lagMs: bigint;
   /** Parked events in the database, counted up to 10,000. */
   parked: number;
