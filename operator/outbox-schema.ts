@@ -80,7 +80,7 @@ export const OUTBOX_SPEC_SCHEMA = {
       required: ["secret"],
       properties: {
         secret: secretRef(
-          "Secret of this namespace with the address: postgres://user:password@host:port/database, of PostgreSQL itself, not of a pooler. The user needs REPLICATION and throughline.grant_sequencer. Immutable, for the replication slot is in that database; what is in the Secret may change (new credentials, another host of the same database) and is read when a pod starts.",
+          "Secret of this namespace with the address: postgres://user:password@host:port/database, of PostgreSQL itself, not of a pooler. The user needs REPLICATION and throughline.grant_sequencer. Immutable, for the replication slot is in that database; what is in the Secret may change (new credentials, another host of the same database) and is read with each connection.",
           `Key that has the address. Default: ${DEFAULT_DATABASE_KEY}.`,
         ),
         tls: {

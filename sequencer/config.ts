@@ -30,6 +30,8 @@ export interface Config {
   readonly kafka: KafkaConfig | undefined;
   readonly identity: Identity;
   readonly database: DatabaseAddress;
+  /** As its files are now: credentials are renewed while a sequencer runs. What is wrong in them changes nothing. */
+  readonly databaseNow: () => DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours: number | undefined;
   readonly retainedWalLimitBytes: number;
@@ -88,6 +90,7 @@ export function parseConfig(outside: Outside): ParsedConfig<Config> {
 function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside): Config {
   const deed = read.oneOf("do", DEEDS);
   const outboxName = read.required("outbox");
+  const database = databaseOf(read);
   return {
     deed,
     kafka: deed === "run" || deed === "retire" ? kafkaConfig(read) : undefined,
@@ -97,7 +100,11 @@ function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside):
       outbox: read.matching("outbox", outboxName, OUTBOX_NAME, "a Kubernetes name"),
       instance: `${outside.hostname()}_${randomUUID()}`,
     },
-    database: databaseOf(read),
+    database,
+    databaseNow: () => {
+      const again = parseConfig(outside);
+      return again.kind === "config" ? again.config.database : database;
+    },
     keepSentHours: keepSentOf(read),
     retainedWalLimitBytes: retainedWalLimitOf(read),
     healthListen: healthListenOf(read),

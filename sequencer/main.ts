@@ -18,7 +18,8 @@ import { slotNameOf } from "./term.ts";
 await runWith(readConfig(), (config) => (config.kafka ? run(config) : once(config)));
 
 async function run(config: Config): Promise<void> {
-  const { deed, identity, database, keepSentHours, retainedWalLimitBytes, healthListen } = config;
+  const { deed, identity, database, databaseNow } = config;
+  const { keepSentHours, retainedWalLimitBytes, healthListen } = config;
   const retires = deed === "retire";
   const logger = makeLogger(config.logLevel, identity.instance);
   endOnBug(logger);
@@ -34,8 +35,8 @@ async function run(config: Config): Promise<void> {
     ...(sasl && { sasl }),
   });
   const sequencer = await startSequencer({
-    ...{ identity, database, keepSentHours, retainedWalLimitBytes, log, logger, healthListen },
-    retires,
+    ...{ identity, database, databaseNow, keepSentHours, retainedWalLimitBytes },
+    ...{ log, logger, healthListen, retires },
   });
   logger.info(
     {

@@ -27,6 +27,8 @@ const READY: readonly State["kind"][] = ["running", "standby", "retired"];
 export interface SequencerOptions {
   readonly identity: Identity;
   readonly database: DatabaseAddress;
+  /** Asked at the begin of each term; by default it stays as it is. */
+  readonly databaseNow?: () => DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
   /** Undefined: what waits for a Topic waits however long. */
@@ -83,7 +85,9 @@ export async function startSequencer(options: SequencerOptions): Promise<Sequenc
   const reports = startReports({ log, identity, database, slot, figures });
   const { around = (steps) => steps } = options;
   const world = { ...options, figures, tell, around, signal: stop.signal };
-  const running = terms(retires ? retire : runTerm, world);
+  const { databaseNow = () => database } = options;
+  const term = retires ? retire : runTerm;
+  const running = terms((world) => term({ ...world, database: databaseNow() }), world);
   return {
     healthPort: page?.port,
     close: async () => {

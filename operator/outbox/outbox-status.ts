@@ -107,8 +107,7 @@ function silence(outbox: KubeOutbox): string {
 function advice(outbox: KubeOutbox, reason: string): string {
   if (reason !== "DatabaseUnavailable") return "It goes on by itself.";
   const { name, key = DEFAULT_DATABASE_KEY } = outbox.spec.database.secret;
-  const restart = `kubectl --namespace ${outbox.metadata.namespace} rollout restart deployment/${deploymentNameOf(outbox)}`;
-  return `It goes on by itself when the database answers. The address is key "${key}" of Secret "${name}", as it was when the pod started: ${restart} reads it anew.`;
+  return `It goes on by itself when the database answers. Address and password are key "${key}" of Secret "${name}"; a pod sees a change of it within a minute or two.`;
 }
 
 export function verdictOf(outbox: KubeOutbox, seen: Seen): Verdict {

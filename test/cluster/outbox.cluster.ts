@@ -290,7 +290,7 @@ test(
     expect(ready).toMatchObject({
       status: "False",
       message: expect.stringMatching(
-        /^PostgreSQL at 127\.0\.0\.1:\d+, database "gone": .*ECONNREFUSED.*"uri" of Secret "gone-db".*rollout restart deployment\/gone-sequencer/,
+        /^PostgreSQL at 127\.0\.0\.1:\d+, database "gone": .*ECONNREFUSED.*"uri" of Secret "gone-db"/,
       ),
     });
     await remove(`${OUTBOXES}/gone`);

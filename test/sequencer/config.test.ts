@@ -41,6 +41,7 @@ test("a database, Kafka and whose Outbox it is suffice", () => {
       ...{ host: "db", port: 5433, database: "shop", user: "seq" },
       ...{ password: "hush", tls: undefined },
     },
+    databaseNow: expect.any(Function),
     ...{ keepSentHours: undefined, retainedWalLimitBytes: 10 * 2 ** 30 },
     ...{ healthListen: undefined, logLevel: "info" },
   });
@@ -83,6 +84,20 @@ test("the whole address may come from a file, with the password in it", () => {
     "--database-file has x; of such parameters only sslmode is known.",
     "--database-file has a password, and --database-password-file is set too: remove one.",
   ]);
+});
+
+test("what is in the files may change while it runs; what is wrong then changes nothing", () => {
+  const parsed = parse(...REQUIRED, "--database-password-file", "secret");
+  if (parsed.kind !== "config") throw new Error(JSON.stringify(parsed));
+  const { databaseNow } = parsed.config;
+  try {
+    FILES["secret"] = "anew";
+    expect(databaseNow()).toMatchObject({ password: "anew" });
+    FILES["secret"] = "";
+    expect(databaseNow()).toMatchObject({ password: "hush" });
+  } finally {
+    FILES["secret"] = "hush\n";
+  }
 });
 
 test("one that retires needs Kafka, to say what it does", () => {

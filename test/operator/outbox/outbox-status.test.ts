@@ -34,7 +34,7 @@ test.each<[string, Word, string, RegExp]>([
     "the database is away",
     reportOf({ state: "waiting", reason: "DatabaseUnavailable", message: "PostgreSQL at db:5432" }),
     "DatabaseUnavailable",
-    /^PostgreSQL at db:5432\. It goes on by itself.*key "uri" of Secret "shop-db".*rollout restart/,
+    /^PostgreSQL at db:5432\. It goes on by itself.*key "uri" of Secret "shop-db"/,
   ],
   [
     "a Topic is not ready",
