@@ -18,7 +18,7 @@ import { ROOT } from "../../source-files.ts";
 import { StoryServer } from "../../story/story-server.ts";
 import { Trap } from "../faults/trap.ts";
 import { DATABASE, Database } from "./database.ts";
-import { Seat } from "./seat.ts";
+import { Seat, within } from "./seat.ts";
 import { WORD_SLOT } from "./word-watch.ts";
 import type { WriterOrder } from "./writer-process.ts";
 
@@ -157,6 +157,11 @@ export class Field {
   active(pick: number): Seat {
     const running = this.seats.find(({ standing }) => standing.kind === "running");
     return running ?? (this.seats[pick % this.seats.length] as Seat);
+  }
+
+  /** @returns whether one is at work within that time. */
+  isAtWork(ms: number): Promise<boolean> {
+    return within(ms, () => this.seats.some(({ standing }) => standing.kind === "running"));
   }
 
   /** Flags of the sequencer's program that say whose it is, straight to the database. */

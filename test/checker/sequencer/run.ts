@@ -66,7 +66,7 @@ const watched = [...log.watched, ...subscribers.watched];
 const striker = new Striker(field, word, watched);
 await striker.open();
 word.open();
-await within(THROUGH_MS, () => field.seats.some(({ standing }) => standing.kind === "running"));
+await field.isAtWork(THROUGH_MS);
 field.startWriters(seed);
 await pause(WARM_MS);
 say(`${field.seats.map(({ name, standing }) => `${name} is ${standing.kind}`).join(", ")}`);

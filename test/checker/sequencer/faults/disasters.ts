@@ -68,21 +68,21 @@ export class Disasters {
     );
     await database.ask("alter role sequencer reset search_path");
     await this.#endSessions();
-    await this.#goesOn();
+    await this.#field.isAtWork(GOES_ON_MS);
     return both ? { target: "both sequencers" } : undefined;
   }
 
   /** By somebody who does not know what it is for; the sequencer's own command mends it. */
   async #slotDropped(holdMs: number): Promise<Done> {
     const { database, slot, flags } = this.#field;
-    if (!(await this.#goesOn())) return undefined;
+    if (!(await this.#field.isAtWork(GOES_ON_MS))) return undefined;
     await database.dropSlot(slot);
     const stop = await this.#stops("SlotMissing");
     // What is committed now waits for the next slot.
     await pause(holdMs);
     const main = join(ROOT, "sequencer/main.ts");
     await run(process.execPath, [main, "--do", "forget-slot", ...flags]);
-    await this.#goesOn();
+    await this.#field.isAtWork(GOES_ON_MS);
     return { target: "the slot", stop };
   }
 
@@ -103,17 +103,17 @@ export class Disasters {
       await pause(holdMs);
       await putBack();
     });
-    await this.#goesOn();
+    await this.#field.isAtWork(GOES_ON_MS);
     const target = anew ? "a late standby" : "a copy";
     return isAhead && stop ? { target, stop } : undefined;
   }
 
   async #standbyPromoted(): Promise<Done> {
     const { database, slot } = this.#field;
-    if (!(await this.#goesOn())) return undefined;
+    if (!(await this.#field.isAtWork(GOES_ON_MS))) return undefined;
     const promote = await database.makeStandby(slot);
     await this.#around.word.without(promote);
-    await this.#goesOn();
+    await this.#field.isAtWork(GOES_ON_MS);
     return { target: "PostgreSQL" };
   }
 
@@ -149,12 +149,6 @@ export class Disasters {
     const reasons = () => seats.map(({ standing }) => standing.reason).filter(Boolean);
     const isSaid = await within(STOPS_MS, () => reasons().includes(wanted));
     return { wanted, said: isSaid ? wanted : reasons().join(", ") };
-  }
-
-  /** @returns whether one is at work. */
-  #goesOn(): Promise<boolean> {
-    const { seats } = this.#field;
-    return within(GOES_ON_MS, () => seats.some(({ standing }) => standing.kind === "running"));
   }
 }
 

@@ -89,6 +89,8 @@ export class Striker {
 
   async #whole(fault: Extract<Fault, (typeof WHOLE)[number]>, pick: number, holdMs: number) {
     const { database, kafka, brokers } = this.#field;
+    const isOfSequencer = fault === "sequencer-kill" || fault === "sequencer-freeze";
+    if (isOfSequencer && !(await this.#field.isAtWork(STEP_MS))) return undefined;
     const node = (pick % brokers.length) + 1;
     switch (fault) {
       case "postgres-freeze":
