@@ -32,7 +32,7 @@ export interface Config {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours: number | undefined;
-  readonly maxRetainedWalBytes: number;
+  readonly retainedWalLimitBytes: number;
   readonly healthListen: Address | undefined;
   readonly logLevel: string;
 }
@@ -65,10 +65,10 @@ const SETTINGS = {
     value: "n",
     help: "remove events from the outbox so long after their commit, once they are sent (default: keep them)",
   },
-  "max-retained-wal-mib": {
-    value: "n",
-    help: "when PostgreSQL keeps more of its log for the slot, events that wait for a Topic are parked",
-    default: "10240",
+  "retained-wal-limit": {
+    value: "quantity",
+    help: "when PostgreSQL keeps more of its log for the slot, events that wait for a Topic with DataLost are parked: a whole number of Mi or Gi",
+    default: "10Gi",
   },
   "health-listen": HEALTH_LISTEN,
   "log-level": LOG_LEVEL,
@@ -97,32 +97,31 @@ function configOf(read: SettingReader<keyof typeof SETTINGS>, outside: Outside):
       instance: `${outside.hostname()}_${randomUUID()}`,
     },
     database: databaseOf(read),
-    keepSentHours:
-      read.text("keep-sent-hours") === undefined
-        ? undefined
-        : wholeOf(read, "keep-sent-hours", MAX_HOURS),
-    maxRetainedWalBytes: wholeOf(read, "max-retained-wal-mib", MAX_MIB) * 2 ** 20,
+    keepSentHours: keepSentOf(read),
+    retainedWalLimitBytes: retainedWalLimitOf(read),
     healthListen: healthListenOf(read),
     logLevel: logLevelOf(read),
   };
 }
 
-function wholeOf(
-  read: SettingReader<keyof typeof SETTINGS>,
-  flag: "keep-sent-hours" | "max-retained-wal-mib",
-  most: number,
-): number {
-  const text = read.text(flag);
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1 || number > most)
-    read.errors.push(`--${flag} is "${text}"; it must be 1 to ${most}.`);
-  return number;
+function keepSentOf(read: SettingReader<keyof typeof SETTINGS>): number | undefined {
+  const text = read.text("keep-sent-hours");
+  if (text === undefined) return undefined;
+  const hours = Number(text);
+  if (!Number.isInteger(hours) || hours < 1 || hours > MAX_HOURS)
+    read.errors.push(`--keep-sent-hours is "${text}"; it must be 1 to ${MAX_HOURS}.`);
+  return hours;
+}
+
+function retainedWalLimitOf(read: SettingReader<keyof typeof SETTINGS>): number {
+  const text = read.text("retained-wal-limit") ?? "";
+  const rule = "a whole number of Mi or Gi, like 10Gi";
+  read.matching("retained-wal-limit", text, /^[1-9]\d{0,5}(Mi|Gi)$/, rule);
+  return Number.parseInt(text, 10) * (text.endsWith("Gi") ? 2 ** 30 : 2 ** 20);
 }
 
 /** A hundred years. */
 const MAX_HOURS = 876_000;
-/** A pebibyte. */
-const MAX_MIB = 2 ** 30;
 const OUTBOX_NAME = /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/;
 
 function databaseOf(read: SettingReader<keyof typeof SETTINGS>): DatabaseAddress {

@@ -18,7 +18,7 @@ import { slotNameOf } from "./term.ts";
 await runWith(readConfig(), (config) => (config.deed === "run" ? run(config) : once(config)));
 
 async function run(config: Config): Promise<void> {
-  const { identity, database, keepSentHours, maxRetainedWalBytes, healthListen } = config;
+  const { identity, database, keepSentHours, retainedWalLimitBytes, healthListen } = config;
   const logger = makeLogger(config.logLevel, identity.instance);
   endOnBug(logger);
   const { brokers = [], tls, sasl } = config.kafka ?? {};
@@ -33,7 +33,7 @@ async function run(config: Config): Promise<void> {
     ...(sasl && { sasl }),
   });
   const sequencer = await startSequencer({
-    ...{ identity, database, keepSentHours, maxRetainedWalBytes, log, logger, healthListen },
+    ...{ identity, database, keepSentHours, retainedWalLimitBytes, log, logger, healthListen },
   });
   logger.info(
     {

@@ -75,11 +75,6 @@ export class SequencerMetrics {
       "What PostgreSQL keeps of its log for the slot.",
       () => figures.retainedWalBytes,
     );
-    gauge(
-      "throughline_sequencer_retained_wal_limit_bytes",
-      "More than this is too much: what waits for a Topic is parked then.",
-      () => figures.maxRetainedWalBytes,
-    );
     collectDefaultMetrics({ register: this.#registry });
   }
 

@@ -129,6 +129,18 @@ export class Planner {
   }
 }
 
+/** What would wait is parked where the database keeps too much of its log over it: no Topic may fill its disk. */
+export function withinLimit(
+  verdict: TopicVerdict,
+  retainedWalBytes: number,
+  limitBytes: number | undefined,
+): TopicVerdict {
+  if (verdict.kind !== "waits" || limitBytes === undefined || retainedWalBytes <= limitBytes)
+    return verdict;
+  const reason = `${verdict.reason}, and PostgreSQL kept more than ${limitBytes} bytes of its log over it`;
+  return { kind: "parked", reason };
+}
+
 /** The slot begins again where Kafka's progress ends, so events and stamps come in step. */
 function assertSame(
   event: CommittedEvent,

@@ -24,8 +24,8 @@ export interface SequencerOptions {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
-  /** Undefined: no limit. */
-  readonly maxRetainedWalBytes?: number | undefined;
+  /** Undefined: what waits for a Topic waits however long. */
+  readonly retainedWalLimitBytes?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly healthListen: (Pick<AddressInfo, "port"> & { readonly host: string }) | undefined;
@@ -44,7 +44,6 @@ export interface Sequencer {
 export async function startSequencer(options: SequencerOptions): Promise<Sequencer> {
   const { healthListen, logger } = options;
   const figures = noFigures();
-  figures.maxRetainedWalBytes = options.maxRetainedWalBytes ?? figures.maxRetainedWalBytes;
   const metrics = new SequencerMetrics(figures);
   const page =
     healthListen &&

@@ -21,8 +21,6 @@ export interface Figures {
   lagMs: number;
   /** What PostgreSQL keeps for the slot. */
   retainedWalBytes: number;
-  /** More than this is too much. */
-  maxRetainedWalBytes: number;
   /** Last order value in Kafka, by topic. */
   sequences: ReadonlyMap<string, number>;
 }
@@ -31,7 +29,6 @@ export function noFigures(): Figures {
   return {
     ...{ state: { kind: "starting" }, events: 0, batches: 0, parked: 0, lagMs: 0 },
     ...{ retainedWalBytes: 0, sequences: new Map() },
-    maxRetainedWalBytes: Number.POSITIVE_INFINITY,
   };
 }
 

@@ -16,7 +16,7 @@ import { commitTimeMs } from "./kafka-records.ts";
 import { KafkaSender } from "./kafka-sender.ts";
 import { lsnText } from "./lsn.ts";
 import { beat, freeSlot, takeLock } from "./ownership.ts";
-import { type Plan, Planner, type TopicVerdict } from "./plan.ts";
+import { type Plan, Planner, type TopicVerdict, withinLimit } from "./plan.ts";
 import { type DatabaseAddress, openReplication, openSql } from "./postgres.ts";
 import { ProgressTopic } from "./progress.ts";
 import { Pump } from "./pump.ts";
@@ -25,7 +25,6 @@ import { checkServer, followTimeline, gather, makeSlot, refusalOf } from "./slot
 import { stamp, unsentStamps } from "./stamps.ts";
 import type { Figures, State } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
-import { WalLimit } from "./wal-limit.ts";
 
 const BEAT_MS = 1000;
 const SILENT_MS = 15_000;
@@ -47,6 +46,8 @@ export interface World {
   readonly database: DatabaseAddress;
   /** Undefined: sent events are kept. */
   readonly keepSentHours?: number | undefined;
+  /** Undefined: what waits for a Topic waits however long. */
+  readonly retainedWalLimitBytes?: number | undefined;
   readonly log: Log;
   readonly logger: Logger;
   readonly figures: Figures;
@@ -85,7 +86,6 @@ export async function runTerm(world: World): Promise<void> {
 class Term {
   readonly #world: World;
   readonly #slot: string;
-  readonly #walLimit: WalLimit;
   readonly #connections: Client[] = [];
   readonly #broken = Promise.withResolvers<never>();
   #timer: NodeJS.Timeout | undefined;
@@ -97,7 +97,6 @@ class Term {
   constructor(world: World) {
     this.#world = world;
     this.#slot = slotNameOf(world.identity);
-    this.#walLimit = new WalLimit(world);
     this.#broken.promise.catch(() => {});
     world.signal.addEventListener("abort", this.#abort);
   }
@@ -241,8 +240,9 @@ class Term {
     sender: KafkaSender,
     { consistentPoint }: SlotRecord,
   ): Promise<void> {
-    const { tell } = this.#world;
-    const verdict = (name: string): TopicVerdict => this.#walLimit.verdict(topics.verdict(name));
+    const { tell, figures, retainedWalLimitBytes } = this.#world;
+    const verdict = (name: string): TopicVerdict =>
+      withinLimit(topics.verdict(name), figures.retainedWalBytes, retainedWalLimitBytes);
     const planner = new Planner({
       lastValues: (await topics.lastValues(sql)).byId,
       unsent: await unsentStamps(sql, sender.sent, lastSent(topics, sender), consistentPoint),
@@ -293,7 +293,6 @@ class Term {
       await beat(sql, identity.instance, idle ?? 0n);
       if (idle !== undefined) this.#pump?.confirmIdle(idle);
       figures.retainedWalBytes = await retainedWal(sql, this.#slot);
-      this.#walLimit.look();
       const sender = this.#sender;
       if (!sender) return;
       await this.#topics?.refresh(sql, (some) => this.#checkTails(some, sender));

@@ -34,8 +34,8 @@ test("a database, Kafka and whose Outbox it is suffice", () => {
       ...{ host: "db", port: 5433, database: "shop", user: "seq" },
       ...{ password: "hush", tls: undefined },
     },
-    ...{ keepSentHours: undefined, healthListen: undefined, logLevel: "info" },
-    maxRetainedWalBytes: 10 * 2 ** 30,
+    ...{ keepSentHours: undefined, retainedWalLimitBytes: 10 * 2 ** 30 },
+    ...{ healthListen: undefined, logLevel: "info" },
   });
   expect(parse(...REQUIRED, "--database-tls-ca-file", "ca")).toMatchObject({
     config: { database: { tls: { ca: Buffer.from("CA") } } },
@@ -60,7 +60,10 @@ test.each([
   [["--do", "drop"], /^--do is "drop"; it must be run, migrate, forget-slot/],
   [["--namespace", "Shop"], /^--namespace is "Shop"/],
   [["--keep-sent-hours", "1.5"], /^--keep-sent-hours is "1.5"; it must be 1 to/],
-  [["--max-retained-wal-mib", "10Gi"], /^--max-retained-wal-mib is "10Gi"; it must be 1 to/],
+  [
+    ["--retained-wal-limit", "10"],
+    /^--retained-wal-limit is "10"; it must be a whole number of Mi/,
+  ],
   [["--outbox", "a_b"], /^--outbox is "a_b"/],
   [["--outbx", "a"], /^--outbx is not a flag/],
 ])("%j is refused by its name, without secrets", (args, words) => {
