@@ -47,13 +47,6 @@ test.each([
   ["too few brokers", "few", { replicas: 3 }, "INVALID_REPLICATION_FACTOR", /replication factor/i],
   ["an unknown setting", "typo", { config: { "no.such": "1" } }, "INVALID_CONFIG", /no\.such/],
   ["a name against the cluster's policy", "policed", {}, "POLICY_VIOLATION", /No such name here\./],
-  [
-    "a setting against it",
-    "own",
-    { config: { "segment.ms": "60000" } },
-    "POLICY_VIOLATION",
-    /segment\.ms is ours\./,
-  ],
   ["no rights", "denied", {}, "NotAuthorised", /authori[sz]ation failed.*Kafka user/i],
 ])(
   "%s",
