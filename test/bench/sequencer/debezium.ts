@@ -65,7 +65,7 @@ export async function debezium(
   return {
     kafkaTopic: made.value,
     start: async () => {
-      const { worker, connector } = await jars();
+      const { worker, plugins } = await jars();
       const java = ensureJava(console.log);
       const [port] = await freePorts(1);
       mkdirSync(folder, { recursive: true });
@@ -75,7 +75,7 @@ export async function debezium(
           "key.converter": SETTINGS["key.converter"],
           "value.converter": SETTINGS["key.converter"],
           "offset.storage.file.filename": join(folder, "offsets"),
-          "plugin.path": connector,
+          "plugin.path": plugins,
           listeners: `http://127.0.0.1:${port}`,
         }),
         file(folder, "connector.properties", {
@@ -91,7 +91,7 @@ export async function debezium(
       return new Program(
         java,
         [
-          ...["-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"],
+          ...["-Xmx1g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"],
           ...["-Dorg.slf4j.simpleLogger.logFile=System.out", "-cp", join(worker, "*")],
           ...["org.apache.kafka.connect.cli.ConnectStandalone", ...files],
         ],
@@ -102,8 +102,8 @@ export async function debezium(
   };
 }
 
-/** @returns the folders of both. */
-async function jars(): Promise<{ worker: string; connector: string }> {
+/** @returns the folder of the worker's jars, and the one that has a folder for each plugin. */
+async function jars(): Promise<{ readonly worker: string; readonly plugins: string }> {
   const { cache, mavenRepository } = environment;
   const need = {
     for: "the benchmark beside Debezium",
@@ -111,13 +111,14 @@ async function jars(): Promise<{ worker: string; connector: string }> {
     instead: "leave it out with --without-debezium",
   };
   const root = join(cache, `debezium-${lock.debezium}`);
-  const folders = { worker: join(root, "worker"), connector: join(root, "connector") };
+  const [worker, plugins] = [join(root, "worker"), join(root, "plugins")];
+  const folders = { worker, connector: join(plugins, "debezium") };
   for (const part of ["worker", "connector"] as const) {
     const what = `Debezium ${lock.debezium} (${part})`;
     const wanted = { what, folder: folders[part], files: lock[part], need };
     await ensureJars(wanted, mavenRepository, console.log);
   }
-  return folders;
+  return { worker, plugins };
 }
 
 function file(folder: string, name: string, settings: Readonly<Record<string, string>>): string {

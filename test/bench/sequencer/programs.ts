@@ -47,7 +47,16 @@ export class Program {
 
   /** @throws when it has ended. */
   assertRuns(): void {
-    if (this.#child.exitCode !== null) throw new Error(this.#lines.slice(-20).join("\n"));
+    if (this.#child.exitCode !== null) throw new Error("it has ended");
+  }
+
+  /** What fails meanwhile is told with this program's last words. */
+  async during<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      throw new Error([(error as Error).message, ...this.#lines.slice(-20)].join("\n"));
+    }
   }
 
   cpuSeconds(): number {

@@ -103,7 +103,7 @@ async function peer({ bed }: Bench, { kafkaTopic, start, forget }: Debezium): Pr
     program.assertRuns();
     return end.offset;
   };
-  const drained = await costs(program, arrived);
+  const drained = await program.during(costs(program, arrived));
   await program.end("SIGKILL");
   await forget();
   return drained;

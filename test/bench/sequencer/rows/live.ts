@@ -124,7 +124,7 @@ async function debeziumTookMs({ bed, folder }: Bench, shop: Shop): Promise<reado
   // What is written before it is at work only waits: the warm-up takes that.
   await written(shop, WARM_PEER);
   await written(shop, STEADY);
-  const { tookMs } = await heard;
+  const { tookMs } = await program.during(heard);
   await program.end("SIGKILL");
   await forget();
   return tookMs;
