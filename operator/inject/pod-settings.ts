@@ -4,6 +4,13 @@
  */
 import { bytesOf } from "../quantities.ts";
 import { GROUP } from "../topic-schema.ts";
+import {
+  type BudgetName,
+  BYTE_BUDGETS,
+  budgetFlags,
+  LEAST_MEMORY,
+  roomFor,
+} from "./byte-budgets.ts";
 
 export interface PodSettings {
   /** Of the door, on loopback. */
@@ -15,6 +22,8 @@ export interface PodSettings {
     readonly requests: Readonly<Record<"cpu" | "memory", string>>;
     readonly limits: { readonly cpu?: string; readonly memory: string };
   };
+  /** The server's flags for them; none: its presets. */
+  readonly byteBudgets: Readonly<Record<string, string>>;
 }
 
 /** Asks for the sidecar: "true". */
@@ -32,6 +41,22 @@ export const POD_SETTINGS = {
   "cpu-limit": { value: "quantity", help: "like 500m or 2 (default: none)" },
   "memory-request": { value: "quantity", help: "like 128Mi", default: "128Mi" },
   "memory-limit": { value: "quantity", help: "like 256Mi, which is the least", default: "256Mi" },
+  "tail-bytes": {
+    value: "quantity",
+    help: "newest events, to resume from without Kafka (default: a share)",
+  },
+  "catch-up-bytes": {
+    value: "quantity",
+    help: "what clients that are behind read (default: a share)",
+  },
+  "in-flight-bytes": {
+    value: "quantity",
+    help: "frames that clients have not taken yet (default: a share)",
+  },
+  "publish-bytes": {
+    value: "quantity",
+    help: "events that Kafka has not acknowledged yet (default: a share)",
+  },
 } as const;
 
 export type PodSettingName = keyof typeof POD_SETTINGS;
@@ -39,11 +64,12 @@ export type PodSettingName = keyof typeof POD_SETTINGS;
 export type WrittenSettings = Partial<Readonly<Record<PodSettingName, string>>>;
 
 const NAMES = Object.keys(POD_SETTINGS) as PodSettingName[];
+const BUDGETS = Object.keys(BYTE_BUDGETS) as BudgetName[];
 const LEVELS = ["trace", "debug", "info", "warn", "error", "silent"];
 /** Below 1024 a port needs rights that a sidecar does not have. */
 const PORTS = { least: 1024, most: 65_535 };
-/** What the server's byte budgets fit in (README: Run a server). */
-const LEAST_MEMORY = "256Mi";
+/** Far above what a sidecar is for. */
+const MOST_MEMORY = "32Gi";
 
 /**
  * @param nameOf how whoever wrote a setting knows it.
@@ -82,13 +108,38 @@ export function readPodSettings(
   const requests = { cpu: cpu("cpu-request"), memory: memory("memory-request") };
   const cpuLimit = written["cpu-limit"] === undefined ? undefined : cpu("cpu-limit");
   const limits = { ...(cpuLimit && { cpu: cpuLimit }), memory: memory("memory-limit") };
-  if (bytesOf(limits.memory) < bytesOf(LEAST_MEMORY))
+  const limitBytes = bytesOf(limits.memory);
+  if (limitBytes < bytesOf(LEAST_MEMORY))
     refuse("memory-limit", `${LEAST_MEMORY} or more: the server's byte budgets need it`);
+  if (limitBytes > bytesOf(MOST_MEMORY)) refuse("memory-limit", `${MOST_MEMORY} or less`);
   if (bytesOf(requests.memory) > bytesOf(limits.memory))
     refuse("memory-request", `at most ${nameOf("memory-limit")}, which is ${limits.memory}`);
   if (cpuLimit && millisOf(requests.cpu) > millisOf(cpuLimit))
     refuse("cpu-request", `at most ${nameOf("cpu-limit")}, which is ${cpuLimit}`);
-  return { ...found, logLevel, resources: { requests, limits } };
+  const named: { [name in BudgetName]?: number } = {};
+  for (const name of BUDGETS) {
+    if (written[name] === undefined) continue;
+    const bytes = bytesOf(memory(name));
+    named[name] = bytes;
+    const { least } = BYTE_BUDGETS[name];
+    if (bytes < least) refuse(name, `${mebibytes(least)} or more`);
+  }
+  const sum = Object.values(named).reduce((total, bytes) => total + bytes, 0);
+  const room = roomFor(limitBytes, named);
+  if (sum > room)
+    errors.push(
+      `${BUDGETS.filter((name) => name in named)
+        .map(nameOf)
+        .join(
+          " and ",
+        )}: ${mebibytes(sum)} in all, and ${nameOf("memory-limit")}, which is ${limits.memory}, has room for ${mebibytes(room)} of them: lower the former or raise the latter.`,
+    );
+  const byteBudgets = errors.length > 0 ? {} : budgetFlags(limitBytes, named);
+  return { ...found, logLevel, resources: { requests, limits }, byteBudgets };
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.floor(bytes / 2 ** 20)}Mi`;
 }
 
 /**

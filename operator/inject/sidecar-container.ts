@@ -38,11 +38,11 @@ export interface InjectedPod {
 }
 
 export function sidecarContainer(server: ServerSettings, pod: InjectedPod): V1Container {
-  const { port, healthPort, logLevel, resources } = pod.settings;
+  const { port, healthPort, logLevel, resources, byteBudgets } = pod.settings;
   const flags = {
     ...{ shape: "pod", listen: `127.0.0.1:${port}`, "health-listen": `:${healthPort}` },
     ...{ namespace: pod.namespace, "drain-ms": String(drainMs(pod.graceSeconds)) },
-    "log-level": logLevel,
+    ...{ "log-level": logLevel, ...byteBudgets },
     ...server.flags,
     ...Object.fromEntries(
       Object.keys(server.files).map((flag) => [flag, `${SECRETS_PATH}/${flag}`]),

@@ -184,6 +184,8 @@ test.each([
   ["gateway.namespace=", "gateway.namespace: is required"],
   ["gateway.port=70000", "/gateway/port"],
   ["webhook.port=443", "/webhook/port"],
+  ["webhook.sidecar.byteBudgets.tail=32M", "/webhook/sidecar/byteBudgets/tail"],
+  ["webhook.sidecar.byteBudgets.heap=32Mi", "'heap' not allowed"],
   ["gateway.drainSeconds=-1", "/gateway/drainSeconds"],
   ["gateway.service.type=ExternalName", "/gateway/service/type"],
   ["networkPolicy.clients=all", "/networkPolicy/clients"],

@@ -117,6 +117,11 @@ test.each([
     "64Mi",
     '--sidecar-memory-limit is "64Mi"; it must be 256Mi or more: the server\'s byte budgets need it.',
   ],
+  [
+    "--sidecar-tail-bytes",
+    "80Mi",
+    "--sidecar-tail-bytes: 80Mi in all, and --sidecar-memory-limit, which is 256Mi, has room for 66Mi of them: lower the former or raise the latter.",
+  ],
   ["--listen", ":x", '--listen is ":x"; it must be host:port.'],
   ["--listen", ":99999", '--listen is "any:99999"; it must be host:port.'],
   [

@@ -27,8 +27,10 @@ test("the table of annotations has every setting with its help and preset", () =
   expect(others).toEqual(
     Object.entries(POD_SETTINGS).map(([name, setting]) => [
       `\`${name}\``,
-      setting.help.replace(" (default: none)", ""),
-      "default" in setting ? setting.default : "none",
+      setting.help.replace(/ \(default: .*\)$/, ""),
+      "default" in setting
+        ? setting.default
+        : (/ \(default: (.*)\)$/.exec(setting.help)?.[1] ?? ""),
     ]),
   );
 });
