@@ -1,5 +1,8 @@
 /** P9 on a real API server and Kafka: whose a Kafka topic is, when it changes hands, and when it was lost. */
 import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { Kafka, logLevel, Partitioners } from "kafkajs";
+import type { TopicInfo } from "../../kafka/log.ts";
+import { CatalogReader } from "../../operator/catalog-reader.ts";
 import { until } from "../story/waits.ts";
 import { isReady, readyOf, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
@@ -162,6 +165,32 @@ test(
     await bed.patch("here/t", { spec: { partitions: 2 } });
     await bed.until("here/t", (topic) => isReady(topic) && topic?.status?.partitions === 2);
     expect(await bed.kafkaTopic("here.t")).toMatchObject({ id, partitions: 2 });
+  },
+  SLOW_MS,
+);
+
+test(
+  "a catalog record that somebody takes away is there again on the period, without a restart",
+  async () => {
+    await bed.namespace("look");
+    bed.operator("look", "--namespaces", "look");
+    await bed.apply("look/t", {});
+    await bed.untilReady("look/t");
+    const name = "_throughline.look.catalog";
+    const client = new Kafka({ brokers: bed.kafka.brokers, logLevel: logLevel.NOTHING });
+    const producer = client.producer({ createPartitioner: Partitioners.DefaultPartitioner });
+    await producer.connect();
+    await producer.send({ topic: name, messages: [{ key: "look/t", value: null }] });
+    await producer.disconnect();
+    const catalog = new CatalogReader(bed.log, (await bed.kafkaTopic(name)) as TopicInfo);
+    await catalog.read();
+    expect(catalog.records.has("look/t")).toBe(false);
+    await until(async () => {
+      await catalog.read();
+      return catalog.records.has("look/t");
+    }, 1000);
+    const id = catalog.records.get("look/t")?.topicId.toString("hex");
+    expect(id).toBe((await bed.topic("look/t")).status?.topicId);
   },
   SLOW_MS,
 );
