@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { environment } from "./config.ts";
 import { freePorts } from "./free-ports.ts";
 import { ensureJava } from "./java.ts";
@@ -62,6 +62,8 @@ export interface EmbeddedKafkaOptions {
   readonly advertisedPorts?: readonly number[];
   /** Broker settings beside or instead of ours. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Folder of Java classes that settings name and Kafka's jars do not have. */
+  readonly classes?: string;
   readonly onProgress?: (line: string) => void;
   /** For measurements: Java compiles as in production, which takes longer to start. */
   readonly fullSpeed?: boolean;
@@ -75,9 +77,9 @@ export interface EmbeddedKafkaOptions {
 export async function startKafka(options: EmbeddedKafkaOptions): Promise<EmbeddedKafka> {
   const { directory, nodes = 1, host = "127.0.0.1", secured, settings = {} } = options;
   const { onProgress = () => {}, onUnexpectedEnd = () => {} } = options;
-  const { ownGroup = false, fullSpeed = false } = options;
+  const { ownGroup = false } = options;
   await endLeftOver(directory);
-  const program = await kafkaProgram(directory, fullSpeed, onProgress);
+  const program = await kafkaProgram(directory, options, onProgress);
   const ports = await freePorts(nodes * 3);
   const listeners = ports.slice(0, nodes);
   const controllers = ports.slice(nodes, nodes * 2);
@@ -171,14 +173,14 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
  * @param directory holds their settings.
  */
 export async function kafkaTools(directory: string): Promise<EmbeddedKafka["java"]> {
-  const program = await kafkaProgram(directory, false, () => {});
+  const program = await kafkaProgram(directory, {}, () => {});
   return (mainClass, args, input) => runJava([...program, mainClass, ...args], input);
 }
 
 /** Java with its flags and Kafka's classes; a main class and its arguments follow. */
 async function kafkaProgram(
   directory: string,
-  fullSpeed: boolean,
+  { fullSpeed = false, classes }: Pick<EmbeddedKafkaOptions, "fullSpeed" | "classes">,
   onProgress: (line: string) => void,
 ): Promise<readonly string[]> {
   const java = ensureJava(onProgress);
@@ -187,7 +189,9 @@ async function kafkaProgram(
   const log4j = join(directory, "log4j2.properties");
   writeFileSync(log4j, LOG4J);
   const jvm = fullSpeed ? JVM : [...JVM, QUICK_START];
-  return [java, ...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", join(jars, "*")];
+  // Behind the jars: an archive of their classes is good for what begins with them.
+  const classPath = [join(jars, "*"), ...(classes ? [classes] : [])].join(delimiter);
+  return [java, ...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", classPath];
 }
 
 /** The JVM ignores the signal that comes with it: its writes fail with EFBIG. No root is needed. */

@@ -1,17 +1,21 @@
 /** What only a Kafka can refuse: a stable reason, its own sentence, one Event, and a way out. */
+import { rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { CLUSTER_POLICY, clusterPolicyClasses } from "./cluster-policy.ts";
 import { readyOf, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
 const LISTENER = "listener.name.secured";
 const USERS =
   'org.apache.kafka.common.security.plain.PlainLoginModule required user_operator="secret";';
 
+const classes = clusterPolicyClasses();
 let bed: TopicBed;
 
 beforeAll(async () => {
   bed = await TopicBed.start({
-    secured: "SASL_PLAINTEXT",
+    ...{ secured: "SASL_PLAINTEXT", classes },
     settings: {
+      ...CLUSTER_POLICY,
       "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
       "super.users": "User:ANONYMOUS",
       "allow.everyone.if.no.acl.found": "true",
@@ -34,11 +38,15 @@ beforeAll(async () => {
   );
 }, SLOW_MS);
 
-afterAll(() => bed?.stop(), SLOW_MS);
+afterAll(async () => {
+  await bed?.stop();
+  rmSync(classes, { recursive: true, force: true });
+}, SLOW_MS);
 
 test.each([
   ["too few brokers", "few", { replicas: 3 }, "INVALID_REPLICATION_FACTOR", /replication factor/i],
   ["an unknown setting", "typo", { config: { "no.such": "1" } }, "INVALID_CONFIG", /no\.such/],
+  ["a name against the cluster's policy", "policed", {}, "POLICY_VIOLATION", /No such name here\./],
   ["no rights", "denied", {}, "NotAuthorised", /authori[sz]ation failed.*Kafka user/i],
 ])(
   "%s",
@@ -63,6 +71,26 @@ test(
     await bed.untilReady("no/few");
     expect(await bed.told("no/few", 2)).toEqual([
       ...["Warning INVALID_REPLICATION_FACTOR", "Normal Ready"],
+    ]);
+  },
+  SLOW_MS,
+);
+
+test(
+  "a change against the cluster's policy is refused in its own words: the stream goes on, and without it all is well again",
+  async () => {
+    await bed.apply("no/changed", { retention: { time: "1d" } });
+    await bed.untilReady("no/changed");
+    const { topicId } = (await bed.topic("no/changed")).status ?? {};
+    await bed.patch("no/changed", { spec: { config: { "segment.ms": "60000" } } });
+    await bed.untilReason("no/changed", "POLICY_VIOLATION");
+    const refused = await bed.topic("no/changed");
+    expect(readyOf(refused)?.message).toContain("segment.ms is ours.");
+    expect((await bed.kafkaTopic("no.changed"))?.id).toBe(topicId);
+    await bed.patch("no/changed", { spec: { config: null } });
+    await bed.untilReady("no/changed");
+    expect(await bed.told("no/changed", 3)).toEqual([
+      ...["Normal Ready", "Warning POLICY_VIOLATION", "Normal Ready"],
     ]);
   },
   SLOW_MS,
