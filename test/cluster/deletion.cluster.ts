@@ -93,15 +93,19 @@ test(
 );
 
 test(
-  "while Kafka is away a deletion waits and says so; it is done when Kafka is back, or abandoned by annotation",
+  "while Kafka is away Topics say so and deletions wait; all is done when it is back, a deletion also when it is abandoned",
   async () => {
     await bed.namespace("away");
     bed.operator("away", "--namespaces", "away");
-    for (const name of ["away/waits", "away/abandoned"])
+    for (const name of ["away/waits", "away/abandoned", "away/stays"])
       await bed.apply(name, { deletionPolicy: "Delete" });
-    await bed.untilReady("away/waits", "away/abandoned");
+    await bed.untilReady("away/waits", "away/abandoned", "away/stays");
+    const { topicId } = (await bed.topic("away/stays")).status ?? {};
     await bed.kafka.kill(1);
     for (const name of ["away/waits", "away/abandoned"]) await bed.delete(name);
+    await bed.apply("away/new", {});
+    await bed.untilReason("away/new", "KafkaUnavailable");
+    await bed.untilReason("away/stays", "KafkaUnavailable");
     await bed.untilReason("away/waits", "DeletionWaits");
     await bed.untilReason("away/abandoned", "DeletionWaits");
     expect(await bed.told("away/waits", 2)).toEqual(["Normal Ready", "Warning DeletionWaits"]);
@@ -109,6 +113,8 @@ test(
     await bed.untilGone("away/abandoned");
     await bed.kafka.startNode(1);
     await bed.untilGone("away/waits");
+    await bed.untilReady("away/new", "away/stays");
+    expect((await bed.topic("away/stays")).status?.topicId).toBe(topicId);
     expect(await bed.kafkaTopic("away.waits")).toBeUndefined();
     expect(await bed.kafkaTopic("away.abandoned")).toBeDefined();
     // Retained, so that its name takes it back.

@@ -1,6 +1,10 @@
 /** Topics of a real API server, by the operator as a process, into a real Kafka: the usual, as a person sees it. */
-import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { once } from "node:events";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
+import type { KubeTopic } from "../../operator/kube/topic-api.ts";
+import { REFUSED, REFUSED_CHANGES } from "../operator/refused-specs.ts";
 import { until } from "../story/waits.ts";
+import { ask } from "./api-request.ts";
 import { ended } from "./processes.ts";
 import { isReady, SLOW_MS, TopicBed } from "./topic-bed.ts";
 
@@ -70,16 +74,113 @@ test(
   SLOW_MS,
 );
 
+describe("the API server refuses what breaks the rules, with the field", () => {
+  const place = "/apis/throughline.dev/v1alpha1/namespaces/rules/topics";
+  /** As kubectl asks. */
+  const strictly = "fieldValidation=Strict&dryRun=All";
+  const head = { apiVersion: "throughline.dev/v1alpha1", kind: "Topic" };
+
+  beforeAll(() => bed.namespace("rules"));
+
+  test.each(REFUSED)("%s", async (_what, spec, _told, field) => {
+    const topic = { ...head, metadata: { name: "bad" }, spec };
+    const { status, body } = await ask(bed.plane.kube, "POST", `${place}?${strictly}`, topic);
+    expect([status, body.message]).toEqual([expect.any(Number), expect.stringContaining(field)]);
+    expect([400, 422]).toContain(status);
+  });
+
+  test.each(REFUSED_CHANGES)("a change to %s", async (_what, before, after, told, field) => {
+    const name = field.replace("spec.", "").toLowerCase();
+    await bed.apply(`rules/${name}`, before);
+    const patch = { spec: after };
+    const type = "application/merge-patch+json";
+    const path = `${place}/${name}?${strictly}`;
+    const { status, body } = await ask(bed.plane.kube, "PATCH", path, patch, type);
+    expect([status, body.message]).toEqual([422, expect.stringMatching(told)]);
+    expect(body.message).toContain(field);
+  });
+});
+
 test(
-  "the API server refuses what breaks the rules, with the field",
+  "GitOps: applied again and again nothing changes; the operator has its status and its finalizer, a field one owner",
   async () => {
-    await bed.namespace("rules");
-    await expect(bed.apply("rules/bad", { ordering: "Total", partitions: 2 })).rejects.toThrow(
-      /partitions/,
-    );
-    await expect(bed.apply("rules/bad", { partitions: 0 })).rejects.toThrow(/spec.partitions/);
-    const compacted = { config: { "cleanup.policy": "compact" } };
-    await expect(bed.apply("rules/bad", compacted)).rejects.toThrow(/use retention/);
+    await bed.namespace("gitops");
+    bed.operator("gitops", "--namespaces", "gitops");
+    const metadata = { name: "orders", namespace: "gitops" };
+    const spec = { partitions: 2, deletionPolicy: "Delete" };
+    const head = { apiVersion: "throughline.dev/v1alpha1", kind: "Topic" };
+    const file = (of: object): string =>
+      bed.file("orders.json", JSON.stringify({ ...head, ...of }));
+    const flux = ["--server-side", "--field-manager=flux", "-f", file({ metadata, spec })];
+    await bed.kubectl("apply", ...flux);
+    await bed.untilReady("gitops/orders");
+    const before = await bed.topic("gitops/orders");
+    // It ends with 1, and rejects, where something would change.
+    await bed.kubectl("diff", ...flux);
+    await bed.kubectl("apply", ...flux);
+    expect(await bed.topic("gitops/orders")).toEqual(before);
+    const fields = managedFieldsOf(before).map(({ manager, subresource, fieldsV1 }) => [
+      ...[manager, subresource ?? "", Object.keys(fieldsV1).sort()],
+    ]);
+    expect(fields.toSorted()).toEqual([
+      ["flux", "", ["f:spec"]],
+      ["throughline-operator", "", ["f:metadata"]],
+      ["throughline-operator", "status", ["f:status"]],
+    ]);
+    // Another tool may have a field of its own, and is told of flux where it wants one of flux's.
+    const other = ["--server-side", "--field-manager=argo", "-f"];
+    const labelled = { ...metadata, labels: { team: "shop" } };
+    await bed.kubectl("apply", ...other, file({ metadata: labelled }));
+    const greedy = file({ metadata, spec: { partitions: 3 } });
+    await expect(bed.kubectl("apply", ...other, greedy)).rejects.toThrow(/conflict.*"flux"/);
+    expect((await bed.topic("gitops/orders")).spec).toEqual(spec);
+  },
+  SLOW_MS,
+);
+
+test(
+  "a leader that was frozen thaws: it touches nothing that was made since, and ends with exit code 3",
+  async () => {
+    await bed.namespace("frozen");
+    const frozen = bed.operator("frozen", "--namespaces", "frozen");
+    await bed.apply("frozen/a", { deletionPolicy: "Delete" });
+    await bed.untilReady("frozen/a");
+    frozen.kill("SIGSTOP");
+    // What the frozen one finds when it thaws is a deletion to do, of a name that has another topic by then.
+    await bed.delete("frozen/a");
+    bed.operator("frozen", "--namespaces", "frozen");
+    await bed.untilGone("frozen/a");
+    await bed.apply("frozen/a", { partitions: 2, deletionPolicy: "Delete" });
+    await bed.untilReady("frozen/a");
+    const made = await bed.kafkaTopic("frozen.a");
+    const ending = once(frozen, "exit");
+    frozen.kill("SIGCONT");
+    expect(await ending).toEqual([3, null]);
+    await bed.apply("frozen/b", {});
+    await bed.untilReady("frozen/b");
+    expect(await bed.kafkaTopic("frozen.a")).toEqual(made);
+    expect((await bed.topic("frozen/a")).status?.topicId).toBe(made?.id);
+  },
+  SLOW_MS,
+);
+
+test(
+  "two operators by mistake, of one deployment with a Lease each: the newer fences the older, which ends with exit code 3",
+  async () => {
+    await bed.namespace("mistake");
+    const older = bed.operator("mistake", "--namespaces", "mistake", "--lease-name", "one");
+    const ending = once(older, "exit");
+    await bed.apply("mistake/a", {});
+    await bed.untilReady("mistake/a");
+    bed.operator("mistake", "--namespaces", "mistake", "--lease-name", "two");
+    // It learns of the other when it writes.
+    for (let i = 0; older.exitCode === null; i++) {
+      await bed.apply(`mistake/t${i}`, {});
+      await bed.untilReady(`mistake/t${i}`);
+    }
+    expect(await ending).toEqual([3, null]);
+    await bed.apply("mistake/b", {});
+    await bed.untilReady("mistake/b");
   },
   SLOW_MS,
 );
@@ -132,3 +233,13 @@ test(
   },
   SLOW_MS,
 );
+
+interface ManagedField {
+  readonly manager: string;
+  readonly subresource?: string;
+  readonly fieldsV1: object;
+}
+
+function managedFieldsOf({ metadata }: KubeTopic): readonly ManagedField[] {
+  return (metadata as { readonly managedFields?: readonly ManagedField[] }).managedFields ?? [];
+}

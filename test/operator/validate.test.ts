@@ -4,6 +4,7 @@ import { bytesOf, millisecondsOf } from "../../operator/quantities.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import { settingsOf } from "../../operator/topic-spec.ts";
 import { TopicValidator } from "../../operator/validate.ts";
+import { REFUSED, REFUSED_CHANGES } from "./refused-specs.ts";
 
 const validator = new TopicValidator();
 
@@ -37,47 +38,11 @@ test("a full and an empty spec are accepted", () => {
   ).toEqual([]);
 });
 
-test.each<[string, object, RegExp]>([
-  ["an unknown field", { partitionz: 3 }, /unknown field "partitionz"/],
-  ["partitions of zero", { partitions: 0 }, /spec\.partitions/],
-  [
-    "a bad quantity",
-    { retention: { time: "seven" } },
-    /spec\.retention\.time: "seven" .* such as 7d/,
-  ],
-  [
-    "a time past what Kafka keeps",
-    { retention: { time: "999999999999d" } },
-    /spec\.retention\.time/,
-  ],
-  ["a size past what Kafka keeps", { retention: { size: "99999999Ti" } }, /spec\.retention\.size/],
-  [
-    "an event larger than Kafka's int32",
-    { limits: { maxEventBytes: "2Gi" } },
-    /maxEventBytes: "2Gi"/,
-  ],
-  [
-    "a number where Kafka has text",
-    { config: { "flush.ms": 5 } },
-    /flush\.ms: must be string; put/,
-  ],
-  ["a name of two dots", { kafkaTopic: ".." }, /does not take/],
-  ["a setting that has a field", { config: { "retention.ms": "5" } }, /use spec\.retention/],
-  ["an internal name", { kafkaTopic: "_throughline.x" }, /internal/],
-  ["an illegal name", { kafkaTopic: "a b" }, /spec\.kafkaTopic/],
-  ["compaction", { config: { "cleanup.policy": "compact" } }, /compact/],
-  ["two partitions in total order", { ordering: "Total", partitions: 2 }, /exactly one partition/],
-  ["Commit without an outbox", { ordering: "Commit" }, /spec\.outbox/],
-  ["an outbox without Commit", { outbox: "o" }, /spec\.outbox/],
-])("%s is refused by name", (_what, spec, message) => {
+test.each(REFUSED)("%s is refused by name", (_what, spec, message) => {
   expect(errorsOf(spec).join("\n")).toMatch(message);
 });
 
-test.each<[string, TopicSpec, TopicSpec, RegExp]>([
-  ["fewer partitions", { partitions: 6 }, { partitions: 3 }, /never shrink/],
-  ["another Kafka topic", { kafkaTopic: "a" }, { kafkaTopic: "b" }, /immutable/],
-  ["another ordering", { ordering: "Key" }, { ordering: "Total" }, /immutable/],
-])("a change to %s is refused", (_what, old, spec, message) => {
+test.each(REFUSED_CHANGES)("a change to %s is refused", (_what, old, spec, message) => {
   expect(errorsOf(spec, old).join("\n")).toMatch(message);
 });
 
