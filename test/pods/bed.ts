@@ -143,8 +143,12 @@ export class Bed {
 
   async close(): Promise<void> {
     const { logs, store, stopNode } = this.#parts;
+    // What was slow or went wrong is read from these.
     const { items } = await this.core.listPodForAllNamespaces({});
-    writeFileSync(join(logs, "pods.json"), JSON.stringify(items, undefined, 2));
+    const { items: events } = await this.core.listEventForAllNamespaces({});
+    const { entries } = this.records;
+    for (const [name, found] of Object.entries({ pods: items, events, records: entries }))
+      writeFileSync(join(logs, `${name}.json`), JSON.stringify(found, undefined, 2));
     // Containers would outlive the kubelet.
     const apps = this.plane.kube.makeApiClient(AppsV1Api);
     for (const namespace of [NAMESPACE, RELEASE]) {

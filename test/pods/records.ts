@@ -12,7 +12,8 @@ export interface Entry {
 }
 
 export class Records {
-  readonly entries: Entry[] = [];
+  /** With when they were booked, RFC 3339. */
+  readonly entries: (Entry & { readonly at: string })[] = [];
   readonly #waits = new Waits();
   readonly #server: Server;
 
@@ -23,7 +24,7 @@ export class Records {
         text += some;
       });
       request.once("end", () => {
-        this.entries.push(JSON.parse(text) as Entry);
+        this.entries.push({ at: new Date().toISOString(), ...(JSON.parse(text) as Entry) });
         response.end();
         this.#waits.changed();
       });
