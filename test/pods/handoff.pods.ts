@@ -97,12 +97,15 @@ test(
     await booked(all().length + 100);
     await workers.delete("crash-1", 0);
     await workers.start({ ...worker, name: "crash-2" });
-    await booked(all().length + 100);
+    await bed.records.until(() => bed.records.events("crash-2").length >= 100);
     await load.stop();
     const log = await readTopic(bed.kafka.brokers, topic.name);
     await allBooked(log, all);
     expect(judgeTogether(log, [all()])).toEqual({ missing: 0, repeatedUnmarked: 0 });
-    expect(bed.records.kinds("crash-1").filter((kind) => kind === "opened")).toHaveLength(2);
+    const kinds = bed.records.kinds("crash-1");
+    expect(kinds.filter((kind) => kind === "opened")).toHaveLength(2);
+    // It heard of nothing before.
+    expect(kinds.at(-1)).toBe("events");
     await workers.delete("crash-2");
     publisher.close();
   },
@@ -304,6 +307,7 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
         const kinds = bed.records.kinds(pod);
         expect([pod, kinds.includes("moving"), kinds.at(-1)]).toEqual([pod, true, "ends"]);
       }
+      for (const pod of killed) expect(bed.records.kinds(pod)).not.toContain("ends");
     },
     SLOW_MS,
   );

@@ -128,10 +128,15 @@ export class Workers {
     });
   }
 
-  /** As `kubectl delete pod`; resolves when it is gone. @param grace of 0 is `--force`. */
+  /**
+   * As `kubectl delete pod`; resolves when it is gone. A grace of 0 is `--force` for one whose node has died: its
+   * processes end at once, to which a kubelet that lives would give the pod's own grace all the same.
+   */
   async delete(name: string, gracePeriodSeconds?: number): Promise<void> {
     const grace = gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds };
+    const uid = (await this.pod(name))?.metadata?.uid;
     await this.#bed.core.deleteNamespacedPod({ namespace: NAMESPACE, name, ...grace });
+    if (gracePeriodSeconds === 0) killAll(processesIn(`/pod${uid}/`));
     await until(async () => (await this.pod(name)) === undefined);
   }
 
@@ -143,8 +148,8 @@ export class Workers {
       const { containerStatuses = [], initContainerStatuses = [] } = found.status ?? {};
       const all = [...containerStatuses, ...initContainerStatuses];
       const { containerID = "" } = all.find(({ name }) => name === container) ?? {};
-      const pids = containerID === "" ? [] : processesOf(containerID.replace("containerd://", ""));
-      for (const pid of pids) process.kill(pid, "SIGKILL");
+      const pids = containerID === "" ? [] : processesIn(containerID.replace("containerd://", ""));
+      killAll(pids);
       return pids.length > 0;
     });
   }
@@ -164,9 +169,20 @@ export class Workers {
   }
 }
 
-function processesOf(container: string): number[] {
+function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It was faster.
+    }
+  }
+}
+
+/** @param cgroup a part of its path, with the id of a container or of a pod. */
+function processesIn(cgroup: string): number[] {
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return pids.filter((pid) => cgroupsOf(pid).includes(container)).map(Number);
+  return pids.filter((pid) => cgroupsOf(pid).includes(cgroup)).map(Number);
 }
 
 /** Nothing when the process is gone. */
