@@ -62,6 +62,22 @@ test(
 );
 
 test(
+  "a server knows of a Topic, and of each change of it, within a second",
+  async () => {
+    const tookMs: number[] = [];
+    for (const partitions of [1, 2, 3, 4, 5]) {
+      await bed.topic("followed", { partitions });
+      const sinceMs = performance.now();
+      await server.knows("followed", partitions);
+      tookMs.push(performance.now() - sinceMs);
+    }
+    // The middle one: a machine that is busy may hold up one of them.
+    expect(tookMs.toSorted((a, b) => a - b)[2]).toBeLessThan(1000);
+  },
+  SLOW_MS,
+);
+
+test(
   "a Topic that is removed ends its streams with POSITION_LOST; its name is not found, or not ready when retained",
   async () => {
     for (const [name, policy, error] of [
