@@ -198,19 +198,19 @@ describe("one sequencer", () => {
   test(
     "answers the README's questions in SQL, as they stand there, to the app's role",
     async () => {
-      const shop = await bed.shop("asking", ["asked", "other"]);
+      const shop = await bed.shop("asking", ["asked", "besides"]);
       await shop.sql.query("create role asker login");
       await shop.sql.query("select throughline.grant_app('asker')");
       await shop.sql.query("alter table throughline.outbox alter column id restart with 41");
       const sequencer = await atWork.startAndWait(shop);
       await shop.sql.query("select throughline.publish('asked') from generate_series(1, 2)");
-      await shop.sql.query("select throughline.publish('other')");
+      await shop.sql.query("select throughline.publish('besides')");
       await shop.sql.query("alter table throughline.outbox disable trigger check_event");
       await shop.sql.query("insert into throughline.outbox (topic) values ('unknown')");
       await shop.sql.query("alter table throughline.outbox enable trigger check_event");
       await allSent(shop);
       await sequencer.close();
-      await shop.sql.query("select throughline.publish('other')");
+      await shop.sql.query("select throughline.publish('besides')");
 
       const app = await shop.connect();
       await app.query("set role asker");
@@ -225,13 +225,13 @@ describe("one sequencer", () => {
       });
       expect(answers).toEqual({
         "what was sent, when, and as which number?": [
-          ...[sent("41", "asked", "1"), sent("42", "asked", "2"), sent("43", "other", "1")],
+          ...[sent("41", "asked", "1"), sent("42", "asked", "2"), sent("43", "besides", "1")],
         ],
         "as which number was event 42 sent, and when was it committed?": [
           { topic: "asked", sequence: "2", ...place },
         ],
         "what waits for its number?": [
-          expect.objectContaining({ id: "45", topic: "other", commit_id: "0", sequence: "0" }),
+          expect.objectContaining({ id: "45", topic: "besides", commit_id: "0", sequence: "0" }),
         ],
         "what is parked, and why?": [
           {
@@ -241,7 +241,7 @@ describe("one sequencer", () => {
         ],
         "how far is each topic?": [
           { name: "asked", last_value: "2" },
-          { name: "other", last_value: "1" },
+          { name: "besides", last_value: "1" },
         ],
       });
     },
