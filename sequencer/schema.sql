@@ -1,5 +1,5 @@
 -- Throughline's outbox in an app's database, schema version 1. Safe to run again, by the owner of the database:
---   psql -v ON_ERROR_STOP=1 -f sequencer/schema.sql   or   node sequencer/main.ts --do migrate …
+--   psql -v ON_ERROR_STOP=1 -f sequencer/schema.sql   or   node sequencer/main.ts --do migrate ...
 --
 -- The app inserts into throughline.outbox (or calls throughline.publish) inside its own transaction. After the
 -- commit the sequencer stamps the event: commit id and order value go into throughline.order_values, a record of
@@ -145,7 +145,7 @@ begin
   execute format('grant select on throughline.topics, throughline.last_values, throughline.events to %s', role);
 end $$;
 
--- What the sequencer's role needs beside REPLICATION (alter role … replication).
+-- What the sequencer's role needs beside REPLICATION (alter role ... replication).
 create or replace function throughline.grant_sequencer(role regrole) returns void language plpgsql as $$
 begin
   execute format('grant usage on schema throughline to %s', role);
