@@ -3,7 +3,9 @@
  * random lengths, with savepoints, some undone in part and some as a whole. It tells what it committed, after
  * PostgreSQL has said so. A seed makes the same choices again, not the same timing.
  */
+
 import { connectSql, type Sql } from "./postgres-client.ts";
+import { randomFrom } from "./seeded-random.ts";
 
 export interface WriterTask {
   readonly databaseUrl: string;
@@ -102,16 +104,5 @@ async function transaction(
     committed: isRolledBack ? [] : kept,
     undone: isRolledBack ? [...undone, ...kept] : undone,
     ...{ isRolledBack, savepointsUndone },
-  };
-}
-
-/** mulberry32 */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
 }

@@ -22,11 +22,6 @@ export interface Tail {
 }
 
 /** @throws when Kafka cannot be asked. */
-export async function lastEvent(log: Log, topic: TopicInfo): Promise<TailRecord | undefined> {
-  return (await tailOf(log, topic)).last;
-}
-
-/** @throws when Kafka cannot be asked. */
 export async function tailOf(log: Log, topic: TopicInfo): Promise<Tail> {
   const [start, end] = [await offset(log, topic, "earliest"), await offset(log, topic, "latest")];
   // Markers of transactions, and what was aborted, lie between events.

@@ -7,6 +7,7 @@ import { describe, expect, test } from "@jest/globals";
 import type { TransactionalWriter } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
+import { randomFrom } from "../../local/seeded-random.ts";
 import { decide, type Facts } from "../../sequencer/decide.ts";
 import { type CommittedEvent, Intake } from "../../sequencer/intake.ts";
 import { KafkaSender } from "../../sequencer/kafka-sender.ts";
@@ -16,7 +17,6 @@ import { ProgressTopic } from "../../sequencer/progress.ts";
 import { relayBatch, type Steps } from "../../sequencer/relay.ts";
 import { committed } from "../../sequencer/tail.ts";
 import { confirmBeforeKafka, stampAfterKafka } from "./broken-steps.ts";
-import { randomFrom } from "./writers.ts";
 
 const ONLY = process.env["SEED"];
 const SEEDS = ONLY === undefined ? Array.from({ length: 40 }, (_, i) => i + 1) : [Number(ONLY)];

@@ -6,7 +6,7 @@ import type { FailClosed } from "../../sequencer/fail-closed.ts";
 import { KafkaSender } from "../../sequencer/kafka-sender.ts";
 import type { Plan } from "../../sequencer/plan.ts";
 import { ProgressTopic } from "../../sequencer/progress.ts";
-import { committed, lastEvent } from "../../sequencer/tail.ts";
+import { committed, tailOf } from "../../sequencer/tail.ts";
 import { checkTails } from "../../sequencer/topics.ts";
 
 const NOW_MS = 1_800_000_000_000;
@@ -62,7 +62,7 @@ test("the next sequencer finds the progress that was committed with the events",
     ...{ systemId: "7", timeline: 1, sent: { commitId: 200n, index: 0 }, confirmed: 205n },
     sequences: new Map([["orders", 4]]),
   });
-  expect((await lastEvent(log, info))?.sequence).toBe(4);
+  expect((await tailOf(log, info)).last?.sequence).toBe(4);
   expect((await committed(log, info, 0, 6)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4]);
   // The older one is fenced.
   await expect(sender.send(plan(300n, 5), DONE)).rejects.toThrow(/taken over/);
@@ -73,7 +73,7 @@ test("nothing is committed when the stamps are not", async () => {
   await sender.begin({ systemId: "7", timeline: 1 });
   const failing = Promise.reject(new Error("no stamps"));
   await expect(sender.send(plan(100n, 1), failing)).rejects.toThrow("no stamps");
-  expect(await lastEvent(log, info)).toBeUndefined();
+  expect((await tailOf(log, info)).last).toBeUndefined();
   expect((await opened()).sender.sent).toEqual({ commitId: 0n, index: -1 });
 });
 
@@ -87,7 +87,7 @@ test("a foreign event is found before anything is committed after it, and stays 
   log.appendNow("shop.orders", 0, [foreign]);
   const error = await sender.send(plan(300n, 3), DONE).catch((thrown: FailClosed) => thrown);
   expect(error).toMatchObject({ reason: "ForeignWriter" });
-  expect(await lastEvent(log, info)).toMatchObject({ sequence: undefined });
+  expect((await tailOf(log, info)).last).toMatchObject({ sequence: undefined });
   expect((await opened()).sender.progress?.sequences).toEqual(new Map([["orders", 2]]));
 });
 
@@ -116,7 +116,7 @@ test("nothing is wrong where our first event follows what was there", async () =
     log.appendAbortedNow("shop.orders", 0, [foreign]);
     await sender.send(plan(BigInt(commit), commit), DONE);
   }
-  expect((await lastEvent(log, info))?.sequence).toBe(3);
+  expect((await tailOf(log, info)).last?.sequence).toBe(3);
 });
 
 test("a topic that retention has emptied has no last event", async () => {
@@ -124,7 +124,7 @@ test("a topic that retention has emptied has no last event", async () => {
   await sender.begin({ systemId: "7", timeline: 1 });
   await sender.send(plan(100n, 1, 40), DONE);
   log.retainFrom("shop.orders", 0, 41);
-  expect(await lastEvent(log, info)).toBeUndefined();
+  expect((await tailOf(log, info)).last).toBeUndefined();
 });
 
 test("a progress topic that keeps no keys is refused", async () => {

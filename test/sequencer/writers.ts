@@ -3,8 +3,10 @@
  * prepared, over several topics, by INSERT, by publish() and by COPY. A seed makes the same choices again, not the
  * same timing.
  */
+
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
+import { randomFrom } from "../../local/seeded-random.ts";
 
 export interface Writers {
   /** Ends them when their transactions are over. @returns how many transactions were committed. */
@@ -114,15 +116,4 @@ function copyIn(client: pg.Client, text: string, rows: string): Promise<void> {
 interface CopyConnection {
   sendCopyFromChunk(chunk: Buffer): void;
   endCopyFrom(): void;
-}
-
-/** mulberry32 */
-export function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
 }

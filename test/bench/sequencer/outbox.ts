@@ -3,7 +3,7 @@
  * ten. They run inside PostgreSQL (PL/pgSQL that commits), so that they take no more of the machine than they must.
  */
 import { setTimeout as pause } from "node:timers/promises";
-import { lastEvent } from "../../../sequencer/tail.ts";
+import { tailOf } from "../../../sequencer/tail.ts";
 import type { Bed, Shop } from "../../sequencer/bed.ts";
 import { infoOf } from "../../sequencer/witness.ts";
 
@@ -124,6 +124,6 @@ export async function sent(bed: Bed, shop: Shop, topic: string, total: number): 
     "select coalesce(sum(last_value), 0)::int as count from throughline.last_values",
   );
   if (rows[0].count < total) return rows[0].count;
-  const last = await lastEvent(bed.log, await infoOf(bed.log, shop.kafkaTopic(topic)));
+  const { last } = await tailOf(bed.log, await infoOf(bed.log, shop.kafkaTopic(topic)));
   return last?.sequence === total ? total : total - 1;
 }

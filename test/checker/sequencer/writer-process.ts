@@ -3,7 +3,8 @@
  * topics are written all the time, others now and then, so that their logs may be empty in between.
  */
 import pg from "pg";
-import { randomFrom, settle, transact } from "../../sequencer/writers.ts";
+import { randomFrom } from "../../../local/seeded-random.ts";
+import { settle, transact } from "../../sequencer/writers.ts";
 import { pause } from "../clients/pace.ts";
 
 export interface WriterOrder {
