@@ -5,7 +5,6 @@
  * A finalizer is on a Topic only while its policy is Delete: with Retain nothing in Kafka goes, and a Topic
  * that is no more is found by its catalog record.
  */
-import type { Clock } from "../../process/clock.ts";
 import {
   ABANDON,
   annotationOf,
@@ -17,8 +16,17 @@ import {
 import type { IndexedMap } from "../indexed-map.ts";
 import type { Owner, Reconciler, Why } from "../reconcile.ts";
 import { kafkaTopicOf, nameOf } from "../topic-spec.ts";
-import { WorkQueue } from "../work-queue.ts";
-import type { PatchOutcome } from "./resource-api.ts";
+import type { WorkQueue } from "../work-queue.ts";
+import {
+  assertDone,
+  CHANGED_MEANWHILE,
+  type Done,
+  LEFT_ALONE,
+  queueOf,
+  setFinalizer,
+  UNSELECTED_MS,
+  type WorkOptions,
+} from "./resource-work.ts";
 import type { KubeTopic, TopicApi } from "./topic-api.ts";
 import { eventsOf } from "./topic-events.ts";
 import { changedStatus, type Found } from "./topic-status.ts";
@@ -26,23 +34,8 @@ import { changedStatus, type Found } from "./topic-status.ts";
 export const FINALIZER = "throughline.dev/kafka-topic";
 /** The reconciler's word for a catalog that is another's; no Topic's fault. */
 const SUPERSEDED = "Superseded";
-/** Between looks at a Topic that is there and has other labels. */
-const UNSELECTED_MS = 60_000;
 
-/** How a piece of work ended. `left-alone`: paused, out of scope, another's, or this one may not act. */
-export type WorkOutcome = "ready" | "not-ready" | "deleted" | "deletion-waits" | "left-alone";
-
-interface Done {
-  readonly outcome: WorkOutcome;
-  /** Undefined: when it changes. */
-  readonly againMs?: number;
-}
-
-const LEFT_ALONE: Done = { outcome: "left-alone" };
-/** The watch brings what it is now. */
-const CHANGED_MEANWHILE: Done = { outcome: "left-alone", againMs: 100 };
-
-export interface ControllerOptions {
+export interface ControllerOptions extends WorkOptions {
   readonly api: TopicApi;
   /** By `<namespace>/<name>`, and by Kafka topic. */
   readonly topics: IndexedMap<KubeTopic>;
@@ -50,20 +43,13 @@ export interface ControllerOptions {
   readonly isInScope: (namespace: string) => boolean;
   readonly reconciler: Pick<Reconciler, "apply" | "delete">;
   readonly clusterUid: string;
-  readonly clock: Clock;
-  /** 0 to 1. */
-  readonly random: () => number;
   /** RFC 3339. */
   readonly now: () => string;
   /** A leader may act; who is none any more must not. */
   readonly mayAct: () => boolean;
-  readonly concurrency: number;
-  readonly spare: number;
   readonly resyncMs: number;
   /** While a Topic is not Ready. */
   readonly retryMs: number;
-  readonly onDone: (outcome: WorkOutcome | "failed", tookMs: number) => void;
-  readonly onFailure: (name: string, message: string) => void;
   /** A newer leader writes the catalog: this one must end. */
   readonly onSuperseded: () => void;
 }
@@ -74,23 +60,7 @@ export class Controller {
 
   constructor(options: ControllerOptions) {
     this.#options = options;
-    const { clock, random, concurrency, spare, onFailure, onDone } = options;
-    this.queue = new WorkQueue({
-      ...{ clock, random, concurrency, spare, firstRetryMs: 200, longestRetryMs: 30_000 },
-      groupOf: (name) => name.slice(0, name.indexOf("/")),
-      work: async (name) => {
-        const sinceMs = clock.now();
-        let outcome: WorkOutcome | "failed" = "failed";
-        try {
-          const done = await this.#work(name);
-          outcome = done.outcome;
-          return done.againMs;
-        } finally {
-          onDone(outcome, clock.now() - sinceMs);
-        }
-      },
-      onFailure: (name, error) => onFailure(name, error.message),
-    });
+    this.queue = queueOf(options, (name) => this.#work(name));
   }
 
   async #work(name: string): Promise<Done> {
@@ -192,13 +162,8 @@ export class Controller {
     return (await this.#finalizer(topic, false)) ? { outcome: "deleted" } : CHANGED_MEANWHILE;
   }
 
-  /** @returns false: it has changed, if only its status, of which the watch asks for no work. */
-  async #finalizer(topic: KubeTopic, isThere: boolean): Promise<boolean> {
-    const others = (topic.metadata.finalizers ?? []).filter((one) => one !== FINALIZER);
-    const finalizers = isThere ? [...others, FINALIZER] : others;
-    const patched = await this.#options.api.patchFinalizers(topic, finalizers);
-    assertDone(patched);
-    return patched.kind !== "conflict";
+  #finalizer(topic: KubeTopic, isThere: boolean): Promise<boolean> {
+    return setFinalizer(this.#options.api, topic, FINALIZER, isThere);
   }
 
   /** Others that wait for the same Kafka topic and came first. */
@@ -240,9 +205,4 @@ function waiting(topic: KubeTopic, { reason, message }: Why): Why {
     reason: "DeletionWaits",
     message: `Kafka topic "${kafkaTopicOf(topic)}" cannot be deleted now: ${reason}: ${message} It is tried again. To let the Topic go and keep the Kafka topic, set spec.deletionPolicy to Retain, or annotate the Topic with ${ABANDON}: "true" when Kafka cannot be reached.`,
   };
-}
-
-/** What is gone, or another by now, comes again through the watch. */
-function assertDone(outcome: PatchOutcome): void {
-  if (outcome.kind === "failed") throw new Error(outcome.reason);
 }

@@ -8,14 +8,21 @@
  * - X3 Nothing of another owner's is touched.
  */
 import type { V1Deployment } from "@kubernetes/client-node";
-import type { Clock } from "../../process/clock.ts";
 import { ABANDON_SLOT, isOn, misunderstood, PAUSE } from "../annotations.ts";
-import type { WorkOutcome } from "../kube/controller.ts";
-import type { PatchOutcome } from "../kube/resource-api.ts";
+import {
+  assertDone,
+  CHANGED_MEANWHILE,
+  type Done,
+  LEFT_ALONE,
+  queueOf,
+  setFinalizer,
+  UNSELECTED_MS,
+  type WorkOptions,
+} from "../kube/resource-work.ts";
 import type { WorkloadApi } from "../kube/workload-api.ts";
 import type { ProgramSettings } from "../program-container.ts";
 import type { Why } from "../reconcile.ts";
-import { WorkQueue } from "../work-queue.ts";
+import type { WorkQueue } from "../work-queue.ts";
 import type { KubeOutbox, OutboxApi } from "./kube-outbox.ts";
 import { eventsOf } from "./outbox-events.ts";
 import { changedStatus, type Verdict, verdictOf } from "./outbox-status.ts";
@@ -28,25 +35,13 @@ import {
 import type { SequencerReports } from "./sequencer-reports.ts";
 
 export const FINALIZER = "throughline.dev/slot";
-/** Between looks at an Outbox that is there and has other labels. */
-const UNSELECTED_MS = 60_000;
 const ANNOTATIONS = [PAUSE, ABANDON_SLOT];
-
-interface Done {
-  readonly outcome: WorkOutcome;
-  /** Undefined: when it changes. */
-  readonly againMs?: number;
-}
-
-const LEFT_ALONE: Done = { outcome: "left-alone" };
-/** The watch brings what it is now. */
-const CHANGED_MEANWHILE: Done = { outcome: "left-alone", againMs: 100 };
 
 type Applied =
   | { readonly kind: "applied"; readonly deployment: V1Deployment }
   | { readonly kind: "not"; readonly why: Why };
 
-export interface OutboxControllerOptions {
+export interface OutboxControllerOptions extends Omit<WorkOptions, "concurrency" | "spare"> {
   readonly api: OutboxApi;
   readonly workloads: WorkloadApi;
   /** By `<namespace>/<name>`. */
@@ -54,16 +49,11 @@ export interface OutboxControllerOptions {
   readonly isInScope: (namespace: string) => boolean;
   readonly reports: Pick<SequencerReports, "of">;
   readonly settings: ProgramSettings;
-  readonly clock: Clock;
-  /** 0 to 1. */
-  readonly random: () => number;
   readonly now: () => Date;
   readonly mayAct: () => boolean;
   readonly resyncMs: number;
   /** While an Outbox is not Ready. */
   readonly retryMs: number;
-  readonly onDone: (outcome: WorkOutcome | "failed", tookMs: number) => void;
-  readonly onFailure: (name: string, message: string) => void;
 }
 
 export class OutboxController {
@@ -74,23 +64,7 @@ export class OutboxController {
 
   constructor(options: OutboxControllerOptions) {
     this.#options = options;
-    const { clock, random, onFailure, onDone } = options;
-    this.queue = new WorkQueue({
-      ...{ clock, random, concurrency: 8, spare: 2, firstRetryMs: 200, longestRetryMs: 30_000 },
-      groupOf: (name) => name.slice(0, name.indexOf("/")),
-      work: async (name) => {
-        const sinceMs = clock.now();
-        let outcome: WorkOutcome | "failed" = "failed";
-        try {
-          const done = await this.#work(name);
-          outcome = done.outcome;
-          return done.againMs;
-        } finally {
-          onDone(outcome, clock.now() - sinceMs);
-        }
-      },
-      onFailure: (name, error) => onFailure(name, error.message),
-    });
+    this.queue = queueOf({ ...options, concurrency: 8, spare: 2 }, (name) => this.#work(name));
   }
 
   async #work(name: string): Promise<Done> {
@@ -217,13 +191,8 @@ export class OutboxController {
       for (const event of eventsOf(outbox.status ?? {}, status)) void api.tell(outbox, event);
   }
 
-  /** @returns false: it has changed, if only its status, of which the watch asks for no work. */
-  async #finalizer(outbox: KubeOutbox, isThere: boolean): Promise<boolean> {
-    const others = (outbox.metadata.finalizers ?? []).filter((one) => one !== FINALIZER);
-    const finalizers = isThere ? [...others, FINALIZER] : others;
-    const patched = await this.#options.api.patchFinalizers(outbox, finalizers);
-    assertDone(patched);
-    return patched.kind !== "conflict";
+  #finalizer(outbox: KubeOutbox, isThere: boolean): Promise<boolean> {
+    return setFinalizer(this.#options.api, outbox, FINALIZER, isThere);
   }
 
   #ageMs({ metadata }: V1Deployment): number {
@@ -270,9 +239,4 @@ function waiting({ metadata, status }: KubeOutbox, { reason, message }: Why): Wh
     reason: "DeletionWaits",
     message: `Replication slot ${slot}${where} is not dropped yet: ${reason}: ${message} It is tried again. If that cannot be (the database is gone for good, or the namespace is being deleted and nothing can run in it), annotate the Outbox with ${ABANDON_SLOT}: "true" (kubectl --namespace ${metadata.namespace} annotate outbox ${metadata.name} ${ABANDON_SLOT}=true). A slot that is left keeps PostgreSQL's log until its disk is full; drop it by hand where the database is there${sql}.`,
   };
-}
-
-/** What is gone, or another by now, comes again through the watch. */
-function assertDone(outcome: PatchOutcome): void {
-  if (outcome.kind === "failed") throw new Error(outcome.reason);
 }

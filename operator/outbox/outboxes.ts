@@ -1,8 +1,8 @@
 /** The Outboxes of an operator: watched from its start on, and made true from when it leads. */
 import type { Log } from "../../kafka/log.ts";
 import { STEADY_CLOCK } from "../../process/clock.ts";
-import type { WorkOutcome } from "../kube/controller.ts";
 import { ResourceWatches, type ResourceWatchesOptions } from "../kube/resource-watches.ts";
+import type { WorkOutcome } from "../kube/resource-work.ts";
 import type { WorkloadApi } from "../kube/workload-api.ts";
 import { pause } from "../pauses.ts";
 import type { ProgramSettings } from "../program-container.ts";
