@@ -3,8 +3,9 @@
  *
  *   add partitions (transaction-begin.ts) ─► produce, one request to each leader ─► commit | abort
  *
- * W1 Nothing is committed unless every batch of it was answered as appended, to topics that metadata
- *    named by their ids meanwhile (Produce within this transaction protocol knows names only).
+ * W1 Nothing is committed unless every batch of it was answered as appended, to the topics that are meant (Produce
+ *    within this transaction protocol knows names only): each lies right behind our last transaction there, or
+ *    metadata named its topic by its id meanwhile.
  * W2 A batch is sent as the same bytes until it is answered: the broker drops what it has already.
  * W3 A commit that was not answered is `unknown`, never sent again as new events: whoever opens the id
  *    anew waits until it is settled, and reads what was committed.
@@ -51,6 +52,8 @@ const PRODUCE_TIMEOUT_MS = 3000;
 const CLOCK_SLACK_MS = 500;
 /** Metadata may miss a topic that was just made; after this it is gone. */
 const GONE_AFTER_MS = 3000;
+/** An answer that takes longer than usual: metadata is asked why. */
+const LATE_MS = 50;
 const SEQUENCES = 2 ** 31;
 
 type Failed = Exclude<TransactionOutcome, { kind: "committed" }>;
@@ -98,6 +101,8 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   readonly #begin: TransactionBegin;
   /** Next sequence by topic and partition. */
   readonly #sequences = new Map<string, number>();
+  /** Last offset of our last transaction, by topic and partition. */
+  readonly #lastOffsets = new Map<string, number>();
   #over: string | undefined;
 
   constructor(world: World, coordinator: TransactionCoordinator, identity: TransactionalIdentity) {
@@ -119,13 +124,15 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
     const begunMs = this.#begin.sinceMs;
     const parts = this.#divide(records);
-    // A topic that is gone is told at once: to its coordinator it may only be late.
-    let gone: string | undefined;
-    const looking = this.#firstGone(parts, begunMs).then((name) => {
-      gone = name;
-      if (name !== undefined) throw new Error(`${name} is gone`);
-    });
     const producing = this.#begin.begin(parts).then(() => this.#produce(parts, begunMs));
+    // A topic that is gone is told soon: to its coordinator it may only be late.
+    let gone: string | undefined;
+    const looking = this.#goesOn(parts, producing)
+      .then((goesOn) => (goesOn ? undefined : this.#firstGone(parts, begunMs)))
+      .then((name) => {
+        gone = name;
+        if (name !== undefined) throw new Error(`${name} is gone`);
+      });
     try {
       const [failed] = await Promise.all([producing, looking]);
       if (failed?.kind === "refused") {
@@ -154,6 +161,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       const { reason } = failureOfError(error);
       return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
     }
+    for (const part of parts) this.#lastOffsets.set(keyOf(part), part.offset + part.at.length - 1);
     return { kind: "committed", positions };
   }
 
@@ -162,7 +170,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     const divided = new Map<string, { topic: TopicInfo; partition: number; at: number[] }>();
     for (const [i, { topic, partition, record }] of records.entries()) {
       const chosen = partition ?? partitioner.choose(record.key, topic.partitions);
-      const key = `${topic.id}/${chosen}`;
+      const key = keyOf({ topic, partition: chosen });
       const known = divided.get(key);
       if (known) known.at.push(i);
       else divided.set(key, { topic, partition: chosen, at: [i] });
@@ -175,6 +183,18 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       );
       return { topic, partition, at, batch, offset: -1, doubtful: false };
     });
+  }
+
+  /** @returns whether all of it lies right behind the marker of our last transaction; that it is late is no. */
+  async #goesOn(parts: readonly Part[], producing: Promise<unknown>): Promise<boolean> {
+    if (!parts.every((part) => this.#lastOffsets.has(keyOf(part)))) return false;
+    let late: NodeJS.Timeout | undefined;
+    const tooLate = new Promise((resolve) => {
+      late = setTimeout(resolve, LATE_MS);
+    });
+    await Promise.race([producing.catch(() => {}), tooLate]);
+    clearTimeout(late);
+    return parts.every((part) => part.offset === (this.#lastOffsets.get(keyOf(part)) ?? 0) + 2);
   }
 
   /** @returns the name of a topic that is gone. */
@@ -290,7 +310,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     switch (verdict.kind) {
       case "appended": {
         part.offset = offset;
-        const key = `${part.topic.id}/${part.partition}`;
+        const key = keyOf(part);
         const next = (this.#sequences.get(key) ?? 0) + part.at.length;
         this.#sequences.set(key, next % SEQUENCES);
         return verdict;
@@ -334,6 +354,10 @@ class KafkaTransactionalWriter implements TransactionalWriter {
 }
 
 const FENCED: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
+
+function keyOf({ topic, partition }: Pick<Part, "topic" | "partition">): string {
+  return `${topic.id}/${partition}`;
+}
 
 function unavailable(reason: string): Failed {
   return { kind: "unavailable", reason };
