@@ -69,11 +69,11 @@ export interface PartitionReader {
   close(): void;
 }
 
-/** A record to append. `headers` keep order and may repeat. */
+/** A record to append. `headers` keep order and may repeat; a bigint goes as eight bytes, big-endian. */
 export interface NewRecord {
   readonly key: Buffer | null;
   readonly value: Buffer | null;
-  readonly headers: readonly (readonly [string, Buffer])[];
+  readonly headers: readonly (readonly [string, Buffer | bigint])[];
   /** Milliseconds since 1970. */
   readonly timeMs: number;
 }
@@ -171,11 +171,12 @@ export interface FencedWriter {
   close(): Promise<void>;
 }
 
-/** A record of a transaction; `partition` null means as in `append`. */
-export interface TransactionRecord {
+/** Records of a transaction that go to one partition; `partition` null means as `append` does with the first. */
+export interface TransactionPart {
   readonly topic: TopicInfo;
   readonly partition: number | null;
-  readonly record: NewRecord;
+  /** At least one. They are gone through once, and may be made meanwhile. */
+  readonly records: Iterable<NewRecord>;
 }
 
 export interface RecordPosition {
@@ -185,7 +186,7 @@ export interface RecordPosition {
 
 /** After anything but `committed` and `refused` the writer is of no more use. */
 export type TransactionOutcome =
-  /** All of it is in the log, on all in-sync replicas; positions in the order of the records. */
+  /** All of it is in the log, on all in-sync replicas; positions of each part's first record: the others follow it. */
   | {
       readonly kind: "committed";
       readonly positions: readonly RecordPosition[];
@@ -208,13 +209,13 @@ export type TransactionOutcome =
  */
 export interface TransactionalWriter {
   /**
-   * All records or none. The call before must have ended.
+   * All parts or none; parts of one partition in their order. The call before must have ended.
    * @param mayCommit called when all is produced, with the positions that it will have; the commit waits for
    * it. When it rejects, nothing is committed and the writer is of no more use. It should take less than the
    * transaction's time, 10 s.
    */
   write(
-    records: readonly TransactionRecord[],
+    parts: readonly TransactionPart[],
     mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
   ): Promise<TransactionOutcome>;
   /**

@@ -5,7 +5,7 @@ import type {
   RecordPosition,
   TransactionalWriter,
   TransactionOutcome,
-  TransactionRecord,
+  TransactionPart,
 } from "./log.ts";
 import type { MemoryAdmin } from "./memory-admin.ts";
 import type { MemoryPartition } from "./memory-partition.ts";
@@ -45,19 +45,20 @@ export class MemoryTransactions {
       const epoch = (this.#newest.get(id) ?? 0) + 1;
       this.#newest.set(id, epoch);
       let over: string | undefined;
-      const write = (records: readonly TransactionRecord[]): TransactionOutcome => {
+      const write = (parts: readonly Part[]): TransactionOutcome => {
         const unusable = over ?? whyUnavailable();
         if (unusable !== undefined) return { kind: "unavailable", reason: unusable };
         if (this.#newest.get(id) !== epoch) return { kind: "fenced" };
         const failing = this.#failing.shift();
-        if (!failing) return this.#append(records);
-        if (failing.written) this.#append(records);
+        if (!failing) return this.#append(parts);
+        if (failing.written) this.#append(parts);
         return failing.outcome;
       };
       const writer: TransactionalWriter = {
         begin: () => this.#later(() => {}),
-        write: async (records, mayCommit) => {
-          const placed = mayCommit && this.#place(records);
+        write: async (of, mayCommit) => {
+          const parts = of.map((part) => ({ ...part, records: [...part.records] }));
+          const placed = mayCommit && this.#place(parts);
           const refusal =
             placed?.kind === "placed"
               ? await mayCommit?.(placed.positions).then(
@@ -67,7 +68,7 @@ export class MemoryTransactions {
               : undefined;
           return this.#later(() => {
             const outcome: TransactionOutcome =
-              refusal === undefined ? write(records) : { kind: "unavailable", reason: refusal };
+              refusal === undefined ? write(parts) : { kind: "unavailable", reason: refusal };
             const goesOn = outcome.kind === "committed" || outcome.kind === "refused";
             if (!goesOn) over ??= `this writer ended: ${outcome.kind}`;
             return outcome;
@@ -78,37 +79,42 @@ export class MemoryTransactions {
     });
   }
 
-  #append(records: readonly TransactionRecord[]): TransactionOutcome {
-    const placed = this.#place(records);
+  #append(parts: readonly Part[]): TransactionOutcome {
+    const placed = this.#place(parts);
     if (placed.kind !== "placed") return placed;
-    for (const [at, part] of placed.parts) at.appendTransaction(part.records);
+    for (const [at, records] of placed.of) at.appendTransaction(records);
     return { kind: "committed", positions: placed.positions };
   }
 
   /** Where they come to lie if they are appended now. */
-  #place(records: readonly TransactionRecord[]): Failed | Placed {
+  #place(parts: readonly Part[]): Failed | Placed {
     const { topics, partitioner, maxRecordBytes } = this.#world;
-    const parts: Placed["parts"] = new Map();
+    const of: Placed["of"] = new Map();
     const positions: RecordPosition[] = [];
-    for (const { topic, partition, record } of records) {
-      const chosen = partition ?? partitioner.choose(record.key, topic.partitions);
+    for (const { topic, partition, records } of parts) {
+      const [first] = records;
+      const chosen = partition ?? partitioner.choose(first?.key ?? null, topic.partitions);
       const at = topics.partition(topic, chosen);
       if (!at) return { kind: "gone", topic: topic.name };
-      if (recordBytes(record) > maxRecordBytes) {
+      if (records.some((record) => recordBytes(record) > maxRecordBytes)) {
         const reason = "The request included a message larger than the max message size.";
         return { kind: "refused", tooLarge: true, reason };
       }
-      const part = parts.get(at) ?? { records: [] };
-      parts.set(at, part);
-      const nth = part.records.push(record) - 1;
-      positions.push({ partition: chosen, offset: at.end + nth });
+      const all = of.get(at) ?? [];
+      of.set(at, all);
+      positions.push({ partition: chosen, offset: at.end + all.length });
+      all.push(...records);
     }
-    return { kind: "placed", parts, positions };
+    return { kind: "placed", of, positions };
   }
+}
+
+interface Part extends TransactionPart {
+  readonly records: readonly NewRecord[];
 }
 
 interface Placed {
   readonly kind: "placed";
-  readonly parts: Map<MemoryPartition, { readonly records: NewRecord[] }>;
+  readonly of: Map<MemoryPartition, NewRecord[]>;
   readonly positions: readonly RecordPosition[];
 }

@@ -32,11 +32,11 @@ import type {
   TopicInfo,
   TransactionalWriter,
   TransactionOutcome,
-  TransactionRecord,
+  TransactionPart,
 } from "./log.ts";
 import type { Partitioner } from "./partitioner.ts";
 import { produceInTransaction } from "./produce.ts";
-import { encodeBatch } from "./record-batch.ts";
+import { BatchEncoder } from "./record-batch.ts";
 import { TransactionBegin } from "./transaction-begin.ts";
 import {
   ANEW,
@@ -55,6 +55,7 @@ const GONE_AFTER_MS = 3000;
 /** An answer that takes longer than usual: metadata is asked why. */
 const LATE_MS = 50;
 const SEQUENCES = 2 ** 31;
+const SMALL_BYTES = 1 << 10;
 
 type Failed = Exclude<TransactionOutcome, { kind: "committed" }>;
 
@@ -62,12 +63,19 @@ type Failed = Exclude<TransactionOutcome, { kind: "committed" }>;
 interface Part {
   readonly topic: TopicInfo;
   readonly partition: number;
-  /** Where its records were in the call. */
-  readonly at: number[];
+  /** Which parts of the call are in it, and which of its records is the first of each. */
+  readonly from: readonly { readonly index: number; readonly first: number }[];
+  readonly count: number;
   readonly batch: Buffer;
   offset: number;
   /** It was sent and not answered. */
   doubtful: boolean;
+}
+
+/** A part whose records are still to come. */
+interface Begun extends Pick<Part, "topic" | "partition"> {
+  readonly from: { readonly index: number; readonly first: number }[];
+  readonly encoder: BatchEncoder;
 }
 
 /** Rejects when Kafka cannot be asked, or refuses. */
@@ -103,6 +111,8 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   readonly #sequences = new Map<string, number>();
   /** Last offset of our last transaction, by topic and partition. */
   readonly #lastOffsets = new Map<string, number>();
+  /** What a batch is likely to take, as the one before did, by topic and partition. */
+  readonly #bytes = new Map<string, number>();
   #over: string | undefined;
 
   constructor(world: World, coordinator: TransactionCoordinator, identity: TransactionalIdentity) {
@@ -118,12 +128,12 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   }
 
   async write(
-    records: readonly TransactionRecord[],
+    of: readonly TransactionPart[],
     mayCommit?: (positions: readonly RecordPosition[]) => Promise<unknown>,
   ): Promise<TransactionOutcome> {
     if (this.#over !== undefined) return { kind: "unavailable", reason: this.#over };
     const begunMs = this.#begin.sinceMs;
-    const parts = this.#divide(records);
+    const parts = this.#divide(of);
     const producing = this.#begin.begin(parts).then(() => this.#produce(parts, begunMs));
     // A topic that is gone is told soon: to its coordinator it may only be late.
     let gone: string | undefined;
@@ -146,10 +156,9 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       if (gone !== undefined) return this.#fail({ kind: "gone", topic: gone });
       return this.#fail(this.#fenceOf(error, begunMs) ?? failureOfError(error));
     }
-    const positions: RecordPosition[] = new Array(records.length);
-    for (const { partition, offset, at } of parts) {
-      for (const [i, index] of at.entries()) positions[index] = { partition, offset: offset + i };
-    }
+    const positions: RecordPosition[] = new Array(of.length);
+    for (const { partition, offset, from } of parts)
+      for (const { index, first } of from) positions[index] = { partition, offset: offset + first };
     try {
       await mayCommit?.(positions);
     } catch (error) {
@@ -161,27 +170,34 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       const { reason } = failureOfError(error);
       return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
     }
-    for (const part of parts) this.#lastOffsets.set(keyOf(part), part.offset + part.at.length - 1);
+    for (const part of parts) this.#lastOffsets.set(keyOf(part), part.offset + part.count - 1);
     return { kind: "committed", positions };
   }
 
-  #divide(records: readonly TransactionRecord[]): Part[] {
+  #divide(of: readonly TransactionPart[]): Part[] {
     const { partitioner } = this.#world;
-    const divided = new Map<string, { topic: TopicInfo; partition: number; at: number[] }>();
-    for (const [i, { topic, partition, record }] of records.entries()) {
-      const chosen = partition ?? partitioner.choose(record.key, topic.partitions);
-      const key = keyOf({ topic, partition: chosen });
-      const known = divided.get(key);
-      if (known) known.at.push(i);
-      else divided.set(key, { topic, partition: chosen, at: [i] });
+    const divided = new Map<string, Begun>();
+    for (const [index, { topic, partition, records }] of of.entries()) {
+      let part: Begun | undefined;
+      for (const record of records) {
+        if (!part) {
+          const chosen = partition ?? partitioner.choose(record.key, topic.partitions);
+          const key = keyOf({ topic, partition: chosen });
+          part = divided.get(key) ?? {
+            ...{ topic, partition: chosen, from: [] },
+            encoder: new BatchEncoder(this.#bytes.get(key) ?? SMALL_BYTES),
+          };
+          divided.set(key, part);
+          part.from.push({ index, first: part.encoder.count });
+        }
+        part.encoder.add(record);
+      }
     }
-    return Array.from(divided, ([key, { topic, partition, at }]) => {
+    return Array.from(divided, ([key, { encoder, ...part }]) => {
       const baseSequence = this.#sequences.get(key) ?? 0;
-      const batch = encodeBatch(
-        at.map((i) => (records[i] as TransactionRecord).record),
-        { ...this.#identity, baseSequence, transactional: true },
-      );
-      return { topic, partition, at, batch, offset: -1, doubtful: false };
+      const batch = encoder.finish({ ...this.#identity, baseSequence, transactional: true });
+      this.#bytes.set(key, batch.length + (batch.length >>> 3));
+      return { ...part, count: encoder.count, batch, offset: -1, doubtful: false };
     });
   }
 
@@ -311,7 +327,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       case "appended": {
         part.offset = offset;
         const key = keyOf(part);
-        const next = (this.#sequences.get(key) ?? 0) + part.at.length;
+        const next = (this.#sequences.get(key) ?? 0) + part.count;
         this.#sequences.set(key, next % SEQUENCES);
         return verdict;
       }

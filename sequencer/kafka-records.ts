@@ -9,51 +9,37 @@ import type { Sequenced } from "./plan.ts";
 
 const MS_2000 = 946_684_800_000;
 
-/** Makes records, keeping what the events of one commit share. */
-export class KafkaRecords {
-  #commit: Commit | undefined;
-  #timeMs = 0;
-  #id: readonly [string, Buffer] = ["tl-commit-id", Buffer.alloc(8)];
-  #time: readonly [string, Buffer] = ["tl-commit-time", Buffer.alloc(8)];
-
-  /** @param nowMs a record is not later: brokers refuse what their clock does not know yet. */
-  of({ event, sequence }: Sequenced, nowMs: number): NewRecord {
-    if (event.commit !== this.#commit) this.#begin(event.commit);
-    const headers: (readonly [string, Buffer])[] = [
-      ["tl-sequence", int64(BigInt(sequence))],
-      this.#id,
-      this.#time,
-    ];
+/**
+ * Made as they are asked for, so that none lives longer than it takes to write it down.
+ * @param nowMs a record is not later: brokers refuse what their clock does not know yet.
+ */
+export function* recordsOf(events: readonly Sequenced[], nowMs: number): Generator<NewRecord> {
+  let commit: Commit | undefined;
+  let timeMs = 0;
+  let id: Header = ["tl-commit-id", 0n];
+  let time: Header = ["tl-commit-time", 0n];
+  for (const { event, sequence } of events) {
+    if (event.commit !== commit) {
+      commit = event.commit;
+      timeMs = commitTimeMs(commit);
+      id = ["tl-commit-id", commit.id];
+      time = ["tl-commit-time", BigInt(timeMs)];
+    }
+    const headers: Header[] = [["tl-sequence", BigInt(sequence)], id, time];
     if (event.type.length > 0) headers.push(["ce_type", event.type]);
     if (event.headers) headers.push(...ownHeaders(event.headers));
-    return {
-      key: event.key,
-      value: event.payload,
-      headers,
-      timeMs: Math.min(this.#timeMs, nowMs),
-    };
-  }
-
-  #begin(commit: Commit): void {
-    this.#commit = commit;
-    this.#timeMs = commitTimeMs(commit);
-    this.#id = ["tl-commit-id", int64(commit.id)];
-    this.#time = ["tl-commit-time", int64(BigInt(this.#timeMs))];
+    yield { key: event.key, value: event.payload, headers, timeMs: Math.min(timeMs, nowMs) };
   }
 }
+
+type Header = NewRecord["headers"][number];
 
 /** Milliseconds since 1970. */
 export function commitTimeMs({ timeUs }: CommittedEvent["commit"]): number {
   return MS_2000 + Math.floor(Number(timeUs) / 1000);
 }
 
-function int64(value: bigint): Buffer {
-  const bytes = Buffer.allocUnsafe(8);
-  bytes.writeBigInt64BE(value);
-  return bytes;
-}
-
-function ownHeaders(json: Buffer): (readonly [string, Buffer])[] {
+function ownHeaders(json: Buffer): Header[] {
   const read = JSON.parse(json.toString("utf8")) as Readonly<Record<string, unknown>>;
   return Object.entries(read).map(([name, value]) => [
     name,

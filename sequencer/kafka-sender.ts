@@ -13,14 +13,15 @@ import type {
   RecordPosition,
   TopicInfo,
   TransactionalWriter,
-  TransactionRecord,
+  TransactionPart,
 } from "../kafka/log.ts";
 import type { OutboxTopic } from "./catalog.ts";
 import { NOTHING_SENT } from "./decide.ts";
 import { FailClosed } from "./fail-closed.ts";
-import { KafkaRecords } from "./kafka-records.ts";
+import type { Batch } from "./intake.ts";
+import { recordsOf } from "./kafka-records.ts";
 import type { Place } from "./lsn.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan, Sequenced } from "./plan.ts";
 import type { Progress, ProgressTopic } from "./progress.ts";
 import type { Step } from "./state.ts";
 import { committed } from "./tail.ts";
@@ -42,7 +43,6 @@ export interface SenderOptions {
 
 export class KafkaSender {
   readonly #options: SenderOptions;
-  readonly #records = new KafkaRecords();
   /** Of our last event in each Kafka topic, or of its end when we came, by its id. */
   readonly #lastOffsets = new Map<string, number>();
   #progress: Progress | undefined;
@@ -92,18 +92,16 @@ export class KafkaSender {
     const { writer, progressTopic, now, took } = this.#options;
     const nowMs = now();
     let sinceMs = performance.now();
-    const infos = this.#infosOf(plan);
-    const records: TransactionRecord[] = plan.events.map((one) => ({
-      topic: infos.get(one.topic.name) as TopicInfo,
-      partition: 0,
-      record: this.#records.of(one, nowMs),
-    }));
     if (!this.#progress) throw new Error("there is no progress to go on from");
-    const progress = after(this.#progress, plan);
-    records.push(progressTopic.record(progress, nowMs));
+    const topics = this.#divide(plan);
+    const progress = after(this.#progress, plan.batch, topics);
+    const parts: TransactionPart[] = topics.map(({ kafka, events }) => ({
+      ...{ topic: kafka, partition: 0, records: recordsOf(events, nowMs) },
+    }));
+    parts.push(progressTopic.record(progress, nowMs));
     let foreign: FailClosed | undefined;
-    const outcome = await writer.write(records, async (positions) => {
-      foreign = await this.#foreignEvent(plan, infos, positions);
+    const outcome = await writer.write(parts, async (positions) => {
+      foreign = await this.#foreignEvent(topics, positions);
       if (foreign) throw foreign;
       took("produce", performance.now() - sinceMs);
       await stamped;
@@ -114,8 +112,9 @@ export class KafkaSender {
       case "committed":
         took("commit", performance.now() - sinceMs);
         this.#progress = progress;
-        this.#remember(plan, infos, outcome.positions);
-        this.#beginNext(infos);
+        for (const [i, { kafka, events }] of topics.entries())
+          this.#lastOffsets.set(kafka.id, offsetOf(outcome.positions, i) + events.length - 1);
+        this.#beginNext(topics);
         return;
       case "refused":
       case "unauthorised":
@@ -133,72 +132,64 @@ export class KafkaSender {
   }
 
   /** Of several topics it is not known which come next; one that was begun for nothing would get a marker. */
-  #beginNext(infos: ReadonlyMap<string, TopicInfo>): void {
+  #beginNext(topics: readonly TopicEvents[]): void {
     const { writer, progressTopic } = this.#options;
     const beforeMs = this.#committedMs;
     this.#committedMs = performance.now();
     if (this.#committedMs - beforeMs > SOON_MS) return;
-    const topics = infos.size === 1 ? [...infos.values()] : [];
-    this.ready = writer.begin([...topics, progressTopic.info]);
+    const likely = topics.length === 1 ? topics.map(({ kafka }) => kafka) : [];
+    this.ready = writer.begin([...likely, progressTopic.info]);
   }
 
-  #infosOf({ events }: Plan): Map<string, TopicInfo> {
-    const infos = new Map<string, TopicInfo>();
-    for (const { topic } of events) {
-      if (infos.has(topic.name)) continue;
-      const info = this.#options.topicOf(topic.name)?.kafka;
-      if (!info) throw new Error(`Topic "${topic.name}" is gone from the catalog`);
-      infos.set(topic.name, info);
-    }
-    return infos;
+  #divide({ events }: Plan): TopicEvents[] {
+    return Array.from(
+      Map.groupBy(events, ({ topic }) => topic.name),
+      ([name, of]) => {
+        const kafka = this.#options.topicOf(name)?.kafka;
+        if (!kafka) throw new Error(`Topic "${name}" is gone from the catalog`);
+        return { name, kafka, events: of };
+      },
+    );
   }
 
   async #foreignEvent(
-    plan: Plan,
-    infos: ReadonlyMap<string, TopicInfo>,
+    topics: readonly TopicEvents[],
     positions: readonly RecordPosition[],
   ): Promise<FailClosed | undefined> {
-    for (const [name, { first }] of spansOf(plan, positions)) {
-      const info = infos.get(name) as TopicInfo;
-      const before = this.#lastOffsets.get(info.id);
+    for (const [i, { name, kafka }] of topics.entries()) {
+      const first = offsetOf(positions, i);
+      const before = this.#lastOffsets.get(kafka.id);
       if (before === undefined || first === before + 2) continue;
-      const [found] = await committed(this.#options.log, info, Math.max(0, before + 1), first);
+      const [found] = await committed(this.#options.log, kafka, Math.max(0, before + 1), first);
       if (found)
         return new FailClosed(
           "ForeignWriter",
-          `Something else wrote to Kafka topic ${info.name} of Topic "${name}": an event at offset ${found.offset}. Stop it, and take away its right to write.`,
+          `Something else wrote to Kafka topic ${kafka.name} of Topic "${name}": an event at offset ${found.offset}. Stop it, and take away its right to write.`,
         );
     }
     return undefined;
   }
-
-  #remember(
-    plan: Plan,
-    infos: ReadonlyMap<string, TopicInfo>,
-    positions: readonly RecordPosition[],
-  ): void {
-    for (const [name, { last }] of spansOf(plan, positions))
-      this.#lastOffsets.set((infos.get(name) as TopicInfo).id, last);
-  }
 }
 
-/** Where each topic's events lie. */
-function spansOf({ events }: Plan, positions: readonly RecordPosition[]) {
-  const spans = new Map<string, { first: number; last: number }>();
-  for (const [i, { topic }] of events.entries()) {
-    const { offset } = positions[i] as RecordPosition;
-    const span = spans.get(topic.name);
-    if (span) span.last = offset;
-    else spans.set(topic.name, { first: offset, last: offset });
-  }
-  return spans;
+/** What of a plan goes to one Topic, in order. */
+interface TopicEvents {
+  readonly name: string;
+  readonly kafka: TopicInfo;
+  readonly events: readonly Sequenced[];
 }
 
-/** Pure: progress when this plan is committed. */
-function after(before: Progress, { batch, events }: Plan): Progress {
+function offsetOf(positions: readonly RecordPosition[], at: number): number {
+  return (positions[at] as RecordPosition).offset;
+}
+
+/** Pure: progress when these events of the batch are committed. */
+function after(
+  before: Progress,
+  { place, confirms }: Batch,
+  topics: readonly TopicEvents[],
+): Progress {
   const sequences = new Map(before.sequences);
-  for (const { topic, sequence } of events) sequences.set(topic.name, sequence);
-  const { place, confirms } = batch;
+  for (const { name, events } of topics) sequences.set(name, events.at(-1)?.sequence ?? 0);
   return {
     ...{ ...before, sent: place, sequences },
     confirmed: confirms !== undefined && confirms > before.confirmed ? confirms : before.confirmed,

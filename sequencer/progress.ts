@@ -7,7 +7,7 @@
  * a record of its own to the partition and reads up to that: only the true leader takes a write, so that a
  * stale one cannot end the read too early.
  */
-import type { Log, TopicInfo, TransactionalWriter, TransactionRecord } from "../kafka/log.ts";
+import type { Log, TopicInfo, TransactionalWriter, TransactionPart } from "../kafka/log.ts";
 import { OutboxProgress } from "../proto/gen/throughline/stored/v1/stored.ts";
 import { CompactedTopic } from "./compacted-topic.ts";
 import { FailClosed } from "./fail-closed.ts";
@@ -58,7 +58,7 @@ export class ProgressTopic {
     const opened = await writer.write([
       {
         ...{ topic: this.#topic.info, partition: 0 },
-        record: { key: Buffer.from(OPENED), value, headers: [], timeMs: nowMs },
+        records: [{ key: Buffer.from(OPENED), value, headers: [], timeMs: nowMs }],
       },
     ]);
     if (opened.kind !== "committed")
@@ -71,7 +71,7 @@ export class ProgressTopic {
     return progress;
   }
 
-  record(progress: Progress, nowMs: number): TransactionRecord {
+  record(progress: Progress, nowMs: number): TransactionPart {
     const value = OutboxProgress.encode({
       ...{ formatVersion: FORMAT_VERSION, confirmed: progress.confirmed },
       ...{ systemId: progress.systemId, timeline: progress.timeline },
@@ -82,9 +82,9 @@ export class ProgressTopic {
     }).finish();
     return {
       ...{ topic: this.#topic.info, partition: 0 },
-      record: {
-        ...{ key: Buffer.from(this.#key), value: Buffer.from(value), headers: [], timeMs: nowMs },
-      },
+      records: [
+        { key: Buffer.from(this.#key), value: Buffer.from(value), headers: [], timeMs: nowMs },
+      ],
     };
   }
 

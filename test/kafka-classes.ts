@@ -76,7 +76,7 @@ async function use(log: Log): Promise<void> {
   const opened = await log.openTransactionalWriter("w");
   if (opened.kind !== "done") throw new Error(opened.reason);
   await opened.value.write([
-    { topic: made.value, partition: 0, record: { ...value, key: Buffer.from("k") } },
+    { topic: made.value, partition: 0, records: [{ ...value, key: Buffer.from("k") }] },
   ]);
   const reader = log.openReader(made.value, 0);
   await reader.fetch({ offset: 0, epoch: -1 }, 1 << 20, 100);

@@ -18,7 +18,7 @@
  * A server makes the topic when it is missing; it needs Kafka's rights Create, DescribeConfigs, Read and
  * Write on topics, and Write on transactional ids, with the prefix `_throughline.<deploymentId>.`.
  */
-import type { Log, LogFailure, Position, TopicInfo, TransactionRecord } from "../../kafka/log.ts";
+import type { Log, LogFailure, Position, TopicInfo, TransactionPart } from "../../kafka/log.ts";
 import { recordsOf } from "../../kafka/records.ts";
 import type { Clock } from "../../process/clock.ts";
 import { Failure } from "../failure.ts";
@@ -88,29 +88,33 @@ export class LastNumbers {
     this.#topic = undefined;
   }
 
-  record(topic: TopicInfo, publisher: string, last: LastNumber): TransactionRecord {
+  record(topic: TopicInfo, publisher: string, last: LastNumber): TransactionPart {
     const value = JSON.stringify({ format: FORMAT_VERSION, ...last });
     return {
       topic,
       partition: partitionOf(publisher),
-      record: {
-        key: Buffer.from(publisher),
-        value: Buffer.from(value),
-        headers: [],
-        timeMs: this.#world.clock.now(),
-      },
+      records: [
+        {
+          key: Buffer.from(publisher),
+          value: Buffer.from(value),
+          headers: [],
+          timeMs: this.#world.clock.now(),
+        },
+      ],
     };
   }
 
   /** What an opening writes first (L1). */
-  opening(topic: TopicInfo, publisher: string): TransactionRecord {
+  opening(topic: TopicInfo, publisher: string): TransactionPart {
     return {
       topic,
       partition: partitionOf(publisher),
-      record: {
-        ...{ key: Buffer.from(OPENED), value: Buffer.from(publisher), headers: [] },
-        timeMs: this.#world.clock.now(),
-      },
+      records: [
+        {
+          ...{ key: Buffer.from(OPENED), value: Buffer.from(publisher), headers: [] },
+          timeMs: this.#world.clock.now(),
+        },
+      ],
     };
   }
 

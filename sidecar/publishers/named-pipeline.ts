@@ -13,11 +13,7 @@
  *    number that is read then says what became of it; nothing is sent again here.
  * N4 One bad event harms no other: what Kafka does not take is halved until it is alone.
  */
-import type {
-  TransactionalWriter,
-  TransactionOutcome,
-  TransactionRecord,
-} from "../../kafka/log.ts";
+import type { TransactionalWriter, TransactionOutcome, TransactionPart } from "../../kafka/log.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import type { ErrorName } from "../errors.ts";
 import { Failure, toErrorInfo } from "../failure.ts";
@@ -41,7 +37,7 @@ export interface NamedWorld extends PipelineStream {
   readonly rules: NumberingRules;
   readonly metrics: Metrics;
   /** The record that says the new last number. */
-  lastNumber(number: number): TransactionRecord;
+  lastNumber(number: number): TransactionPart;
   /** The topic of the last numbers was deleted. */
   numbersGone(): void;
 }
@@ -49,7 +45,7 @@ export interface NamedWorld extends PipelineStream {
 /** What one pass over the queue makes of it. */
 interface Turn {
   readonly answers: NumberedAnswer[];
-  readonly records: TransactionRecord[];
+  readonly records: TransactionPart[];
   /** Where the answers of `records` go. */
   readonly at: number[];
   readonly bytes: number;
@@ -160,7 +156,7 @@ export class NamedPipeline implements Pipeline {
   #judged(topic: CatalogTopic): Turn {
     const info = topicInfo(topic);
     const answers: NumberedAnswer[] = [];
-    const records: TransactionRecord[] = [];
+    const records: TransactionPart[] = [];
     const at: number[] = [];
     let bytes = 0;
     let last = this.#last;
@@ -185,7 +181,7 @@ export class NamedPipeline implements Pipeline {
             if (records.length > 0 && full) return { answers, records, at, bytes, last };
             at.push(answers.length);
             answers.push({ number, kind: "already-there" });
-            records.push({ topic: info, partition: null, record });
+            records.push({ topic: info, partition: null, records: [record] });
             bytes += more;
             last = number;
           }

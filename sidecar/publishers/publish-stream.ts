@@ -17,7 +17,7 @@
  *    Kafka does, from its open on.
  */
 import type { handleBidiStreamingCall, ServerDuplexStream } from "@grpc/grpc-js";
-import type { TransactionalWriter, TransactionRecord } from "../../kafka/log.ts";
+import type { TransactionalWriter, TransactionPart } from "../../kafka/log.ts";
 import type { PublishStreamOpen } from "../../proto/gen/throughline/v1/throughline.ts";
 import type { CatalogTopic } from "../catalog.ts";
 import { Failure, toFailure, toStatus } from "../failure.ts";
@@ -347,7 +347,7 @@ class PublisherStream {
 }
 
 /** Where the opening's own record is. @throws Failure */
-async function writtenAt(writer: TransactionalWriter, record: TransactionRecord): Promise<number> {
+async function writtenAt(writer: TransactionalWriter, record: TransactionPart): Promise<number> {
   const outcome = await writer.write([record]);
   switch (outcome.kind) {
     case "committed":

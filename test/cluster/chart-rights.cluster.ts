@@ -374,7 +374,7 @@ test(
     const opened = await log.openTransactionalWriter(`_throughline.${ID}.sequencer.shop.sales`);
     if (opened.kind !== "done") throw new Error(opened.reason);
     const batch = [progress, await topicOf(log, "shop.orders")].map((topic) => ({
-      ...{ topic, partition: 0, record },
+      ...{ topic, partition: 0, records: [record] },
     }));
     expect((await opened.value.write(batch)).kind).toBe("committed");
     const catalog = await topicOf(log, `_throughline.${ID}.catalog`);

@@ -6,10 +6,11 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Kafka } from "kafkajs";
 import type {
   Log,
+  NewRecord,
   TopicInfo,
   TransactionalWriter,
   TransactionOutcome,
-  TransactionRecord,
+  TransactionPart,
 } from "../../kafka/log.ts";
 import { MemoryLog } from "../../kafka/memory-log.ts";
 import { recordsOf } from "../../kafka/records.ts";
@@ -53,14 +54,19 @@ function done<T>(outcome: { kind: string; value?: T }): T {
   return outcome.value as T;
 }
 
-function record(
+function record(value: string, key: string | null = null): NewRecord {
+  const bytes = { key: key === null ? null : Buffer.from(key), value: Buffer.from(value) };
+  return { ...bytes, headers: [], timeMs: NOW_MS };
+}
+
+/** With one record. */
+function part(
   topic: TopicInfo,
   value: string,
   partition: number | null = 0,
   key: string | null = null,
-): TransactionRecord {
-  const bytes = { key: key === null ? null : Buffer.from(key), value: Buffer.from(value) };
-  return { topic, partition, record: { ...bytes, headers: [], timeMs: NOW_MS } };
+): TransactionPart {
+  return { topic, partition, records: [record(value, key)] };
 }
 
 function positions(outcome: TransactionOutcome) {
@@ -93,7 +99,7 @@ describe.each([
 
   /** What is committed: up to one more record, which says where that ends. */
   async function values(topic: TopicInfo, partition = 0): Promise<string[]> {
-    const end = await log.append(topic, partition, record(topic, END).record);
+    const end = await log.append(topic, partition, record(END));
     if (end.kind !== "appended") throw new Error(JSON.stringify(end));
     const reader = log.openReader(topic, partition);
     const found: string[] = [];
@@ -115,11 +121,11 @@ describe.each([
       const one = await writer("several");
       const first = positions(
         await one.write([
-          record(a, "1", 2),
-          record(b, "2"),
-          record(a, "3", 2),
-          record(a, "4", 0),
-          record(a, "5", null, "key"),
+          part(a, "1", 2),
+          part(b, "2"),
+          part(a, "3", 2),
+          part(a, "4", 0),
+          part(a, "5", null, "key"),
         ]),
       );
       expect(first.slice(0, 4)).toEqual([
@@ -129,14 +135,40 @@ describe.each([
         { partition: 0, offset: 0 },
       ]);
       // Another transaction at once: markers of the one before are still being written.
-      const [next] = positions(await one.write([record(a, "6", 2)]));
+      const [next] = positions(await one.write([part(a, "6", 2)]));
       expect(next?.partition).toBe(2);
       expect(next?.offset).toBeGreaterThan(2);
       // Kafka's own partitioner says where the key goes.
-      const appended = await log.append(a, null, record(a, "7", null, "key").record);
+      const appended = await log.append(a, null, record("7", "key"));
       expect(first[4]?.partition).toBe(appended.kind === "appended" ? appended.partition : -1);
       expect(await values(a, 2)).toEqual(expect.arrayContaining(["1", "3", "6"]));
       expect(await values(b)).toEqual(["2"]);
+    },
+    SLOW_MS,
+  );
+
+  test(
+    "records of a part follow each other, and so do parts of one partition, whatever lies between them",
+    async () => {
+      const [a, b] = [await newTopic(2), await newTopic()];
+      const one = await writer("parts");
+      function* made(...values: string[]) {
+        for (const value of values) yield record(value);
+      }
+      const places = positions(
+        await one.write([
+          { topic: a, partition: 1, records: made("1", "2", "3") },
+          { topic: b, partition: 0, records: [record("4"), record("5")] },
+          { topic: a, partition: 1, records: made("6", "7") },
+        ]),
+      );
+      expect(places).toEqual([
+        { partition: 1, offset: 0 },
+        { partition: 0, offset: 0 },
+        { partition: 1, offset: 3 },
+      ]);
+      expect(await values(a, 1)).toEqual(["1", "2", "3", "6", "7"]);
+      expect(await values(b)).toEqual(["4", "5"]);
     },
     SLOW_MS,
   );
@@ -146,12 +178,12 @@ describe.each([
     async () => {
       const topic = await newTopic();
       const older = await writer("fenced");
-      positions(await older.write([record(topic, "older")]));
+      positions(await older.write([part(topic, "older")]));
       const newer = await writer("fenced");
-      expect(await older.write([record(topic, "zombie")])).toEqual({ kind: "fenced" });
-      positions(await newer.write([record(topic, "newer")]));
+      expect(await older.write([part(topic, "zombie")])).toEqual({ kind: "fenced" });
+      positions(await newer.write([part(topic, "newer")]));
       // It stays so.
-      expect((await older.write([record(topic, "zombie")])).kind).toBe("unavailable");
+      expect((await older.write([part(topic, "zombie")])).kind).toBe("unavailable");
       expect(await values(topic)).toEqual(["older", "newer"]);
     },
     SLOW_MS,
@@ -161,7 +193,7 @@ describe.each([
     "two writers at the same time: one wins, and what is in the log is the winner's or whole",
     async () => {
       const topic = await newTopic(2);
-      const pair = (n: string) => [record(topic, n, 0), record(topic, n, 1)];
+      const pair = (n: string) => [part(topic, n, 0), part(topic, n, 1)];
       const older = await writer("race");
       const racing = older.write(pair("older"));
       const newer = await writer("race");
@@ -180,17 +212,17 @@ describe.each([
     async () => {
       const [a, b] = [await newTopic(), await newTopic()];
       const one = await writer("ahead");
-      positions(await one.write([record(a, "1")]));
+      positions(await one.write([part(a, "1")]));
       await one.begin([a]);
-      positions(await one.write([record(a, "2"), record(b, "3")]));
+      positions(await one.write([part(a, "2"), part(b, "3")]));
       await one.begin([a]);
       // Nothing is produced: nobody waits for it.
       expect(await values(a)).toEqual(["1", "2"]);
-      positions(await one.write([record(b, "4")]));
+      positions(await one.write([part(b, "4")]));
       await one.begin([a, b]);
       const newer = await writer("ahead");
-      expect(await one.write([record(a, "zombie")])).toEqual({ kind: "fenced" });
-      positions(await newer.write([record(a, "5")]));
+      expect(await one.write([part(a, "zombie")])).toEqual({ kind: "fenced" });
+      positions(await newer.write([part(a, "5")]));
       expect([await values(a), await values(b)]).toEqual([
         ["1", "2", "5"],
         ["3", "4"],
@@ -205,17 +237,17 @@ describe.each([
       const topic = await newTopic();
       const one = await writer("let");
       let seen: readonly { readonly offset: number }[] = [];
-      const first = await one.write([record(topic, "let")], async (where) => {
+      const first = await one.write([part(topic, "let")], async (where) => {
         seen = where;
         const end = await log.offset(topic, 0, "latest");
         expect(end).toMatchObject({ kind: "offset", offset: 0 });
       });
       expect(positions(first)).toEqual(seen);
-      const refused = await one.write([record(topic, "held")], () =>
+      const refused = await one.write([part(topic, "held")], () =>
         Promise.reject(new Error("no stamps")),
       );
       expect(refused).toEqual({ kind: "unavailable", reason: "not committed: no stamps" });
-      expect((await one.write([record(topic, "later")])).kind).toBe("unavailable");
+      expect((await one.write([part(topic, "later")])).kind).toBe("unavailable");
       expect(await values(topic)).toEqual(["let"]);
     },
     SLOW_MS,
@@ -226,13 +258,13 @@ describe.each([
     async () => {
       const topic = await newTopic(2);
       const one = await writer("large");
-      positions(await one.write([record(topic, "before")]));
+      positions(await one.write([part(topic, "before")]));
       const outcome = await one.write([
-        record(topic, "with it", 1),
-        record(topic, "x".repeat(1_100_000)),
+        part(topic, "with it", 1),
+        part(topic, "x".repeat(1_100_000)),
       ]);
       expect(outcome).toMatchObject({ kind: "refused", tooLarge: true });
-      positions(await one.write([record(topic, "after"), record(topic, "after", 1)]));
+      positions(await one.write([part(topic, "after"), part(topic, "after", 1)]));
       expect(await values(topic)).toEqual(["before", "after"]);
       expect(await values(topic, 1)).toEqual(["after"]);
     },
@@ -244,14 +276,14 @@ describe.each([
     async () => {
       const topic = await newTopic();
       const one = await writer("gone");
-      positions(await one.write([record(topic, "old")]));
+      positions(await one.write([part(topic, "old")]));
       done(await log.admin.deleteTopic(topic.id));
       let anew: TopicInfo | undefined;
       while (!anew) {
         const again = await log.admin.createTopic({ ...topic, settings: {} });
         if (again.kind === "done") anew = again.value;
       }
-      expect(await one.write([record(topic, "late")])).toEqual({ kind: "gone", topic: topic.name });
+      expect(await one.write([part(topic, "late")])).toEqual({ kind: "gone", topic: topic.name });
       expect(await values(anew)).toEqual([]);
     },
     SLOW_MS,
@@ -265,7 +297,7 @@ describe.each([
       const wanted: string[] = [];
       for (let i = 0; i < 100; i++) {
         wanted.push(`${i}a`, `${i}b`);
-        positions(await one.write([record(topic, `${i}a`), record(topic, `${i}b`)]));
+        positions(await one.write([part(topic, `${i}a`), part(topic, `${i}b`)]));
       }
       if (driver.witness) {
         const seen = await readCommitted(log, driver.witness, topic);

@@ -83,7 +83,9 @@ test("a frame of any records is byte for byte what the generated encoder makes o
     ).toEqual(
       batch.map(({ headers }) => [
         headers.find(([name]) => name === "ce_type")?.[1].toString() ?? "",
-        headers.filter(([name]) => name === "trace").map(([name, bytes2]) => [name, text(bytes2)]),
+        headers
+          .filter(([name]) => name === "trace")
+          .map(([name, bytes2]) => [name, text(bytes2 as Buffer)]),
       ]),
     );
   }

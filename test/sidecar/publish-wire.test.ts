@@ -53,7 +53,7 @@ test("headers keep their order and may repeat", () => {
   const headers = ["b", "ä", "b"].map((key, i) => ({ key, value: Buffer.from([i]) }));
   const decoded = only({ headers });
   if (decoded.kind !== "record") throw new Error(decoded.message);
-  expect(decoded.record.headers.map(([key, value]) => [key, value[0]])).toEqual([
+  expect(decoded.record.headers.map(([key, value]) => [key, (value as Buffer)[0]])).toEqual([
     ["b", 0],
     ["ä", 1],
     ["b", 2],

@@ -31,12 +31,11 @@ async function transactions(sizes: readonly number[], first = 1): Promise<Map<nu
   let next = first;
   for (const size of sizes) {
     const from = next;
-    const records = Array.from({ length: size }, () => ({
-      ...{ topic: info, partition: 0, record: record(next++) },
-    }));
-    const outcome = await opened.value.write(records);
+    const records = Array.from({ length: size }, () => record(next++));
+    const outcome = await opened.value.write([{ topic: info, partition: 0, records }]);
     if (outcome.kind !== "committed") throw new Error(outcome.kind);
-    for (const [i, { offset }] of outcome.positions.entries()) offsets.set(from + i, offset);
+    const [position] = outcome.positions;
+    for (let i = 0; i < size; i++) offsets.set(from + i, (position?.offset ?? 0) + i);
   }
   return offsets;
 }
