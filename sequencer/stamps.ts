@@ -18,6 +18,7 @@ const INT8 = 20;
 const INT4 = 23;
 const TIMESTAMPTZ = 1184;
 const TEXT = 25;
+const HEAD_BYTES = 20;
 /** PostgreSQL's codes of errors. */
 const UNIQUE_VIOLATION = "23505";
 const DIVISION_BY_ZERO = "22012";
@@ -65,29 +66,33 @@ async function stampAll(sql: Client, plan: Plan): Promise<void> {
   }
   await sql.query("begin");
   if (toStamp.length > 0) await stampEvents(sql, plan);
-  const events = toPark.map(({ event }) => event);
+  const places = new Places(toPark.length);
+  for (const { event } of toPark) places.push(event);
   const reasons = toPark.map(({ reason }) => Buffer.from(reason));
-  await sql.query({
-    ...PARK,
-    values: [...placesOf(events), texts(reasons)],
-  });
+  await sql.query({ ...PARK, values: [...places.columns, texts(reasons)] });
   await sql.query("commit");
 }
 
 async function stampEvents(sql: Client, { toStamp, moves }: Plan): Promise<void> {
-  const [ids, commits, indexes, times] = placesOf(toStamp.map(({ event }) => event));
-  await sql.query({
-    ...STAMP,
-    values: [
-      int4s(moves, (move) => move.topicId),
-      int8s(moves, (move) => move.from),
-      int8s(moves, (move) => move.to),
-      ids,
-      int4s(toStamp, ({ topic }) => topic.id),
-      int8s(toStamp, ({ sequence }) => sequence),
-      ...[commits, indexes, times],
-    ],
-  });
+  const moved = new BinaryArray(INT4, moves.length);
+  const first = new BinaryArray(INT8, moves.length);
+  const last = new BinaryArray(INT8, moves.length);
+  for (const { topicId, from, to } of moves) {
+    moved.int4(topicId);
+    first.int8(BigInt(from));
+    last.int8(BigInt(to));
+  }
+  const places = new Places(toStamp.length);
+  const topics = new BinaryArray(INT4, toStamp.length);
+  const sequences = new BinaryArray(INT8, toStamp.length);
+  for (const { event, topic, sequence } of toStamp) {
+    places.push(event);
+    topics.int4(topic.id);
+    sequences.int8(BigInt(sequence));
+  }
+  const [ids, ...commits] = places.columns;
+  const events = [ids, topics.bytes, sequences.bytes, ...commits];
+  await sql.query({ ...STAMP, values: [moved.bytes, first.bytes, last.bytes, ...events] });
 }
 
 function stampedByOther(how: string): FailClosed {
@@ -112,49 +117,64 @@ function idsAgain({ toStamp }: Plan, detail: string): FailClosed {
 
 const MOST_ID = 2n ** 63n;
 
-/** Ids, commit ids, indexes and commit times. */
-function placesOf(events: readonly CommittedEvent[]): Buffer[] {
-  return [
-    array(INT8, 8, events, (to, at, { id }) => to.writeBigInt64BE(id, at)),
-    array(INT8, 8, events, (to, at, { commit }) => to.writeBigInt64BE(commit.id, at)),
-    int4s(events, ({ index }) => index),
-    array(TIMESTAMPTZ, 8, events, (to, at, { commit }) => to.writeBigInt64BE(commit.timeUs, at)),
-  ];
-}
+/** Of so many events what a stamp and a parking have in common. */
+class Places {
+  readonly #ids: BinaryArray;
+  readonly #commits: BinaryArray;
+  readonly #indexes: BinaryArray;
+  readonly #times: BinaryArray;
 
-function int4s<T>(of: readonly T[], value: (one: T) => number): Buffer {
-  return array(INT4, 4, of, (to, at, one) => to.writeInt32BE(value(one), at));
-}
-
-/** Below 2^53. */
-function int8s<T>(of: readonly T[], value: (one: T) => number): Buffer {
-  return array(INT8, 8, of, (to, at, one) => {
-    const number = value(one);
-    const high = Math.floor(number / 4294967296);
-    to.writeInt32BE(high, at);
-    to.writeUInt32BE(number - high * 4294967296, at + 4);
-  });
-}
-
-function array<T>(
-  type: number,
-  bytes: number,
-  of: readonly T[],
-  put: (to: Buffer, at: number, one: T) => void,
-): Buffer {
-  const to = Buffer.allocUnsafe(20 + of.length * (4 + bytes));
-  let at = arrayHead(to, type, of.length);
-  for (const one of of) {
-    to.writeInt32BE(bytes, at);
-    put(to, at + 4, one);
-    at += 4 + bytes;
+  constructor(length: number) {
+    this.#ids = new BinaryArray(INT8, length);
+    this.#commits = new BinaryArray(INT8, length);
+    this.#indexes = new BinaryArray(INT4, length);
+    this.#times = new BinaryArray(TIMESTAMPTZ, length);
   }
-  return to;
+
+  push({ id, commit, index }: CommittedEvent): void {
+    this.#ids.int8(id);
+    this.#commits.int8(commit.id);
+    this.#indexes.int4(index);
+    this.#times.int8(commit.timeUs);
+  }
+
+  get columns(): Buffer[] {
+    return [this.#ids, this.#commits, this.#indexes, this.#times].map(({ bytes }) => bytes);
+  }
+}
+
+const BYTES: Readonly<Record<number, number>> = { [INT4]: 4, [INT8]: 8, [TIMESTAMPTZ]: 8 };
+
+/** So many numbers of one type. */
+class BinaryArray {
+  readonly bytes: Buffer;
+  readonly #view: DataView;
+  #at = HEAD_BYTES;
+
+  constructor(type: number, length: number) {
+    this.bytes = Buffer.allocUnsafe(HEAD_BYTES + length * (4 + (BYTES[type] as number)));
+    arrayHead(this.bytes, type, length);
+    const { buffer, byteOffset, byteLength } = this.bytes;
+    this.#view = new DataView(buffer, byteOffset, byteLength);
+  }
+
+  int4(value: number): void {
+    this.#view.setInt32(this.#at, 4);
+    this.#view.setInt32(this.#at + 4, value);
+    this.#at += 8;
+  }
+
+  int8(value: bigint): void {
+    this.#view.setInt32(this.#at, 8);
+    this.#view.setBigInt64(this.#at + 4, value);
+    this.#at += 12;
+  }
 }
 
 function texts(of: readonly Buffer[]): Buffer {
-  const to = Buffer.allocUnsafe(20 + of.reduce((sum, text) => sum + 4 + text.length, 0));
-  let at = arrayHead(to, TEXT, of.length);
+  const to = Buffer.allocUnsafe(of.reduce((sum, text) => sum + 4 + text.length, HEAD_BYTES));
+  arrayHead(to, TEXT, of.length);
+  let at = HEAD_BYTES;
   for (const text of of) {
     to.writeInt32BE(text.length, at);
     at += 4 + text.copy(to, at + 4);
@@ -163,9 +183,8 @@ function texts(of: readonly Buffer[]): Buffer {
 }
 
 /** One dimension, no nulls, counted from 1. */
-function arrayHead(to: Buffer, type: number, length: number): number {
+function arrayHead(to: Buffer, type: number, length: number): void {
   for (const [i, value] of [1, 0, type, length, 1].entries()) to.writeInt32BE(value, i * 4);
-  return 20;
 }
 
 /**
