@@ -7,7 +7,7 @@
  * - I3 Bounded: a batch is sealed before it is more than Kafka takes at once, and `isFull` says when to stop
  *   reading (P6).
  */
-import { isAfter, type Place } from "./lsn.ts";
+import type { Place } from "./lsn.ts";
 import type { Changes, Commit, OutboxRow } from "./pgoutput.ts";
 
 export interface CommittedEvent extends OutboxRow {
@@ -32,6 +32,14 @@ export interface IntakeLimits {
   readonly maxWaiting: number;
 }
 
+interface TopicBytes {
+  readonly name: string | undefined;
+  readonly most: number;
+  bytes: number;
+}
+
+const NONE: TopicBytes = { name: undefined, most: 0, bytes: 0 };
+
 /** Of a record beside its key, payload, type and headers, in Kafka. */
 const RECORD_BYTES = 120;
 
@@ -40,9 +48,14 @@ export class Intake implements Changes {
   readonly #sent: Place;
   readonly #waiting: Batch[] = [];
   #events: CommittedEvent[] = [];
-  #bytes = new Map<string, number>();
+  /** What the batch has of each topic. */
+  readonly #topics = new Map<string, TopicBytes>();
+  /** The one that came last. */
+  #topic: TopicBytes = NONE;
   #commit: Commit | undefined;
   #index = 0;
+  /** Its first event that Kafka does not have (I1). */
+  #firstNew = 0;
   #confirms: bigint | undefined;
 
   /** @param sent the last event that Kafka has. */
@@ -68,22 +81,25 @@ export class Intake implements Changes {
   begin(commit: Commit): void {
     this.#commit = commit;
     this.#index = 0;
+    const { commitId, index } = this.#sent;
+    this.#firstNew = commit.id > commitId ? 0 : commit.id < commitId ? Infinity : index + 1;
   }
 
   insert(row: OutboxRow): void {
     const commit = this.#commit as Commit;
     const index = this.#index++;
-    if (!isAfter({ commitId: commit.id, index }, this.#sent)) return;
+    if (index < this.#firstNew) return;
     const { topic, type, key, payload, headers } = row;
     let bytes = RECORD_BYTES + type.length + (key?.length ?? 0) + (payload?.length ?? 0);
     bytes += (headers?.length ?? 0) * 2;
-    let total = (this.#bytes.get(topic) ?? 0) + bytes;
-    const isTooMuch = total > this.#limits.maxBytes(topic) && total > bytes;
+    if (topic !== this.#topic.name) this.#topic = this.#bytesOf(topic);
+    const { bytes: before, most } = this.#topic;
+    const isTooMuch = before > 0 && before + bytes > most;
     if (isTooMuch || this.#events.length >= this.#limits.maxEvents) {
       this.#seal();
-      total = bytes;
+      this.#topic = this.#bytesOf(topic);
     }
-    this.#bytes.set(topic, total);
+    this.#topic.bytes += bytes;
     this.#events.push({ id: row.id, topic, type, key, payload, headers, commit, index });
   }
 
@@ -98,6 +114,12 @@ export class Intake implements Changes {
     return this.#waiting.shift();
   }
 
+  #bytesOf(name: string): TopicBytes {
+    const known = this.#topics.get(name) ?? { name, most: this.#limits.maxBytes(name), bytes: 0 };
+    this.#topics.set(name, known);
+    return known;
+  }
+
   #seal(): void {
     const last = this.#events.at(-1);
     if (!last) return;
@@ -107,7 +129,8 @@ export class Intake implements Changes {
       confirms: this.#confirms,
     });
     this.#events = [];
-    this.#bytes.clear();
+    this.#topics.clear();
+    this.#topic = NONE;
     this.#confirms = undefined;
   }
 }

@@ -3,7 +3,7 @@
  * https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
  *
  * Columns are found by name, so that others may be added to the table. A column that is missing, or has
- * another type, is `TableChanged`: nothing is guessed. Values point into the bytes given.
+ * another type, is `TableChanged`: nothing is guessed. Keys, payloads and headers point into the bytes given.
  */
 import { FailClosed } from "./fail-closed.ts";
 
@@ -45,6 +45,7 @@ const RELATION = 0x52;
 const IGNORED = [0x59 /* type */, 0x4f /* origin */, 0x54 /* truncate: no row is undone */];
 const NULL = 0x6e;
 const BINARY = 0x62;
+const NOTHING = Buffer.alloc(0);
 
 export class PgOutput {
   readonly #to: Changes;
@@ -53,7 +54,11 @@ export class PgOutput {
   #relation = 0;
   #columns: readonly (Column | undefined)[] = [];
   #topic = "";
-  #topicBytes: Buffer = Buffer.alloc(0);
+  #topicBytes: Buffer = NOTHING;
+  #type: Buffer = NOTHING;
+  /** Of the bytes that were given last. */
+  #bytes: Buffer = NOTHING;
+  #view = viewOf(NOTHING);
 
   constructor(to: Changes) {
     this.#to = to;
@@ -61,11 +66,18 @@ export class PgOutput {
 
   /** @throws FailClosed when the table is not the outbox that we know. */
   message(bytes: Buffer, at: number, end: number): void {
+    if (bytes !== this.#bytes) {
+      this.#bytes = bytes;
+      this.#view = viewOf(bytes);
+    }
     const kind = bytes[at] as number;
     if (kind === INSERT) this.#insert(bytes, at + 1, end);
     else if (kind === BEGIN)
-      this.#to.begin({ id: bytes.readBigUInt64BE(at + 1), timeUs: bytes.readBigInt64BE(at + 9) });
-    else if (kind === COMMIT) this.#to.commit(bytes.readBigUInt64BE(at + 10));
+      this.#to.begin({
+        id: this.#view.getBigUint64(at + 1),
+        timeUs: this.#view.getBigInt64(at + 9),
+      });
+    else if (kind === COMMIT) this.#to.commit(this.#view.getBigUint64(at + 10));
     else if (kind === RELATION) this.#described(bytes, at + 1);
     else if (!IGNORED.includes(kind))
       throw new FailClosed(
@@ -102,7 +114,8 @@ export class PgOutput {
   }
 
   #insert(bytes: Buffer, start: number, end: number): void {
-    const relation = bytes.readUInt32BE(start);
+    const view = this.#view;
+    const relation = view.getUint32(start);
     if (relation !== this.#relation) {
       const columns = this.#relations.get(relation);
       if (!columns) throw new Error(`PostgreSQL sent a row of relation ${relation}, undescribed`);
@@ -123,16 +136,16 @@ export class PgOutput {
       if (kind === NULL) continue;
       if (kind !== BINARY) throw changed(`a value of ${columns[i]} came in another form`);
       const from = at + 4;
-      at = from + bytes.readInt32BE(at);
+      at = from + view.getInt32(at);
       switch (columns[i]) {
         case "id":
-          id = bytes.readBigInt64BE(from);
+          id = view.getBigInt64(from);
           break;
         case "topic":
           topic = this.#topicOf(bytes, from, at);
           break;
         case "type":
-          type = bytes.subarray(from, at);
+          type = this.#typeOf(bytes, from, at);
           break;
         case "key":
           key = bytes.subarray(from, at);
@@ -153,12 +166,29 @@ export class PgOutput {
 
   /** Mostly that of the row before. */
   #topicOf(bytes: Buffer, from: number, to: number): string {
-    if (this.#topicBytes.compare(bytes, from, to) !== 0) {
+    if (!isSame(this.#topicBytes, bytes, from, to)) {
       this.#topicBytes = Buffer.from(bytes.subarray(from, to));
       this.#topic = this.#topicBytes.toString("utf8");
     }
     return this.#topic;
   }
+
+  /** As well. */
+  #typeOf(bytes: Buffer, from: number, to: number): Buffer {
+    if (!isSame(this.#type, bytes, from, to)) this.#type = Buffer.from(bytes.subarray(from, to));
+    return this.#type;
+  }
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, byteLength);
+}
+
+/** They are short: a call costs more. */
+function isSame(known: Buffer, bytes: Buffer, from: number, to: number): boolean {
+  if (known.length !== to - from) return false;
+  for (let i = 0; i < known.length; i++) if (known[i] !== bytes[from + i]) return false;
+  return true;
 }
 
 function changed(how: string): FailClosed {

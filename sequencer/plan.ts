@@ -80,25 +80,38 @@ export class Planner {
 
   /** A plan counts its events as stamped: it is carried out, or the planner made anew. @throws FailClosed */
   plan(batch: Batch, topicOf: (name: string) => TopicVerdict): Planned {
-    const verdicts = new Map<string, Exclude<TopicVerdict, { kind: "waits" }>>();
-    for (const [i, event] of batch.events.entries()) {
+    const known = new Map<string, Counted>();
+    let counted: Counted | undefined;
+    const { events: all } = batch;
+    for (let i = 0; i < all.length; i++) {
+      const event = all[i] as CommittedEvent;
       const { topic } = event;
-      const verdict = verdicts.get(topic) ?? topicOf(topic);
-      if (verdict.kind === "waits") return verdict;
+      if (counted?.name !== topic) {
+        counted = known.get(topic);
+        if (!counted) {
+          const verdict = topicOf(topic);
+          if (verdict.kind === "waits") return verdict;
+          counted = { name: topic, verdict, move: undefined };
+          known.set(topic, counted);
+        }
+      }
       const stamp = this.#unsent[i];
-      if (stamp) assertSame(event, stamp, verdict);
-      if (verdict.kind === "parked" && stamp?.value) {
+      if (!stamp) continue;
+      const { verdict } = counted;
+      assertSame(event, stamp, verdict);
+      if (verdict.kind === "parked" && stamp.value) {
         const which = `event ${stamp.eventId} has its number already`;
         return { kind: "waits", reason: `${verdict.reason}; ${which}: apply its Topic again` };
       }
-      verdicts.set(topic, verdict);
     }
     const events: Sequenced[] = [];
     const toStamp: Sequenced[] = [];
     const toPark: Parked[] = [];
-    const moves = new Map<number, Move>();
-    for (const [i, event] of batch.events.entries()) {
-      const verdict = verdicts.get(event.topic) as Exclude<TopicVerdict, { kind: "waits" }>;
+    const moves: Move[] = [];
+    for (let i = 0; i < all.length; i++) {
+      const event = all[i] as CommittedEvent;
+      if (counted?.name !== event.topic) counted = known.get(event.topic) as Counted;
+      const { verdict } = counted;
       const stamp = this.#unsent[i];
       if (stamp) {
         const { topic } = verdict as { readonly topic: KnownTopic };
@@ -111,22 +124,26 @@ export class Planner {
         continue;
       }
       const { topic } = verdict as { readonly topic: KnownTopic };
-      const from = this.#lastValues.get(topic.id) ?? 0;
-      const sequence = from + 1;
-      this.#lastValues.set(topic.id, sequence);
-      const move = moves.get(topic.id);
-      if (move) move.to = sequence;
-      else moves.set(topic.id, { topicId: topic.id, from, to: sequence });
-      const one = { event, topic, sequence };
+      if (!counted.move) {
+        const from = this.#lastValues.get(topic.id) ?? 0;
+        counted.move = { topicId: topic.id, from, to: from };
+        moves.push(counted.move);
+      }
+      const one = { event, topic, sequence: ++counted.move.to };
       events.push(one);
       toStamp.push(one);
     }
-    this.#unsent.splice(0, batch.events.length);
-    return {
-      kind: "plan",
-      plan: { batch, events, toStamp, toPark, moves: [...moves.values()] },
-    };
+    for (const { topicId, to } of moves) this.#lastValues.set(topicId, to);
+    this.#unsent.splice(0, all.length);
+    return { kind: "plan", plan: { batch, events, toStamp, toPark, moves } };
   }
+}
+
+/** A topic of a batch. */
+interface Counted {
+  readonly name: string;
+  readonly verdict: Exclude<TopicVerdict, { kind: "waits" }>;
+  move: Move | undefined;
 }
 
 /** The slot begins again where Kafka's progress ends, so events and stamps come in step. */
