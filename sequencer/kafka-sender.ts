@@ -189,7 +189,7 @@ function after(
   topics: readonly TopicEvents[],
 ): Progress {
   const sequences = new Map(before.sequences);
-  for (const { name, events } of topics) sequences.set(name, events.at(-1)?.sequence ?? 0);
+  for (const { name, events } of topics) sequences.set(name, (events.at(-1) as Sequenced).sequence);
   return {
     ...{ ...before, sent: place, sequences },
     confirmed: confirms !== undefined && confirms > before.confirmed ? confirms : before.confirmed,

@@ -68,12 +68,19 @@ test("a transaction: its commit, its rows in order, where the log goes on", () =
     ...[int64(5n), Buffer.from("orders"), Buffer.from(""), Buffer.from("k")],
     ...[Buffer.from("p"), headers],
   ]);
+  const like = (type: string): Buffer =>
+    insert([int64(6n), Buffer.from("orders"), Buffer.from(type), null, null, null]);
   expect(
-    decoded(begin(100n, 7n), relation(), event(4n, "orders", "x"), row, commit(100n, 120n)),
+    decoded(
+      ...[begin(100n, 7n), relation(), event(4n, "orders", "x"), row, like("sold"), like("sent")],
+      commit(100n, 120n),
+    ),
   ).toEqual([
     "begin 100 at 7",
     "4 orders made null x null",
     '5 orders  k p {"a": "b"}',
+    "6 orders sold null null null",
+    "6 orders sent null null null",
     "commit, then 120",
   ]);
 });

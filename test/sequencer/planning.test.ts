@@ -95,6 +95,18 @@ describe("batches", () => {
     expect(batches(intake).map(ids)).toEqual([[200], [900], [200, 200]]);
   });
 
+  test("each topic's part of a batch is measured by itself, also where they take turns", () => {
+    const intake = new Intake(
+      { ...ROOMY, maxBytes: (name) => (name === "a" ? 500 : 700) },
+      NOTHING,
+    );
+    intake.begin({ id: 10n, timeUs: 0n });
+    for (const [i, topic] of ["a", "b", "a", "b", "b", "b", "a", "a", "a"].entries())
+      intake.insert(row(i, topic, Buffer.alloc(80)));
+    intake.commit(11n);
+    expect(batches(intake).map(ids)).toEqual([[0, 1, 2, 3, 4], [5, 6, 7], [8]]);
+  });
+
   test("it is full when enough wait, so that no more is read", () => {
     const intake = new Intake({ ...ROOMY, maxEvents: 1, maxWaiting: 2 }, NOTHING);
     feed(intake, [[10, ["a", "a"]]]);
