@@ -2,7 +2,7 @@
  * A term: from the first connection until something breaks. It begins by becoming the only one, in this order:
  * lock in the database, slot, transactional id, progress; then it decides from what it finds where to begin
  * (`decide.ts`), sends what was stamped before, and pumps. Every term begins anew: it keeps nothing of the
- * one before.
+ * one before. It begins when Kafka answers, so that while Kafka is away nobody takes over from another in vain.
  */
 import { createHash } from "node:crypto";
 import type { Client } from "pg";
@@ -11,6 +11,7 @@ import type { Log } from "../kafka/log.ts";
 import { Catalog, type OutboxTopic } from "./catalog.ts";
 import { cleanUp } from "./clean-up.ts";
 import { decide, type SlotRecord } from "./decide.ts";
+import { eachSecond } from "./each-second.ts";
 import { earlierEvents } from "./earlier-events.ts";
 import { commitTimeMs } from "./kafka-records.ts";
 import { KafkaSender } from "./kafka-sender.ts";
@@ -27,8 +28,6 @@ import { type Figures, Hindered, type State, type Step } from "./state.ts";
 import { checkTails, Topics } from "./topics.ts";
 import { WalLimit } from "./wal-limit.ts";
 
-const BEAT_MS = 1000;
-const SILENT_MS = 15_000;
 const HANG_UP_MS = 1000;
 const MAX_BATCH_EVENTS = 3500;
 const MAX_BATCH_BYTES = 900 << 10;
@@ -90,10 +89,9 @@ class Term {
   readonly #walLimit: WalLimit;
   readonly #connections: Client[] = [];
   readonly #broken = Promise.withResolvers<never>();
-  #timer: NodeJS.Timeout | undefined;
+  readonly #beside: (() => void)[] = [];
   #isOver = false;
   #topics: Topics | undefined;
-  #sender: KafkaSender | undefined;
   #pump: Pump | undefined;
 
   constructor(world: World) {
@@ -112,13 +110,15 @@ class Term {
   async close(): Promise<void> {
     this.#isOver = true;
     this.#world.signal.removeEventListener("abort", this.#abort);
-    clearTimeout(this.#timer);
+    for (const stop of this.#beside) stop();
     this.#pump?.close(new Error("closed"));
     await Promise.all(this.#connections.map(hangUp));
   }
 
   async #work(): Promise<void> {
-    const { identity, logger, tell, figures } = this.#world;
+    const { identity, logger, tell, figures, keepSentHours } = this.#world;
+    // Who does not reach Kafka leaves the lock to one that may.
+    await this.#catalog().refresh();
     const sql = await this.#open(openSql);
     await checkServer(sql);
     figures.hasRun = false;
@@ -126,12 +126,15 @@ class Term {
     // Of its own: what is stamped and what is told do not wait for each other.
     const beating = await this.#open(openSql);
     await beat(beating, identity.instance, 0n);
-    this.#beats(beating);
+    this.#eachSecond("PostgreSQL", () => this.#beat(beating));
     await freeSlot(sql, this.#slot, this.#pause);
     const sender = await this.#openKafka();
-    const topics = new Topics(new Catalog({ log: this.#world.log, ...identity }));
-    await topics.refresh(sql, (some) => this.#checkTails(some, sender));
+    // Read anew: who stood by for long may have missed that a Topic was deleted.
+    const topics = new Topics(this.#catalog());
+    const check = (some: readonly OutboxTopic[]) => this.#checkTails(some, sender);
+    await topics.refresh(sql, check);
     this.#topics = topics;
+    this.#eachSecond("Kafka", () => topics.refresh(beating, check));
     const replication = await this.#open(openReplication);
     const slot = await this.#begin(sql, replication, topics, sender);
     await this.#measure(sql);
@@ -141,7 +144,14 @@ class Term {
     tell({ kind: "running" });
     logger.info({ slot: this.#slot, after: lsnText(sender.sent.commitId) }, "relaying");
     await this.#sendEarlier(sql, topics, sender, slot);
+    if (keepSentHours !== undefined)
+      this.#eachSecond("PostgreSQL", () => cleanUp(beating, keepSentHours, sender.sent.commitId));
     await this.#follow(sql, replication, topics, sender, slot);
+  }
+
+  #catalog(): Catalog {
+    const { identity, log } = this.#world;
+    return new Catalog({ log, ...identity });
   }
 
   async #open(open: (database: DatabaseAddress) => Promise<Client>): Promise<Client> {
@@ -168,12 +178,11 @@ class Term {
     const writer = opened.value;
     const progressTopic = await ProgressTopic.open(log, deploymentId, `${namespace}/${outbox}`);
     const progress = await progressTopic.read(writer, Date.now());
-    this.#sender = new KafkaSender({
+    return new KafkaSender({
       ...{ log, writer, progressTopic, progress, now: () => Date.now() },
       topicOf: (name) => this.#topics?.of(name),
       took: this.#took,
     });
-    return this.#sender;
   }
 
   /** Decides where to begin, and makes the slot where that is to be done. */
@@ -317,34 +326,18 @@ class Term {
     return checkTails(this.#world.log, topics, sender);
   }
 
-  /** Each second: that we are here, how far the slot may go while nothing comes, the catalog, what may go. */
-  #beats(sql: Client): void {
-    const { identity } = this.#world;
-    const once = async (): Promise<void> => {
-      const idle = this.#pump?.idleLsn;
-      await beat(sql, identity.instance, idle ?? 0n);
-      if (idle !== undefined) this.#pump?.confirmIdle(idle);
-      await this.#measure(sql);
-      this.#walLimit.look();
-      const sender = this.#sender;
-      if (!sender) return;
-      await this.#topics?.refresh(sql, (some) => this.#checkTails(some, sender));
-      const { keepSentHours } = this.#world;
-      if (keepSentHours !== undefined && this.#pump)
-        await cleanUp(sql, keepSentHours, sender.sent.commitId);
-    };
-    const next = (): void => {
-      if (this.#isOver) return;
-      this.#timer = setTimeout(() => {
-        // Of a peer that is gone without a word nothing else would tell.
-        const silent = new Error(`PostgreSQL or Kafka has not answered for ${SILENT_MS} ms`);
-        const late = setTimeout(() => this.#broken.reject(silent), SILENT_MS);
-        once()
-          .finally(() => clearTimeout(late))
-          .then(next, this.#broken.reject);
-      }, BEAT_MS);
-    };
-    next();
+  #eachSecond(peer: "PostgreSQL" | "Kafka", deed: () => Promise<unknown>): void {
+    if (!this.#isOver) this.#beside.push(eachSecond(peer, deed, this.#broken.reject));
+  }
+
+  /** That we are here, how far the slot may go while nothing comes, what it keeps. */
+  async #beat(sql: Client): Promise<void> {
+    const idle = this.#pump?.idleLsn;
+    await beat(sql, this.#world.identity.instance, idle ?? 0n);
+    // U2 O3
+    if (idle !== undefined) this.#pump?.confirmIdle(idle);
+    await this.#measure(sql);
+    this.#walLimit.look();
   }
 
   async #measure(sql: Client): Promise<void> {

@@ -1,5 +1,6 @@
 /** Sequencers at work in a test's own process: started, waited for by what they say, and audited. */
 import { expect } from "@jest/globals";
+import type { Log } from "../../kafka/log.ts";
 import { makeLogger } from "../../process/logger.ts";
 import {
   type Sequencer,
@@ -136,10 +137,28 @@ export async function giveUpSlot(shop: Shop): Promise<void> {
   await sql.end();
 }
 
-/** It looks at the catalog after each beat: when the second is there, it has looked. */
-export async function twoBeats(shop: Shop): Promise<void> {
-  for (let beats = 0; beats < 2; beats++) {
-    const { rows } = await shop.sql.query("select at::text from throughline.heartbeat");
-    await untilSql(shop, "select at > $1::timestamptz from throughline.heartbeat", [rows[0].at]);
-  }
+/** A Kafka as one sequencer sees it: it looks at the catalog again and again, and what it asks there may stall. */
+export function catalogWatched(log: Log) {
+  let stalled: PromiseWithResolvers<void> | undefined;
+  let onLook = (): void => {};
+  const look = (): Promise<void> => new Promise((resolve) => (onLook = resolve));
+  const offset: Log["offset"] = async (topic, ...at) => {
+    if (topic.name.endsWith(".catalog")) {
+      onLook();
+      await stalled?.promise;
+    }
+    return log.offset(topic, ...at);
+  };
+  return {
+    log: { ...log, offset },
+    /** Resolves when it has seen the catalog as it is now: there is one look at a time. */
+    seen: async (): Promise<void> => {
+      await look();
+      await look();
+    },
+    stall: (): void => {
+      stalled = Promise.withResolvers();
+    },
+    goOn: (): void => stalled?.resolve(),
+  };
 }

@@ -15,10 +15,10 @@ import { ROOT } from "../source-files.ts";
 import {
   AtWork,
   allSent,
+  catalogWatched,
   giveUpSlot,
   metric,
   stopped,
-  twoBeats,
   untilReady,
   untilSql,
 } from "./at-work.ts";
@@ -121,12 +121,14 @@ describe("slots", () => {
     "keep no more of PostgreSQL's log than the limit for a Topic that has lost its data: its events are parked",
     async () => {
       const shop = await bed.shop("limited", ["lost", "kept"]);
-      const sequencer = await atWork.start(shop, { retainedWalLimitBytes: WAL_LIMIT_BYTES });
+      const { log, seen } = catalogWatched(bed.log);
+      const limited = { log, retainedWalLimitBytes: WAL_LIMIT_BYTES };
+      const sequencer = await atWork.start(shop, limited);
       await untilReady(shop, sequencer, "ready\n");
       for (const topic of ["lost", "kept"]) await publish(shop, topic);
       await allSent(shop);
       await bed.loseData(shop, "lost");
-      await twoBeats(shop);
+      await seen();
       for (const topic of ["lost", "kept"]) await publish(shop, topic);
       await untilReady(shop, sequencer, 'it waits: Topic "lost" has lost its data');
       expect(await numbers(shop)).toEqual([1, 1]);
