@@ -9,6 +9,7 @@ import { openKafkaLog } from "../kafka/kafka-log.ts";
 import type { Log } from "../kafka/log.ts";
 import { CatalogWriter } from "../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
+import type { TopicResource } from "../operator/validate.ts";
 import { claimDirectory } from "./data-directory.ts";
 import { endLeftOver, startKafka } from "./embedded-kafka.ts";
 import { startStore } from "./embedded-store.ts";
@@ -107,7 +108,10 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     stops.push(() => catalog.close());
     // On one machine who writes the files is the operator's owner: every name is allowed.
     const allowed = { mayName: () => true, mayAdopt: () => false, toAdopt: "" };
-    const reconciler = new Reconciler(log, catalog, { allowed });
+    const reconciler = new Reconciler(log, catalog, {
+      allowed,
+      outboxMissing: (topic) => outboxMissing(topic, options),
+    });
     if (options.temporary) {
       await deleteAll(catalog, reconciler);
       await deleteMemories(log, deploymentId);
@@ -221,6 +225,15 @@ async function deleteMemories(log: Log, deploymentId: string): Promise<void> {
     await log.admin.deleteTopic(id);
 }
 
+function outboxMissing(
+  { metadata, spec }: TopicResource,
+  { namespace, outbox }: LocalOptions,
+): string | undefined {
+  const isHere = metadata.namespace === namespace && spec.outbox === outbox?.name;
+  if (spec.outbox === undefined || isHere) return undefined;
+  return `Nothing feeds it; npm start -- --namespace ${metadata.namespace} --outbox ${spec.outbox} would.`;
+}
+
 function telling(topics: Map<string, TopicStatus>, onLine: (line: string) => void) {
   const told = new Map<string, string>();
   return {
@@ -229,7 +242,7 @@ function telling(topics: Map<string, TopicStatus>, onLine: (line: string) => voi
       const { ready, reason, message, partitions, kafkaTopic } = status;
       const count = `${partitions} partition${partitions === 1 ? "" : "s"}`;
       const line = ready
-        ? `Topic ${name} is Ready: Kafka topic ${kafkaTopic}, ${count}`
+        ? `Topic ${name} is Ready: Kafka topic ${kafkaTopic}, ${count}${reason === "Ready" ? "" : `. ${message}`}`
         : `Topic ${name}: ${reason}: ${message}`;
       if (changed || told.get(name) !== line) onLine(line);
       told.set(name, line);

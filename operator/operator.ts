@@ -169,6 +169,7 @@ export async function startOperator(
     await others.refresh().catch((error: Error) => onTrouble(error.message));
     const reconciler = new Reconciler(log, catalog, {
       ...{ others, allowed: allowedNames(config.allowedKafkaTopics) },
+      outboxMissing: (topic) => outboxes?.missing(topic),
       mayAct: () => lease.mayAct,
     });
     controller = new Controller({

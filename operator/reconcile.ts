@@ -57,6 +57,11 @@ export interface Owner {
 export interface Rules {
   /** Beside the names of its namespace; default none. */
   readonly allowed?: AllowedNames;
+  /**
+   * What a person is told of a Topic whose Outbox is not there; undefined: it is, or nobody knows. Default: nobody
+   * knows.
+   */
+  readonly outboxMissing?: (topic: TopicResource) => string | undefined;
   /** Who else uses this Kafka; default nobody. */
   readonly others?: OtherDeployments;
   /** Asked before each deed in Kafka; default always. */
@@ -68,6 +73,7 @@ export class Reconciler {
   readonly #catalog: CatalogWriter;
   readonly #allowed: AllowedNames;
   readonly #others: OtherDeployments | undefined;
+  readonly #outboxMissing: (topic: TopicResource) => string | undefined;
   readonly #mayAct: () => boolean;
 
   constructor(log: Log, catalog: CatalogWriter, rules: Rules = {}) {
@@ -75,6 +81,7 @@ export class Reconciler {
     this.#catalog = catalog;
     this.#allowed = rules.allowed ?? NOTHING_ALLOWED;
     this.#others = rules.others;
+    this.#outboxMissing = rules.outboxMissing ?? (() => undefined);
     this.#mayAct = rules.mayAct ?? (() => true);
   }
 
@@ -110,7 +117,7 @@ export class Reconciler {
     const record = this.#catalog.records.get(nameOf(topic));
     return {
       ready: problem === undefined,
-      ...(problem ?? { reason: "Ready", message: served(topic, record) }),
+      ...(problem ?? this.#unfed(topic) ?? { reason: "Ready", message: served(topic, record) }),
       kafkaTopic: kafkaTopicOf(topic),
       topicId: record ? idOf(record) : "",
       adopted: record?.adopted ?? false,
@@ -175,6 +182,12 @@ export class Reconciler {
       Array.from({ length: kafka.partitions }, (_, i) => this.#log.offset(kafka, i, "latest")),
     );
     return ends.every((end) => end.kind === "offset" && end.offset === 0);
+  }
+
+  /** It is Ready all the same: its stream is served. */
+  #unfed(topic: TopicResource): Why | undefined {
+    const message = this.#outboxMissing(topic);
+    return message === undefined ? undefined : { reason: "OutboxMissing", message };
   }
 
   async #describe(kafkaTopic: string): Promise<TopicInfo | undefined> {

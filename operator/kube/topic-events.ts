@@ -21,10 +21,12 @@ function readiness(before: KubeStatus, after: KubeStatus): ToldEvent[] {
   if (is.status === "True") {
     const isFirst = !before.topicId;
     const isBack = was?.status !== "True" && !UNTOLD.includes(was?.reason ?? "");
-    if (!isFirst && !isBack) return [];
+    const isUnfed = is.reason === "OutboxMissing";
+    if (!isFirst && !isBack && !(isUnfed && was?.reason === "Ready")) return [];
     const how = after.adopted && isFirst ? "It was there before and is adopted. " : "";
     const what = `Kafka topic "${after.kafkaTopic}" (id ${after.topicId}). `;
-    return [{ type: "Normal", reason: "Ready", note: `${what}${how}${is.message}` }];
+    const type = isUnfed ? "Warning" : "Normal";
+    return [{ type, reason: is.reason, note: `${what}${how}${is.message}` }];
   }
   const isNews =
     was?.reason !== is.reason ||

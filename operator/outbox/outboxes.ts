@@ -6,6 +6,7 @@ import type { WorkOutcome } from "../kube/resource-work.ts";
 import type { WorkloadApi } from "../kube/workload-api.ts";
 import { pause } from "../pauses.ts";
 import type { ProgramSettings } from "../program-container.ts";
+import type { TopicResource } from "../validate.ts";
 import type { KubeOutbox, OutboxApi } from "./kube-outbox.ts";
 import { OutboxController } from "./outbox-controller.ts";
 import { SequencerReports } from "./sequencer-reports.ts";
@@ -64,6 +65,13 @@ export class Outboxes {
 
   get all(): Iterable<KubeOutbox> {
     return this.#all.values();
+  }
+
+  /** What a person is told of a Topic whose Outbox is not here; undefined: it is, or they are not listed yet. */
+  missing({ metadata: { namespace }, spec: { outbox } }: TopicResource): string | undefined {
+    const isHere = outbox === undefined || this.#all.has(`${namespace}/${outbox}`);
+    if (isHere || !this.#watches.areListed) return undefined;
+    return `The stream is served, and this operator feeds nothing into it: it knows no Outbox "${outbox}" in namespace "${namespace}". Make it, or make another Topic: spec.outbox cannot be changed.`;
   }
 
   get stuckMs(): number {

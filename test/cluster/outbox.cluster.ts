@@ -160,9 +160,12 @@ test(
   "kubectl apply of an Outbox runs a sequencer, and its status says how far each Topic is",
   async () => {
     await bed.apply("shop/made", { ordering: "Commit", outbox: "orders" });
+    await bed.untilReason("shop/made", "OutboxMissing");
     await bed.untilReady("shop/made");
+    expect(await bed.told("shop/made", 1)).toEqual(["Warning OutboxMissing"]);
     expect((await apply("orders", { database: { secret: { name: "shop-db" } } })).status).toBe(201);
     await untilReady("orders", "Running");
+    await bed.untilReason("shop/made", "Ready");
     const found = await outbox("orders");
     expect(found?.status).toMatchObject({
       ...{ deployment: "orders-sequencer", slot: SLOT, parked: 0, lagSeconds: 0 },

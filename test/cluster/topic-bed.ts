@@ -189,7 +189,7 @@ export class TopicBed {
     await Promise.all(names.map((name) => this.until(name, isReady)));
   }
 
-  /** Not Ready for this reason, about what the spec says now. */
+  /** Ready has this reason, about what the spec says now. */
   untilReason(name: string, reason: string): Promise<void> {
     return this.until(name, (topic) => {
       const ready = readyOf(topic);

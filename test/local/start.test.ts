@@ -243,6 +243,10 @@ describe("on an embedded Kafka", () => {
     async () => {
       const first = start();
       await first.said("Ctrl-C ends it");
+      const unfed = "Nothing feeds it; npm start -- --namespace demo --outbox till would.";
+      expect(first.lines.filter((line) => line.includes(unfed))).toEqual([
+        `Topic demo/receipts is Ready: Kafka topic demo.receipts, 1 partition. ${unfed}`,
+      ]);
       await publish("one");
 
       const data = join(scratch, "data");
@@ -266,6 +270,7 @@ describe("on an embedded Kafka", () => {
 
       const again = start("--outbox", "till");
       await again.said("Ctrl-C ends it");
+      expect(again.lines.filter((line) => line.includes(unfed))).toEqual([]);
       expect(await readTo("two")).toEqual(["one", "two"]);
       await publishInSql(again, "paid");
       expect(await readTo("paid", "receipts")).toEqual(["paid"]);

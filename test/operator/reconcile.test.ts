@@ -33,6 +33,22 @@ test("a new Topic is created, recorded and Ready", async () => {
   expect(catalog.records.get("shop/orders")).toMatchObject({ state: 1, partitions: 3 });
 });
 
+test("a Topic whose Outbox is not there is Ready and recorded, and says that nothing feeds it", async () => {
+  let missing: string | undefined = "make it";
+  const rules = { outboxMissing: () => missing };
+  const fed = topic({ ordering: "Commit", outbox: "till" });
+  const reconciler = new Reconciler(log, catalog, rules);
+  const unfed = { ready: true, reason: "OutboxMissing", message: "make it", partitions: 1 };
+  expect(await reconciler.apply(fed, owner)).toMatchObject(unfed);
+  expect(catalog.records.get("shop/orders")).toMatchObject({ state: 1, outbox: "till" });
+  missing = undefined;
+  expect(await reconciler.apply(fed, owner)).toMatchObject({ ready: true, reason: "Ready" });
+  // What keeps it from being Ready is said first.
+  missing = "make it";
+  log.topics.remove("shop.orders");
+  expect(await reconciler.apply(fed, owner)).toMatchObject({ ready: false, reason: "DataLost" });
+});
+
 test("the catalog is read back whole by the next operator", async () => {
   await reconciler.apply(topic({}), owner);
   const next = await CatalogWriter.open(log, "test", () => 2);

@@ -46,6 +46,30 @@ test("a correction that is refused anew is told anew", async () => {
   expect(api.told.map((told) => told.slice(-9))).toEqual(["Unknown a", "Unknown b"]);
 });
 
+test("an Outbox that is not there is told once, also when Kafka was away meanwhile, and again when it goes anew", async () => {
+  const { api, clock, ready, state } = bed();
+  const unfed = { ...READY, reason: "OutboxMissing", message: "nothing feeds it" };
+  state.status = unfed;
+  api.put("shop/a", { ordering: "Commit", outbox: "till" });
+  await clock.run(30_000);
+  expect(ready("shop/a")).toMatchObject({ status: "True", reason: "OutboxMissing" });
+  state.status = { ...unfed, ready: false, reason: "KafkaUnavailable", message: "no broker" };
+  await clock.run(60_000);
+  state.status = unfed;
+  await clock.run(90_000);
+  state.status = READY;
+  await clock.run(120_000);
+  expect(ready("shop/a")).toMatchObject({ status: "True", reason: "Ready" });
+  expect(api.told).toEqual([
+    'shop/a Warning OutboxMissing: Kafka topic "shop.a" (id 00ff). nothing feeds it',
+  ]);
+  state.status = unfed;
+  await clock.run(150_000);
+  expect(api.told).toHaveLength(2);
+  // The first, Kafka away and back, the Outbox made, and gone.
+  expect(api.calls.filter((call) => call === "status")).toHaveLength(5);
+});
+
 test("another sentence for the same reason is no news", async () => {
   const { api, clock, ready, state } = bed();
   state.status = { ...READY, ready: false, reason: "Conflict", message: "held by a" };
