@@ -2,6 +2,7 @@
 import { join, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { environment } from "./config.ts";
+import { firstSteps } from "./first-steps.ts";
 import { onStopSignal } from "./stop-signals.ts";
 import { type LocalThroughline, startThroughline } from "./throughline.ts";
 
@@ -132,15 +133,9 @@ try {
       `Outbox ${flags.outbox}: ${started.postgresUrl.replace(/:[^:@/]*@/, "@")}, schema throughline; psql: select throughline.publish('<topic>', 'made', 'key', 'payload');`,
     );
   console.log(`Topic files: ${flags.topics}; add, edit or remove one`);
-  const address = started.servers[0]?.address ?? "";
-  const grpcurl = (data: string, method: string): string =>
-    `grpcurl -plaintext -d ${data} ${address} throughline.v1.ThroughlineService/${method}`;
-  console.log("Try, to publish and to read on until Ctrl-C:");
-  const event = '{"topic":"flights","events":[{"key":"U0ZP","payload":"aGVsbG8="}]}';
-  console.log(`  ${grpcurl(`'${event}'`, "Publish")}`);
-  // grpcurl ends the stream with its input, and the server ends it then: cat keeps the input open.
-  const open = '{"open":{"topic":"flights","start":{"earliest":{}},"credit":{"events":"10"}}}';
-  console.log(`  { echo '${open}'; cat; } | ${grpcurl("@", "Subscribe")}`);
+  const [{ address = "" } = {}] = started.servers;
+  const place = { namespace: flags.namespace, address, topicsDirectory: flags.topics };
+  for (const line of firstSteps(started.topics, place)) console.log(line);
   console.log("Ctrl-C ends it; data stays for the next run.");
 } catch (error) {
   if (giveUp.signal.aborted) process.exit(0);

@@ -9,6 +9,7 @@ import { openKafkaLog } from "../kafka/kafka-log.ts";
 import type { Log } from "../kafka/log.ts";
 import { CatalogWriter } from "../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../operator/reconcile.ts";
+import { nameOf } from "../operator/topic-spec.ts";
 import type { TopicResource } from "../operator/validate.ts";
 import { claimDirectory } from "./data-directory.ts";
 import { endLeftOver, startKafka } from "./embedded-kafka.ts";
@@ -53,6 +54,11 @@ export interface LocalOptions {
 export type LocalServer = ServerProcess;
 export type LocalSequencer = SequencerProcess;
 
+export interface LocalTopic extends TopicStatus {
+  /** What feeds it, and nothing else; undefined: whoever publishes. */
+  readonly outbox: string | undefined;
+}
+
 export interface LocalThroughline {
   readonly brokers: readonly string[];
   /** Of the session store. */
@@ -62,7 +68,7 @@ export interface LocalThroughline {
   readonly postgresUrl: string | undefined;
   readonly sequencers: readonly LocalSequencer[];
   /** Topics by `<namespace>/<name>`, as the operator last saw them. */
-  readonly topics: ReadonlyMap<string, TopicStatus>;
+  readonly topics: ReadonlyMap<string, LocalTopic>;
   stop(): Promise<void>;
 }
 
@@ -121,7 +127,7 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
         await catalog.delete();
       });
     }
-    const topics = new Map<string, TopicStatus>();
+    const topics = new Map<string, LocalTopic>();
     const files = new TopicFiles({
       directory: topicsDirectory,
       stateFile: join(directory, STATE_FILE),
@@ -234,11 +240,12 @@ function outboxMissing(
   return `Nothing feeds it; npm start -- --namespace ${metadata.namespace} --outbox ${spec.outbox} would.`;
 }
 
-function telling(topics: Map<string, TopicStatus>, onLine: (line: string) => void) {
+function telling(topics: Map<string, LocalTopic>, onLine: (line: string) => void) {
   const told = new Map<string, string>();
   return {
-    onStatus: (name: string, status: TopicStatus, changed: boolean): void => {
-      topics.set(name, status);
+    onStatus: (topic: TopicResource, status: TopicStatus, changed: boolean): void => {
+      const name = nameOf(topic);
+      topics.set(name, { ...status, outbox: topic.spec.outbox });
       const { ready, reason, message, partitions, kafkaTopic } = status;
       const count = `${partitions} partition${partitions === 1 ? "" : "s"}`;
       const line = ready

@@ -34,7 +34,7 @@ export interface TopicFilesOptions {
   readonly reconciler: Reconciler;
   readonly timing?: typeof TOPIC_FILES_TIMING;
   /** `changed` says that its document is new or another. */
-  readonly onStatus: (name: string, status: TopicStatus, changed: boolean) => void;
+  readonly onStatus: (topic: TopicResource, status: TopicStatus, changed: boolean) => void;
   readonly onDeleted: (name: string, policy: "Retain" | "Delete") => void;
   /** Each error once, until it is corrected. */
   readonly onError: (message: string) => void;
@@ -237,7 +237,7 @@ export class TopicFiles {
       this.#inForce.set(name, { topic, generation, file, owned });
       writeState(stateFile, this.#inForce);
     }
-    onStatus(name, status, !same);
+    onStatus(topic, status, !same);
     return status.ready;
   }
 }

@@ -247,6 +247,9 @@ describe("on an embedded Kafka", () => {
       expect(first.lines.filter((line) => line.includes(unfed))).toEqual([
         `Topic demo/receipts is Ready: Kafka topic demo.receipts, 1 partition. ${unfed}`,
       ]);
+      expect(
+        first.lines.filter((line) => /grpcurl .*"topic":"notes".*Publish$/.test(line)),
+      ).toHaveLength(1);
       await publish("one");
 
       const data = join(scratch, "data");

@@ -7,6 +7,7 @@ import { MemoryLog } from "../../kafka/memory-log.ts";
 import { type TOPIC_FILES_TIMING, TopicFiles } from "../../local/topic-files.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler, type TopicStatus } from "../../operator/reconcile.ts";
+import { nameOf } from "../../operator/topic-spec.ts";
 
 export let timing: typeof TOPIC_FILES_TIMING;
 export let scratch: string;
@@ -49,8 +50,8 @@ export async function start(): Promise<void> {
       allowed: { mayName: () => true, mayAdopt: () => false, toAdopt: "" },
     }),
     timing,
-    onStatus: (name, status) => {
-      statuses.set(name, status);
+    onStatus: (topic, status) => {
+      statuses.set(nameOf(topic), status);
       tell();
     },
     onDeleted: (name, policy) => {
