@@ -1,5 +1,6 @@
 /** What an operator counts. The names are a documented interface (README): they are changed like the API is. */
 import prometheus from "@prometheus-io/client";
+import { gaugesIn } from "../process/metrics.ts";
 
 /** What is looked up when Prometheus asks. */
 export interface OperatorFigures {
@@ -26,14 +27,7 @@ export class OperatorMetrics {
   constructor(figures: OperatorFigures) {
     const { Counter, Gauge, Histogram, collectDefaultMetrics } = prometheus;
     const registers = [this.#registry];
-    const gauge = (name: string, help: string, value: () => number): void => {
-      new Gauge({
-        ...{ name, help, registers },
-        collect() {
-          this.set(value());
-        },
-      });
-    };
+    const gauge = gaugesIn(this.#registry);
     gauge(
       "throughline_operator_leading",
       "1 on the operator that acts, 0 on one that stands by.",

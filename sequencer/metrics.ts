@@ -1,5 +1,6 @@
 /** What a sequencer counts. The names are a documented interface (README): they are changed like the API is. */
 import prometheus from "@prometheus-io/client";
+import { gaugesIn } from "../process/metrics.ts";
 import type { Figures } from "./state.ts";
 
 const STATES = ["starting", "standby", "running", "waiting", "failed", "retired"] as const;
@@ -10,14 +11,7 @@ export class SequencerMetrics {
   constructor(figures: Figures) {
     const { Gauge, Counter, collectDefaultMetrics } = prometheus;
     const registers = [this.#registry];
-    const gauge = (name: string, help: string, value: () => number): void => {
-      new Gauge({
-        ...{ name, help, registers },
-        collect() {
-          this.set(value());
-        },
-      });
-    };
+    const gauge = gaugesIn(this.#registry);
     const counter = (name: string, help: string, value: () => number): void => {
       new Counter({
         ...{ name, help, registers },
