@@ -3,6 +3,7 @@
  * was reached.
  */
 import { parseArgs } from "node:util";
+import { onStopSignal } from "../../local/stop-signals.ts";
 import { Bed } from "./bed.ts";
 import { type Figure, reached, told } from "./figures.ts";
 import { oneClient, ordered, type Scale, shapes, tls } from "./rows/backlog.ts";
@@ -59,7 +60,11 @@ if (!(Number.isInteger(runs) && runs >= 1 && share >= 0.01 && share <= 1 && unkn
 }
 
 const started = performance.now();
-const bed = await Bed.start(console.log);
+const starting = Bed.start(console.log);
+onStopSignal((exitCode) => {
+  void starting.then((bed) => bed.stop()).finally(() => process.exit(exitCode));
+});
+const bed = await starting;
 let failed = 0;
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(ROWS)) {

@@ -2,7 +2,7 @@
  * `npm run bench:operator`: how soon Topics of a real API server are true in a real Kafka, and what that takes.
  * Exit code 0 only when every goal was reached.
  */
-
+import { onStopSignal } from "../../../local/stop-signals.ts";
 import { type Figure, quantile, reached, told } from "../figures.ts";
 import { type BenchOperator, inLanes, OperatorBed, OTHER, WATCHED } from "./operator-bed.ts";
 
@@ -31,7 +31,11 @@ function tell(heading: string, figures: readonly Figure[]): void {
 
 const all: Figure[] = [];
 const begunMs = performance.now();
-const bed = await OperatorBed.start(console.log);
+const starting = OperatorBed.start(console.log);
+onStopSignal((exitCode) => {
+  void starting.then((bed) => bed.close()).finally(() => process.exit(exitCode));
+});
+const bed = await starting;
 try {
   let operator = await bed.startOperator();
   await bed.apply(names("warm", WARM)).ready;

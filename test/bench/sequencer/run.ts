@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { onStopSignal } from "../../../local/stop-signals.ts";
 import { openBed } from "../../sequencer/bed.ts";
 import { shipped } from "../../shipped.ts";
 import { reached, told } from "../figures.ts";
@@ -48,7 +49,11 @@ if (!(Number.isInteger(runs) && runs >= 1) || unknown !== undefined) {
 const begunMs = performance.now();
 const folder = mkdtempSync(join(tmpdir(), "throughline-bench-sequencer-"));
 const launch = shipped(folder);
-const bed = await openBed(true);
+const starting = openBed(true);
+onStopSignal((exitCode) => {
+  void starting.then((bed) => bed.stop()).finally(() => process.exit(exitCode));
+});
+const bed = await starting;
 let missed = 0;
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(ROWS)) {
