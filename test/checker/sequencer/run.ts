@@ -105,6 +105,7 @@ await field.close();
 say("judging");
 const evidence = {
   ...{ word: word.transactions, watched, deeds: striker.deeds, ends: subscribers.ends },
+  stops: field.seats.flatMap(({ stops }) => stops),
   crashes: field.seats.flatMap(({ crashes }) => crashes),
   shown: shown.map((row) => ({
     eventId: BigInt(row["event_id"]),

@@ -2,7 +2,7 @@
 import { FaultProxy, type FaultProxyOptions } from "../../faults/fault-proxy.ts";
 import { type SequencerProcess, startProcess } from "../../sequencer/sequencers.ts";
 import { until } from "../../story/waits.ts";
-import type { Crash } from "./judge/evidence.ts";
+import type { Crash, Stop } from "./judge/evidence.ts";
 import type { SequencerOrder } from "./sequencer-process.ts";
 
 export interface Standing {
@@ -12,12 +12,14 @@ export interface Standing {
 }
 
 interface Line {
+  readonly time?: string;
   readonly msg: string;
   readonly state?: string;
   readonly reason?: string;
 }
 
 const LOOK_MS = 50;
+const STOPPED = "the sequencer has stopped";
 
 export class Seat {
   readonly name: string;
@@ -67,6 +69,16 @@ export class Seat {
     await this.#process?.ended;
   }
 
+  /** What its processes said that are gone. */
+  get stops(): Stop[] {
+    return this.said
+      .map(lineOf)
+      .filter(({ msg }) => msg.startsWith(STOPPED))
+      .map(({ time = "", reason = "" }) => ({
+        ...{ name: this.name, atMs: Date.parse(time), reason },
+      }));
+  }
+
   freeze(): void {
     this.#process?.child.kill("SIGSTOP");
   }
@@ -84,7 +96,7 @@ export class Seat {
   get standing(): Standing {
     for (const text of this.#process?.lines.toReversed() ?? []) {
       const { msg, state, reason = "" } = lineOf(text);
-      if (msg.startsWith("the sequencer has stopped")) return { kind: "failed", reason };
+      if (msg.startsWith(STOPPED)) return { kind: "failed", reason };
       if (msg === "the sequencer waits") return { kind: "waiting", reason: "" };
       if (msg === "the sequencer's state") return { kind: state ?? "", reason: "" };
     }

@@ -23,7 +23,8 @@ const { identity, database, brokers, broken } = order;
 const { around, log: breakLog = (log: Log): Log => log } = (broken && VARIANTS[broken]) || {};
 const logger = makeLogger("info", identity.instance);
 endOnBug(logger);
-const log = breakLog(openKafkaLog({ brokers, clientId: "sequencer" }));
+// By it the wires of one are told from those of the other.
+const log = breakLog(openKafkaLog({ brokers, clientId: identity.instance }));
 await startSequencer({
   ...{ identity, database, log, logger, keepSentHours: KEEP_SENT_HOURS, healthListen: undefined },
   ...(around && { around }),

@@ -17,6 +17,8 @@ interface Broken extends Pick<SequencerOptions, "around"> {
 
 /** So much of the progress is not read. */
 const UNREAD = 40;
+/** More would bring what is not to be read. */
+const FEW_BYTES = 1 << 10;
 
 export const VARIANTS: Readonly<Record<string, Broken>> = {
   "order-by-id": {
@@ -43,14 +45,22 @@ export const VARIANTS: Readonly<Record<string, Broken>> = {
   },
   /** Who was frozen commits in Kafka when it thaws. */
   "no-fence": {
-    shownBy: ["stamp: sequencer-freeze"],
+    shownBy: ["late-thaw"],
     log: (log) => around(log, (open) => (id) => open(`${id}.${randomUUID()}`)),
   },
   /** The end of the progress is passed over at the start. */
   "tail-not-read": {
     shownBy: ["sequencer-kill"],
-    log: (log) =>
-      around(log, (open) => async (id) => {
+    log: (log) => {
+      const openReader = log.openReader.bind(log);
+      log.openReader = (topic, partition) => {
+        const reader = openReader(topic, partition);
+        if (!topic.name.endsWith(".progress")) return reader;
+        const fetch = reader.fetch.bind(reader);
+        reader.fetch = (position, _maxBytes, maxWaitMs) => fetch(position, FEW_BYTES, maxWaitMs);
+        return reader;
+      };
+      return around(log, (open) => async (id) => {
         const opened = await open(id);
         if (opened.kind !== "done") return opened;
         const { value: writer } = opened;
@@ -67,7 +77,8 @@ export const VARIANTS: Readonly<Record<string, Broken>> = {
           return { ...outcome, positions };
         };
         return opened;
-      }),
+      });
+    },
   },
 };
 

@@ -11,8 +11,12 @@ import type { Deed, Watched } from "../judge/evidence.ts";
 import { within } from "../seat.ts";
 import type { WordWatch } from "../word-watch.ts";
 import type { DISASTERS } from "./kinds.ts";
+import { thawLate } from "./late-thaw.ts";
 
-type Done = Pick<Deed, "target" | "stop"> | undefined;
+/** Without a target it was not to be had. */
+export interface Done extends Pick<Deed, "stop" | "mayStop"> {
+  readonly target: string | undefined;
+}
 
 /** Each look of a stopped sequencer comes 5 s after the one before. */
 const STOPS_MS = 30_000;
@@ -38,7 +42,11 @@ export class Disasters {
     this.#around = around;
   }
 
-  do(disaster: (typeof DISASTERS)[number], pick: number, holdMs: number): Promise<Done> {
+  do(
+    disaster: (typeof DISASTERS)[number],
+    pick: number,
+    holdMs: number,
+  ): Promise<Done | undefined> {
     switch (disaster) {
       case "two-relays":
         return this.#twoRelays();
@@ -50,11 +58,13 @@ export class Disasters {
         return this.#standbyPromoted();
       case "past-retention":
         return this.#pastRetention(holdMs);
+      case "late-thaw":
+        return thawLate(this.#field).then((target) => ({ target }));
     }
   }
 
   /** The lock that keeps a standby away is always free for them. */
-  async #twoRelays(): Promise<Done> {
+  async #twoRelays(): Promise<Done | undefined> {
     const { database, seats } = this.#field;
     await database.ask(
       "create or replace function public.pg_try_advisory_lock(int, int) returns boolean language sql as 'select true'",
@@ -69,11 +79,12 @@ export class Disasters {
     await database.ask("alter role sequencer reset search_path");
     await this.#endSessions();
     await this.#field.isAtWork(GOES_ON_MS);
-    return both ? { target: "both sequencers" } : undefined;
+    // Each may find that the other one has stamped.
+    return { target: both ? "both sequencers" : undefined, mayStop: ["StampsChanged"] };
   }
 
   /** By somebody who does not know what it is for; the sequencer's own command mends it. */
-  async #slotDropped(holdMs: number): Promise<Done> {
+  async #slotDropped(holdMs: number): Promise<Done | undefined> {
     const { database, slot, flags } = this.#field;
     if (!(await this.#field.isAtWork(GOES_ON_MS))) return undefined;
     await database.dropSlot(slot);
@@ -90,7 +101,7 @@ export class Disasters {
    * To before what is in Kafka; apps write to it. Then the true one comes back.
    * @param anew as a standby that was late and is promoted.
    */
-  async #backupRestored(anew: boolean, holdMs: number): Promise<Done> {
+  async #backupRestored(anew: boolean, holdMs: number): Promise<Done | undefined> {
     const { database } = this.#field;
     const { word, watched } = this.#around;
     const copy = await database.coldCopy();
@@ -105,10 +116,11 @@ export class Disasters {
     });
     await this.#field.isAtWork(GOES_ON_MS);
     const target = anew ? "a late standby" : "a copy";
-    return isAhead && stop ? { target, stop } : undefined;
+    if (isAhead && stop) return { target, stop };
+    return { target: undefined, mayStop: ["OtherHistory"] };
   }
 
-  async #standbyPromoted(): Promise<Done> {
+  async #standbyPromoted(): Promise<Done | undefined> {
     const { database, slot } = this.#field;
     if (!(await this.#field.isAtWork(GOES_ON_MS))) return undefined;
     const promote = await database.makeStandby(slot);
@@ -118,7 +130,7 @@ export class Disasters {
   }
 
   /** All of a topic is deleted; a sequencer that begins finds its log empty. */
-  async #pastRetention(holdMs: number): Promise<Done> {
+  async #pastRetention(holdMs: number): Promise<Done | undefined> {
     const { admin, watched } = this.#around;
     const seldom = watched.filter(({ topic }) => topic === SELDOM);
     const isQuiet = (): boolean =>

@@ -27,6 +27,7 @@ export const DISASTERS = [
   "backup-restored",
   "standby-promoted",
   "past-retention",
+  "late-thaw",
 ] as const;
 
 const OF_LEGS = LEGS.flatMap((leg) => CUTS.map((cut) => `${leg}-${cut}` as const));

@@ -4,12 +4,12 @@ import { pause } from "../../clients/pace.ts";
 import { cutWire } from "../../faults/cut.ts";
 import { untilInSync } from "../../faults/in-sync.ts";
 import { CUTS, type Cut } from "../../faults/kinds.ts";
-import type { Bait } from "../../faults/trap.ts";
 import type { Field } from "../field.ts";
 import { TOPICS } from "../field.ts";
 import type { Deed, Watched } from "../judge/evidence.ts";
 import type { WordWatch } from "../word-watch.ts";
-import { Disasters } from "./disasters.ts";
+import { BAITS } from "./baits.ts";
+import { Disasters, type Done } from "./disasters.ts";
 import { type Blow, DISASTERS, type Fault, LEGS, STEPS, type Step, WHOLE } from "./kinds.ts";
 import type { Planned } from "./schedule.ts";
 
@@ -17,18 +17,6 @@ import type { Planned } from "./schedule.ts";
 const FROZEN_MS = 6500;
 /** For a step that does not come. */
 const STEP_MS = 10_000;
-
-/** What shows on the wire when a step is about to be done. */
-const BAITS: Readonly<Record<Step, Bait & { readonly leg: "database" | "kafka" }>> = {
-  /** The type of each event, in its row. */
-  decode: { leg: "database", way: "down", bytes: Buffer.from("made") },
-  /** The statement's name, as it is bound. */
-  stamp: { leg: "database", way: "up", bytes: Buffer.from("\0stamp\0") },
-  /** EndTxn, in the version that is used. */
-  commit: { leg: "kafka", way: "up", bytes: Buffer.from([0, 26, 0, 3]) },
-  /** A status update, in its frame. */
-  confirm: { leg: "database", way: "up", bytes: Buffer.from([0x64, 0, 0, 0, 38, 0x72]) },
-};
 
 export class Striker {
   readonly deeds: Deed[] = [];
@@ -57,16 +45,16 @@ export class Striker {
   async strike(planned: Planned): Promise<Deed> {
     const fromMs = Date.now();
     const done = await this.#do(planned);
+    const { target, ...stops } = typeof done === "object" ? done : { target: done };
     // What was not to be had was not struck, and does not count.
-    const fault = done === undefined ? `${planned.fault} (none came)` : planned.fault;
-    const { target = "nobody", stop } = typeof done === "string" ? { target: done } : (done ?? {});
-    const deed = { fault, target, fromMs, toMs: Date.now(), ...(stop && { stop }) };
+    const fault = target === undefined ? `${planned.fault} (none came)` : planned.fault;
+    const deed = { fault, target: target ?? "nobody", fromMs, toMs: Date.now(), ...stops };
     this.deeds.push(deed);
     return deed;
   }
 
   /** @returns whom it hit. */
-  async #do(planned: Planned): Promise<string | Pick<Deed, "target" | "stop"> | undefined> {
+  async #do(planned: Planned): Promise<string | Done | undefined> {
     const { fault, pick, holdMs } = planned;
     const disaster = DISASTERS.find((one) => one === fault);
     if (disaster) return this.#disasters.do(disaster, pick, holdMs);
@@ -165,6 +153,12 @@ export class Striker {
       over = cut
         ? cutWire(connection, cut, pick >> 3, holdMs)
         : this.#blow(blow as Exclude<Blow, Cut>, pick, holdMs);
+      if (bait.way === "down" || atAnswer) return;
+      // It has sent it already: what it is struck before must not come there.
+      if (blow === "sequencer-kill") connection.reset();
+      if (blow !== "sequencer-freeze") return;
+      connection.fault({ kind: "freeze" });
+      over = over.then(() => connection.fault({ kind: "none" }));
     });
     await over;
     return over && (atAnswer ? "at the answer" : "before it");

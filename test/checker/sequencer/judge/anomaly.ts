@@ -9,7 +9,7 @@ export const CLASSES = {
     "it came before an event of an earlier commit, or out of its place in its transaction",
   gap: "order values are not 1, 2, 3 …",
   differs: "SQL, log and subscribers do not have the same of it, or not its commit",
-  open: "a sequencer went on where it must stop, or stopped with another reason",
+  open: "a sequencer went on where it must stop, or stopped with another reason, or for nothing",
   crash: "a sequencer ended by itself, or a subscriber's stream did",
 } as const;
 

@@ -34,6 +34,15 @@ export interface Deed {
   readonly toMs: number;
   /** A sequencer had to stop with this reason; what it said instead. */
   readonly stop?: { readonly wanted: string; readonly said: string };
+  /** One may stop with these as well as go on. */
+  readonly mayStop?: readonly string[];
+}
+
+/** A sequencer said that it has stopped. */
+export interface Stop {
+  readonly name: string;
+  readonly atMs: number;
+  readonly reason: string;
 }
 
 /** A process of the product that ended by itself. */
@@ -48,6 +57,7 @@ export interface Evidence {
   readonly watched: readonly Watched[];
   readonly shown: readonly Shown[];
   readonly deeds: readonly Deed[];
+  readonly stops: readonly Stop[];
   readonly crashes: readonly Crash[];
   /** A subscriber's stream ended with this. */
   readonly ends: readonly { readonly by: string; readonly atMs: number; readonly said: string }[];

@@ -75,6 +75,7 @@ export function cleanRun(): Mutable {
       stop: { wanted: "SlotMissing", said: "SlotMissing" },
     },
   ];
+  const stops = [{ name: "sequencer-1", atMs: 4500, reason: "SlotMissing" }];
   const watched = [...seenBy("log"), ...seenBy("subscriber")];
-  return { word, watched, shown, deeds, crashes: [], ends: [] } as unknown as Mutable;
+  return { word, watched, shown, deeds, stops, crashes: [], ends: [] } as unknown as Mutable;
 }

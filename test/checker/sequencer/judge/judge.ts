@@ -3,7 +3,7 @@
  * the product's reading of its own progress is believed.
  */
 import type { Anomaly, Class } from "./anomaly.ts";
-import type { Evidence } from "./evidence.ts";
+import type { Deed, Evidence, Stop } from "./evidence.ts";
 import { judgeStamps } from "./stamps.ts";
 import { judgeWatched } from "./watched.ts";
 
@@ -21,6 +21,8 @@ export interface Verdict {
 }
 
 const EXAMPLES = 3;
+/** Who stops says so some time after what stops it. */
+const SAID_MS = 3000;
 
 export function judge(evidence: Evidence): Verdict {
   const { word, watched, shown, deeds } = evidence;
@@ -48,12 +50,28 @@ export function judge(evidence: Evidence): Verdict {
   };
 }
 
-function open({ deeds }: Evidence): Anomaly[] {
-  return deeds.flatMap(({ fault, target, stop }): Anomaly[] => {
+function open({ deeds, stops }: Evidence): Anomaly[] {
+  const forNothing = stops.filter((stop) => !deeds.some((deed) => explains(deed, stop)));
+  const others = deeds.flatMap(({ fault, target, stop }): Anomaly[] => {
     if (!stop || stop.wanted === stop.said) return [];
     const what = `${fault}: ${stop.wanted} was to be said, it said ${stop.said || "nothing"}`;
     return [{ class: "open", where: target, what }];
   });
+  return [
+    ...others,
+    ...forNothing.map(({ name, reason }): Anomaly => {
+      return {
+        class: "open",
+        where: name,
+        what: `it stopped with ${reason}, and nothing was wrong`,
+      };
+    }),
+  ];
+}
+
+function explains({ fromMs, toMs, stop, mayStop = [] }: Deed, { atMs, reason }: Stop): boolean {
+  if (atMs < fromMs || atMs > toMs + SAID_MS) return false;
+  return stop?.wanted === reason || mayStop.includes(reason);
 }
 
 function crash({ crashes, ends }: Evidence): Anomaly[] {

@@ -142,6 +142,16 @@ export const MUTATIONS: Readonly<Record<string, readonly [Class, Spoil]>> = {
       nth(run.deeds, 1).stop = { wanted: "SlotMissing", said: "" };
     },
   ],
+  "open: it stopped, and nothing was done": [
+    "open",
+    (run) => {
+      nth(run.stops, 0).atMs = 2200;
+    },
+  ],
+  "open: it stopped with another reason too": [
+    "open",
+    (run) => run.stops.push(copied(run.stops, 0, { reason: "StampsChanged" })),
+  ],
   "crash: a sequencer": [
     "crash",
     (run) => run.crashes.push({ name: "sequencer-1", atMs: 1, said: ["exit code 2"] } as never),
