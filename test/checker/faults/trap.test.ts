@@ -51,6 +51,21 @@ test("strikes at the answer: they are taken, and nobody hears of it", async () =
   expect(await struck).toBe(true);
 });
 
+test("who asks with certain bytes is held back from then on, and goes on in order", async () => {
+  const trap = new Trap();
+  const letGo = trap.hold(Buffer.from("server-1 "));
+  const held = heardOf(["server-1 claim", "save"], trap);
+  expect(await heardOf(["server-2 claim", "save"], trap)).toEqual([
+    ["server-2 claim", "save"],
+    ["server-2 claim", "save"],
+  ]);
+  letGo();
+  expect(await held).toEqual([
+    ["server-1 claim", "save"],
+    ["server-1 claim", "save"],
+  ]);
+});
+
 test("what does not come is not struck", async () => {
   const trap = new Trap();
   const struck = trap.set({ way: "up", bytes: Buffer.from("join") }, 50, (one) => one.cut());

@@ -1,6 +1,9 @@
 /**
  * The mechanisms of P8, each broken on purpose in sequencers that are started for it: by wrapping one function that
  * the product is given, never by a copy of it. A short run of the checker must find the harm.
+ *
+ * Of most of them the product has a second line: what does not fit together stops it. Such a harm is events that are
+ * numbered or sent no more (`missing`), or a stop for nothing (`open`), and not a wrong order.
  */
 import { randomUUID } from "node:crypto";
 import type { Log } from "../../../kafka/log.ts";
@@ -37,18 +40,20 @@ export const VARIANTS: Readonly<Record<string, Broken>> = {
       };
     },
   },
+  /** The slot has moved past what Kafka does not have: SlotMoved, for good. */
   "confirm-before-kafka": {
     ...{ around: confirmBeforeKafka, shownBy: ["commit: sequencer-kill", "commit: reset"] },
   },
+  /** Kafka has what the database does not know of: OtherHistory, for good. */
   "stamp-after-kafka": {
     ...{ around: stampAfterKafka, shownBy: ["stamp: sequencer-kill", "stamp: reset"] },
   },
-  /** Who was frozen commits in Kafka when it thaws. */
+  /** Who was frozen commits in Kafka when it thaws, and the other one finds events there: ForeignWriter. */
   "no-fence": {
     shownBy: ["late-thaw"],
     log: (log) => around(log, (open) => (id) => open(`${id}.${randomUUID()}`)),
   },
-  /** The end of the progress is passed over at the start. */
+  /** The end of the progress is passed over at the start: the slot, or the topic's end, is ahead of it. */
   "tail-not-read": {
     shownBy: ["sequencer-kill"],
     log: (log) => {
