@@ -27,7 +27,10 @@ export interface OpenedMember {
 }
 
 export interface MembersParts {
-  readonly server: Pick<ServerContext, "log" | "serverName" | "limits" | "metrics">;
+  readonly server: Pick<
+    ServerContext,
+    "log" | "serverName" | "shape" | "reliability" | "limits" | "metrics"
+  >;
   readonly store: SessionStore;
   /** For intervals. */
   readonly clock: Clock;
@@ -85,7 +88,11 @@ export async function openMember(
         ...{ hold, isNew, recreatedFrom, stuckMs: limits.memberStuckMs },
         positions: placesOf(outcome.membership),
         endOf: async (partition) => (await lookUpOne(log, info, partition, "latest")).offset,
-        leave: (isInOrder) => parts.leave(hold, isInOrder),
+        leave: (isInOrder) => {
+          // In a pod that goes there is no other server for it to come back at.
+          if (server.shape === "pod" && server.reliability.draining) hold.expel();
+          return parts.leave(hold, isInOrder);
+        },
       };
     }
     case "unavailable":

@@ -18,7 +18,7 @@ import {
 import type { ServerContext } from "../server-context.ts";
 import { decodeToken, encodeToken, type TokenIdentity } from "../token.ts";
 import type { MemberHold } from "./member-hold.ts";
-import { type OpenedMember, openMember } from "./members.ts";
+import { type MembersParts, type OpenedMember, openMember } from "./members.ts";
 import { lossAt } from "./position-check.ts";
 import { SessionHold, unavailable } from "./session-hold.ts";
 import { readKnown, type SessionOptions } from "./session-options.ts";
@@ -49,7 +49,7 @@ export interface OpenedSession {
 
 type Server = Pick<
   ServerContext,
-  "log" | "deploymentId" | "namespace" | "serverName" | "random" | "limits" | "metrics"
+  "deploymentId" | "namespace" | "random" | keyof MembersParts["server"]
 >;
 
 /** Hears which sessions are held here, for show. */

@@ -23,9 +23,11 @@ async function start(
   partitions: number,
   limits: Partial<Limits> = {},
   options: Partial<MemoryStoreOptions> = {},
+  shape?: "pod",
 ): Promise<void> {
   trouble = undefined;
-  bed = await new SessionBed({ gate: async () => trouble, ...options }, limits).start(partitions);
+  const all = { gate: async () => trouble, ...options };
+  bed = await new SessionBed(all, limits, shape).start(partitions);
 }
 
 afterEach(() => bed.stop());
@@ -187,6 +189,18 @@ test("a connection that breaks and does not come back: the others have its parti
   await b.cancel();
   await a.got(2);
   expect(a.events).toEqual(["0?", "1?"]);
+});
+
+test("a connection that breaks while its pod ends: the others have its partitions at once", async () => {
+  const aMinute = { memberReturnMs: 60_000, memberLapseMs: 60_000 };
+  await start(2, aMinute, {}, "pod");
+  const [a, b] = await pair();
+  const sinceMs = performance.now();
+  bed.servers[1]?.beginDrain();
+  await b.next("moving");
+  await b.cancel();
+  expect((await a.next("assigned")).partitions).toEqual([1]);
+  expect(performance.now() - sinceMs).toBeLessThan(30_000);
 });
 
 test("more members than partitions: one waits with none, and takes over from who leaves", async () => {

@@ -165,10 +165,14 @@ export class SessionBed {
   lookUps: Promise<void> = Promise.resolve();
   #catalog!: CatalogWriter;
   #published = 0;
-  readonly #limits: Limits;
+  readonly #config: Pick<Config, "shape" | "limits">;
 
-  constructor(options: Partial<MemoryStoreOptions> = {}, limits: Partial<Limits> = {}) {
-    this.#limits = { ...DEFAULT_LIMITS, ...limits };
+  constructor(
+    options: Partial<MemoryStoreOptions> = {},
+    limits: Partial<Limits> = {},
+    shape: Config["shape"] = "gateway",
+  ) {
+    this.#config = { shape, limits: { ...DEFAULT_LIMITS, ...limits } };
     this.store = new MemoryStore({ now: Date.now, ...options });
   }
 
@@ -176,7 +180,7 @@ export class SessionBed {
     this.#catalog = await CatalogWriter.open(this.log, "test", () => 1);
     await this.apply(partitions);
     for (const serverName of ["A", "B"]) {
-      const config = { ...CONFIG, serverName, limits: this.#limits };
+      const config = { ...CONFIG, ...this.#config, serverName };
       const logger = makeLogger("silent", serverName);
       const server = await startServer(config, this.#shared(), logger, this.store);
       const stub = new ThroughlineServiceClient(server.address, credentials.createInsecure());
