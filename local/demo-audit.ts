@@ -22,6 +22,8 @@ export interface Verdict {
   different: number;
   /** The first event that is missing, by partition and offset. */
   firstMissing: string | undefined;
+  /** The first that came again. */
+  firstRepeated: string | undefined;
 }
 
 const END = "the end of the audit";
@@ -63,16 +65,20 @@ export async function readTopic(brokers: readonly string[], topic: string): Prom
 
 /** Compares one client's record, in the order it received, with the log. */
 export function judge(log: readonly Seen[], client: readonly Seen[]): Verdict {
-  const wanted = new Map(log.map((event) => [`${event.partition}/${event.offset}`, event.value]));
+  const wanted = new Map(log.map((event) => [placeOf(event), event.value]));
   const had = new Set<string>();
   const last = new Map<number, number>();
   const verdict: Verdict = {
     ...{ received: client.length, missing: 0, repeated: 0, outOfOrder: 0, different: 0 },
-    firstMissing: undefined,
+    ...{ firstMissing: undefined, firstRepeated: undefined },
   };
-  for (const { partition, offset, value } of client) {
-    const key = `${partition}/${offset}`;
-    if (had.has(key)) verdict.repeated++;
+  for (const event of client) {
+    const { partition, offset, value } = event;
+    const key = placeOf(event);
+    if (had.has(key)) {
+      verdict.repeated++;
+      verdict.firstRepeated ??= key;
+    }
     had.add(key);
     if (wanted.get(key) !== value) verdict.different++;
     if (offset < (last.get(partition) ?? -1)) verdict.outOfOrder++;
@@ -86,21 +92,33 @@ export function judge(log: readonly Seen[], client: readonly Seen[]): Verdict {
   return verdict;
 }
 
-/** What the members of a shared session have together. */
+/** What the members of a shared session have together. The first of each kind is by partition and offset. */
 export function judgeTogether(
   log: readonly Seen[],
   members: readonly (readonly Seen[])[],
-): { readonly missing: number; readonly repeatedUnmarked: number } {
+): {
+  readonly missing: number;
+  readonly repeatedUnmarked: number;
+  readonly firstMissing: string | undefined;
+  readonly firstRepeated: string | undefined;
+} {
   const had = new Set<string>();
   const unmarked = new Set<string>();
-  let repeatedUnmarked = 0;
-  for (const { partition, offset, marked } of members.flat()) {
-    const key = `${partition}/${offset}`;
+  const again: string[] = [];
+  for (const event of members.flat()) {
+    const key = placeOf(event);
     had.add(key);
-    if (marked) continue;
-    if (unmarked.has(key)) repeatedUnmarked++;
+    if (event.marked) continue;
+    if (unmarked.has(key)) again.push(key);
     unmarked.add(key);
   }
-  const missing = log.filter(({ partition, offset }) => !had.has(`${partition}/${offset}`)).length;
-  return { missing, repeatedUnmarked };
+  const missing = log.map(placeOf).filter((key) => !had.has(key));
+  return {
+    ...{ missing: missing.length, repeatedUnmarked: again.length },
+    ...{ firstMissing: missing[0], firstRepeated: again[0] },
+  };
+}
+
+function placeOf({ partition, offset }: Seen): string {
+  return `${partition}/${offset}`;
 }

@@ -13,17 +13,20 @@ import {
   type Seen,
 } from "../../local/demo-audit.ts";
 import { Load } from "../story/bed.ts";
-import { expectExactlyOnce } from "../story/counting.ts";
+import { type Counting, expectExactlyOnce } from "../story/counting.ts";
 import { newEvent, Publisher } from "../story/publisher.ts";
 import { readTopic } from "../story/read-topic.ts";
 import { EARLIEST, Subscriber } from "../story/subscriber.ts";
-import { until } from "../story/waits.ts";
+import { until, untilStill } from "../story/waits.ts";
 import { Bed, RELEASE } from "./bed.ts";
 import { TAGS } from "./images.ts";
 import { Workers } from "./workers.ts";
 
 const SLOW_MS = 300_000;
-const WHOLE = { missing: 0, repeated: 0, outOfOrder: 0, different: 0 };
+const WHOLE = {
+  ...{ missing: 0, repeated: 0, outOfOrder: 0, different: 0 },
+  ...{ firstMissing: undefined, firstRepeated: undefined },
+};
 /** Of numbered events. */
 const KEYS = 37;
 /** The injected server's container. */
@@ -44,10 +47,11 @@ afterAll(async () => {
 /** Resolves when the last event of each partition is booked; what came before it is then, or never will be. */
 function allBooked(log: readonly Seen[], booked: () => readonly Seen[]): Promise<void> {
   const last = new Map(log.map(({ partition, offset }) => [partition, offset]));
-  return bed.records.until(() => {
+  const areEnds = (): boolean => {
     const ends = new Set(booked().map(({ partition, offset }) => `${partition}/${offset}`));
     return [...last].every(([partition, offset]) => ends.has(`${partition}/${offset}`));
-  });
+  };
+  return untilStill(areEnds, () => booked().length);
 }
 
 test(
@@ -58,7 +62,8 @@ test(
     await publisher.publish(0, 100);
     const worker = { topic: "orders", session: "billing" };
     await workers.start({ ...worker, name: "worker-1" });
-    await bed.records.until(() => bed.records.events("worker-1").length === 100);
+    const had = (): number => bed.records.events("worker-1").length;
+    await untilStill(() => had() === 100, had);
     // More comes while the pod ends, and while there is none.
     await Promise.all([publisher.publish(100, 100), workers.delete("worker-1")]);
     const said = bed.records.kinds("worker-1").filter((kind) => kind !== "events");
@@ -101,6 +106,7 @@ test(
     await load.stop();
     const log = await readTopic(bed.kafka.brokers, topic.name);
     await allBooked(log, all);
+    publisher.expectKept(log);
     expect(judgeTogether(log, [all()])).toEqual({ missing: 0, repeatedUnmarked: 0 });
     const kinds = bed.records.kinds("crash-1");
     expect(kinds.filter((kind) => kind === "opened")).toHaveLength(2);
@@ -115,13 +121,16 @@ test(
 test(
   "a Job is complete when its app has done its work: the server ends after it",
   async () => {
-    await bed.topic("invoices", { partitions: 1 });
+    const topic = await bed.topic("invoices", { partitions: 1 });
     const publisher = new Publisher([bed.gateway], "invoices");
     await publisher.publish(0, 20);
     publisher.close();
     const job = { name: "batch", topic: "invoices", session: "batch", take: 20 };
     const { metadata, status } = await workers.work(job);
-    expect(bed.records.kinds(metadata?.name ?? "").at(-1)).toBe("ends");
+    const pod = metadata?.name ?? "";
+    expect(bed.records.kinds(pod).at(-1)).toBe("ends");
+    const log = await readTopic(bed.kafka.brokers, topic.name);
+    expect(judge(log, bed.records.events(pod))).toMatchObject({ ...WHOLE, received: 20 });
     expect(status?.phase).toBe("Succeeded");
     expect(status?.initContainerStatuses?.[0]?.state?.terminated?.exitCode).toBe(0);
   },
@@ -137,6 +146,7 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
   let topic: TopicInfo;
   let client: ThroughlineClient;
   let publisher: NamedPublisher;
+  const acknowledged: Counting["acknowledged"] = [];
   let load: Load;
   let outside: Subscriber[];
   /** Pods that were there, and of these who went without grace. */
@@ -152,9 +162,11 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
       new Subscriber([bed.gateway], start),
       new Subscriber([bed.gateway], { ...start, session: { name: "audit" } }),
     ];
-    const numbers = (from: number, count: number) =>
-      Array.from({ length: count }, (_, i) => newEvent(from + i));
-    load = new Load((from, count) => publisher.publish(numbers(from, count)), 1, 1);
+    const publish = async (number: number): Promise<void> => {
+      for (const position of await publisher.publish([newEvent(number)]))
+        acknowledged.push({ number, position });
+    };
+    load = new Load(publish, 1, 1);
     await workers.deploy(depot);
   }, SLOW_MS);
 
@@ -285,12 +297,16 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
         return last.every((value) => values.has(value));
       };
       const inPods = () => bed.records.events(...had);
-      await bed.records.until(() => areIn(inPods()));
-      for (const subscriber of outside) await subscriber.until(() => areIn(subscriber.seen));
+      for (const seen of [inPods, ...outside.map((subscriber) => () => subscriber.seen)])
+        await untilStill(
+          () => areIn(seen()),
+          () => seen().length,
+        );
+      expect(outside.map(({ failure }) => failure)).toEqual([undefined, undefined]);
       const booked = inPods();
       const outsiders = outside.map(({ seen }) => [...seen]);
       const log = await readCommitted(bed.kafka.brokers, topic.name);
-      expectExactlyOnce(log, []);
+      expectExactlyOnce(log, [{ acknowledged }]);
       for (const seen of outsiders)
         expect(judge(log, seen)).toMatchObject({ ...WHOLE, received: count });
       expect(judgeTogether(log, [booked])).toEqual({ missing: 0, repeatedUnmarked: 0 });

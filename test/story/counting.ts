@@ -89,7 +89,10 @@ export class Counting {
 }
 
 /** Each number from 1 once, in order per partition; what was acknowledged is where it was said to be. */
-export function expectExactlyOnce(log: readonly Seen[], publishers: readonly Counting[]): void {
+export function expectExactlyOnce(
+  log: readonly Seen[],
+  publishers: readonly Pick<Counting, "acknowledged">[],
+): void {
   const numbers = log.map(({ value }) => Number(value));
   const seen = new Set(numbers);
   const last = Math.max(0, ...numbers);

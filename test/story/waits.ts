@@ -1,5 +1,7 @@
 /** Waiting for what others do. */
 
+const STILL_MS = 30_000;
+
 /** Wakes whoever waits for something to hold, after each change. */
 export class Waits {
   readonly #looks = new Set<() => void>();
@@ -47,6 +49,19 @@ export function until(holds: () => Promise<boolean>, everyMs = 50): Promise<void
     };
     const pace = setInterval(look, everyMs);
     void look();
+  });
+}
+
+/**
+ * Resolves when it holds, or when the count, once it has begun, has stood still for so long: what is not there then
+ * never will be, and a judge says what it is.
+ */
+export function untilStill(holds: () => boolean, count: () => number): Promise<void> {
+  let [last, sinceMs] = [0, performance.now()];
+  return until(async () => {
+    const now = count();
+    if (now !== last) [last, sinceMs] = [now, performance.now()];
+    return holds() || (last > 0 && performance.now() - sinceMs > STILL_MS);
   });
 }
 
