@@ -9,6 +9,7 @@
  */
 import type { V1Deployment } from "@kubernetes/client-node";
 import { ABANDON_SLOT, isOn, misunderstood, PAUSE } from "../annotations.ts";
+import type { ToldEvent } from "../kube/resource-api.ts";
 import {
   assertDone,
   CHANGED_MEANWHILE,
@@ -62,6 +63,9 @@ export class OutboxController {
   /** What was applied last and what it was then, by Outbox: as long as both are so, nothing is to be written. */
   readonly #applied = new Map<string, { readonly wish: string; readonly version: string }>();
 
+  /** What was told last, by Outbox. */
+  readonly #told = new Map<string, string>();
+
   constructor(options: OutboxControllerOptions) {
     this.#options = options;
     this.queue = queueOf({ ...options, concurrency: 8, spare: 2 }, (name) => this.#work(name));
@@ -80,6 +84,7 @@ export class OutboxController {
   /** Or it is there and no concern of this operator (labels), but nobody else would let it go. */
   async #gone(fullName: string): Promise<Done> {
     this.#applied.delete(fullName);
+    this.#told.delete(fullName);
     const [namespace = "", name = ""] = fullName.split("/");
     if (!this.#options.isInScope(namespace)) return LEFT_ALONE;
     const found = await this.#options.api.find(namespace, name);
@@ -186,9 +191,17 @@ export class OutboxController {
     if (!status) return;
     const patched = await api.patchStatus(outbox, status);
     assertDone(patched);
-    // Nothing waits for what a person may read.
     if (patched.kind === "patched")
-      for (const event of eventsOf(outbox.status ?? {}, status)) void api.tell(outbox, event);
+      for (const event of eventsOf(outbox.status ?? {}, status)) this.#tell(outbox, event);
+  }
+
+  /** A sequencer's word may come before the watch tells of the status that was written: nothing is told twice. */
+  #tell(outbox: KubeOutbox, event: ToldEvent): void {
+    const last = JSON.stringify([outbox.metadata.uid, event]);
+    if (this.#told.get(nameOf(outbox)) === last) return;
+    this.#told.set(nameOf(outbox), last);
+    // Nothing waits for what a person may read.
+    void this.#options.api.tell(outbox, event);
   }
 
   #finalizer(outbox: KubeOutbox, isThere: boolean): Promise<boolean> {

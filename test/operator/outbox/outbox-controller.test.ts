@@ -79,7 +79,9 @@ async function bed() {
   const ready = () => now()?.status?.conditions?.find(({ type }) => type === "Ready");
   const after = (ms: number): Promise<boolean> => clock.run(clock.now() + ms);
   await after(1);
-  return { api, workloads, after, outcomes, state, put, now, ready };
+  /** A sequencer has said something. */
+  const hear = (): void => controller.queue.add("shop/orders");
+  return { api, outboxes, workloads, after, hear, outcomes, state, put, now, ready };
 }
 
 async function running() {
@@ -112,6 +114,21 @@ test("when nothing is new nothing is written, however often it is looked at", as
   await after(60_000);
   expect([api.calls.length, workloads.applies]).toEqual(before);
   expect(outcomes.length).toBeGreaterThan(4);
+});
+
+test("a word that comes before the watch tells of the last status repeats nothing that was told", async () => {
+  const { api, outboxes, after, hear, state, put } = await bed();
+  state.word = undefined;
+  put();
+  await after(100);
+  const older = outboxes.get("shop/orders") as KubeOutbox;
+  state.word = reportOf();
+  for (let i = 0; i < 2; i++) {
+    outboxes.set("shop/orders", older);
+    hear();
+    await after(100);
+  }
+  expect(api.told).toEqual([expect.stringContaining("Normal Running")]);
 });
 
 test("a changed spec changes the Deployment, and drift is mended", async () => {
