@@ -34,6 +34,7 @@ import { pause } from "./pauses.ts";
 import { Reconciler } from "./reconcile.ts";
 import { stuck } from "./stuck.ts";
 import { kafkaTopicOf } from "./topic-spec.ts";
+import { WithoutCatalog } from "./without-catalog.ts";
 
 const LEASE = { leaseMs: 15_000, renewMs: 4000, marginMs: 5000 };
 const LEASE_REQUEST_MS = 4000;
@@ -60,7 +61,7 @@ export async function startOperator(
 ): Promise<RunningOperator> {
   const world = { clock: STEADY_CLOCK, random: Math.random };
   const metrics = new OperatorMetrics({
-    leading: () => controller !== undefined && lease.mayAct,
+    leading: () => catalog !== undefined && lease.mayAct,
     busy: () => controller?.queue.busy ?? 0,
     lateMs: () => controller?.queue.lateMs ?? 0,
     topics: () => countByReady(topics.values()),
@@ -89,6 +90,7 @@ export async function startOperator(
   };
   const api = new KubeResourceApi<KubeTopic>(kube, { ...asking, kind: "Topic" });
   let controller: Controller | undefined;
+  let without: WithoutCatalog | undefined;
   let catalog: CatalogWriter | undefined;
   const ended = Promise.withResolvers<string>();
   const watches = new ResourceWatches({
@@ -156,6 +158,7 @@ export async function startOperator(
       } catch (error) {
         if (closing.signal.aborted) return;
         logger.error(`Cannot lead yet: ${(error as Error).message}`);
+        sayWhy(error as Error);
         await pause(STEADY_CLOCK, LEAD_RETRY_MS, closing.signal);
       }
     }
@@ -172,7 +175,31 @@ export async function startOperator(
       outboxMissing: (topic) => outboxes?.missing(topic),
       mayAct: () => lease.mayAct,
     });
-    controller = new Controller({
+    await controller?.queue.close();
+    controller = controllerWith(reconciler, clusterUid);
+    // Those that are no more have a record only, or the mark of one that was begun.
+    const { records, begun } = catalog;
+    for (const name of [...topics.keys(), ...records.keys(), ...begun.keys()])
+      controller.queue.addAgain(name, 0);
+    outboxes?.lead();
+    logger.info({ topics: topics.size }, "leading");
+    void lookAround(catalog, others);
+  }
+
+  /** Who leads and cannot begin says so of each Topic, too. */
+  function sayWhy(error: Error): void {
+    without?.failedAgain(error);
+    if (without) return;
+    without = new WithoutCatalog(error);
+    controller = controllerWith(without, "");
+    for (const name of topics.keys()) controller.queue.addAgain(name, 0);
+  }
+
+  function controllerWith(
+    reconciler: Pick<Reconciler, "apply" | "delete">,
+    clusterUid: string,
+  ): Controller {
+    return new Controller({
       ...{ ...world, ...WORK, api, reconciler, clusterUid },
       topics,
       isInScope: (namespace) => config.namespaces?.includes(namespace) ?? true,
@@ -182,13 +209,6 @@ export async function startOperator(
       onFailure: (topic, message) => logger.warn({ topic }, message),
       onSuperseded: () => ended.resolve(SUPERSEDED),
     });
-    // Those that are no more have a record only, or the mark of one that was begun.
-    const { records, begun } = catalog;
-    for (const name of [...topics.keys(), ...records.keys(), ...begun.keys()])
-      controller.queue.addAgain(name, 0);
-    outboxes?.lead();
-    logger.info({ topics: topics.size }, "leading");
-    void lookAround(catalog, others);
   }
 
   async function lookAround(catalog: CatalogWriter, others: OtherDeployments): Promise<void> {

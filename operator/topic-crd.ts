@@ -38,7 +38,7 @@ const STATUS = {
     conditions: conditionsSchema(
       "Ready, and DataLost where it is or was so.",
       "Ready: the stream is served as the spec says; Unknown while the Topic is left alone. DataLost: the Kafka topic that held its events is gone, or is another.",
-      "Ready; OutboxMissing (served; the operator knows no such Outbox); Paused, InvalidAnnotation (left alone); KafkaUnavailable, NotAuthorised; NameNotAllowed, NotOurs, Conflict, SettingsDiffer, OtherKafkaTopic (the Kafka topic is not this Topic's to take); MorePartitions, ReplicasDiffer (served, and not as the spec says); DataLost; DeletionWaits; or the name of an error of Kafka's, such as INVALID_REPLICATION_FACTOR or POLICY_VIOLATION.",
+      "Ready; OutboxMissing (served; the operator knows no such Outbox); Paused, InvalidAnnotation (left alone); KafkaUnavailable, CatalogUnavailable (nobody can look), NotAuthorised; NameNotAllowed, NotOurs, Conflict, SettingsDiffer, OtherKafkaTopic (the Kafka topic is not this Topic's to take); MorePartitions, ReplicasDiffer (served, and not as the spec says); DataLost; DeletionWaits; or the name of an error of Kafka's, such as INVALID_REPLICATION_FACTOR or POLICY_VIOLATION.",
     ),
   },
 } as const;

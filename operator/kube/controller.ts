@@ -34,6 +34,8 @@ import { changedStatus, type Found } from "./topic-status.ts";
 export const FINALIZER = "throughline.dev/kafka-topic";
 /** The reconciler's word for a catalog that is another's; no Topic's fault. */
 const SUPERSEDED = "Superseded";
+/** Nobody could look at Kafka. */
+const UNSEEN: readonly string[] = ["KafkaUnavailable", "CatalogUnavailable"];
 
 export interface ControllerOptions extends WorkOptions {
   readonly api: TopicApi;
@@ -83,7 +85,11 @@ export class Controller {
     const isHeldByUs = metadata?.deletionTimestamp && metadata.finalizers?.includes(FINALIZER);
     // Its stream goes on, and nothing is changed. Nobody but us would ever let it go.
     if (found.kind === "found" && !isHeldByUs) return { ...LEFT_ALONE, againMs: UNSELECTED_MS };
-    const why = await this.#options.reconciler.delete(fullName, "Retain");
+    const { reconciler, retryMs, random } = this.#options;
+    const why = await reconciler.delete(fullName, "Retain");
+    // What befalls all of them is told once, elsewhere.
+    if (why && UNSEEN.includes(why.reason))
+      return { outcome: "deletion-waits", againMs: retryMs * (0.5 + random() / 2) };
     if (why) return this.#failed(why);
     return found.kind === "found" ? this.#letGo(found.resource) : { outcome: "deleted" };
   }
@@ -135,12 +141,12 @@ export class Controller {
     const { ready, reason, message, ...kafka } = found;
     const isSaid = await this.#say(topic, {
       ...{ ready: ready ? "True" : "False", reason, message },
-      // While Kafka is away nobody knows better than before.
-      ...(reason !== "KafkaUnavailable" && { kafka }),
+      // Nobody knows better than before.
+      ...(!UNSEEN.includes(reason) && { kafka }),
     });
     if (ready) return { outcome: "ready", againMs: resyncMs * (0.9 + random() / 5) };
     // What stays refused is looked at with the others; a person's change comes through the watch.
-    const isLasting = !isSaid && reason !== "KafkaUnavailable";
+    const isLasting = !isSaid && !UNSEEN.includes(reason);
     const againMs = (isLasting ? resyncMs : retryMs) * (0.5 + random() / 2);
     return { outcome: "not-ready", againMs };
   }

@@ -8,7 +8,7 @@ import { kafkaTopicOf } from "../topic-spec.ts";
 import type { Condition, ToldEvent } from "./resource-api.ts";
 import type { KubeStatus, KubeTopic } from "./topic-api.ts";
 
-const UNTOLD = ["KafkaUnavailable", "Paused"];
+const UNTOLD = ["KafkaUnavailable", "CatalogUnavailable", "Paused"];
 
 export function eventsOf(topic: KubeTopic, after: KubeStatus): ToldEvent[] {
   const before = topic.status ?? {};

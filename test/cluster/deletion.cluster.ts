@@ -109,11 +109,16 @@ test(
     await bed.untilReason("away/waits", "DeletionWaits");
     await bed.untilReason("away/abandoned", "DeletionWaits");
     expect(await bed.told("away/waits", 2)).toEqual(["Normal Ready", "Warning DeletionWaits"]);
+    // So says an operator that begins meanwhile, which cannot read what was before it.
+    await bed.killAll();
+    bed.operator("away", "--namespaces", "away", "--lease-name", "away-anew");
+    await bed.apply("away/later", {});
+    await bed.untilReason("away/later", "KafkaUnavailable");
     await bed.annotate("away/abandoned", { "throughline.dev/abandon-kafka-topic": "true" });
     await bed.untilGone("away/abandoned");
     await bed.kafka.startNode(1);
     await bed.untilGone("away/waits");
-    await bed.untilReady("away/new", "away/stays");
+    await bed.untilReady("away/new", "away/stays", "away/later");
     expect((await bed.topic("away/stays")).status?.topicId).toBe(topicId);
     expect(await bed.kafkaTopic("away.waits")).toBeUndefined();
     expect(await bed.kafkaTopic("away.abandoned")).toBeDefined();

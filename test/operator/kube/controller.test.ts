@@ -183,6 +183,21 @@ test("a deletion that waits says why, once as an Event, and how to abandon it", 
   expect(deeds.length).toBeGreaterThan(attempts + 1);
 });
 
+test("a Topic that goes while Kafka is away is retained soon after it is back, without a line in the log for each attempt", async () => {
+  const { api, clock, deeds, failures, state } = bed();
+  api.put("shop/a", {});
+  await clock.run(100);
+  state.waits = { reason: "KafkaUnavailable", message: "no broker" };
+  api.delete("shop/a");
+  await clock.run(60_000);
+  const attempts = deeds.length;
+  expect(attempts).toBeGreaterThan(10);
+  state.waits = undefined;
+  await clock.run(62_000);
+  expect(deeds.slice(attempts)).toEqual(["Retain shop/a"]);
+  expect(failures).toEqual([]);
+});
+
 test("a policy that changes to Retain while the deletion waits lets the Topic go", async () => {
   const { api, clock, deeds, state, now } = bed();
   api.put("shop/a", { deletionPolicy: "Delete" });
