@@ -10,3 +10,8 @@ export function conditionOf(
   const lastTransitionTime = before?.status === said.status ? before.lastTransitionTime : now();
   return { ...said, lastTransitionTime, observedGeneration: metadata.generation };
 }
+
+/** What Kafka, a database or a network says has a full stop or not; another sentence follows. */
+export function sentence(words: string): string {
+  return /[.!?]$/.test(words) ? words : `${words}.`;
+}

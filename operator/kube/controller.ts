@@ -17,6 +17,7 @@ import type { IndexedMap } from "../indexed-map.ts";
 import type { Owner, Reconciler, Why } from "../reconcile.ts";
 import { kafkaTopicOf, nameOf } from "../topic-spec.ts";
 import type { WorkQueue } from "../work-queue.ts";
+import { sentence } from "./condition.ts";
 import {
   assertDone,
   CHANGED_MEANWHILE,
@@ -209,6 +210,6 @@ function isLeftAlone(topic: KubeTopic): Why | undefined {
 function waiting(topic: KubeTopic, { reason, message }: Why): Why {
   return {
     reason: "DeletionWaits",
-    message: `Kafka topic "${kafkaTopicOf(topic)}" cannot be deleted now: ${reason}: ${message} It is tried again. To let the Topic go and keep the Kafka topic, set spec.deletionPolicy to Retain, or annotate the Topic with ${ABANDON}: "true" when Kafka cannot be reached.`,
+    message: `Kafka topic "${kafkaTopicOf(topic)}" cannot be deleted now: ${reason}: ${sentence(message)} It is tried again. To let the Topic go and keep the Kafka topic, set spec.deletionPolicy to Retain, or annotate the Topic with ${ABANDON}: "true" when Kafka cannot be reached.`,
   };
 }

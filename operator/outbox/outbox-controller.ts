@@ -9,6 +9,7 @@
  */
 import type { V1Deployment } from "@kubernetes/client-node";
 import { ABANDON_SLOT, isOn, misunderstood, PAUSE } from "../annotations.ts";
+import { sentence } from "../kube/condition.ts";
 import type { ToldEvent } from "../kube/resource-api.ts";
 import {
   assertDone,
@@ -250,6 +251,6 @@ function waiting({ metadata, status }: KubeOutbox, { reason, message }: Why): Wh
   const sql = status?.slot ? `: select pg_drop_replication_slot('${status.slot}')` : "";
   return {
     reason: "DeletionWaits",
-    message: `Replication slot ${slot}${where} is not dropped yet: ${reason}: ${message} It is tried again. If that cannot be (the database is gone for good, or the namespace is being deleted and nothing can run in it), annotate the Outbox with ${ABANDON_SLOT}: "true" (kubectl --namespace ${metadata.namespace} annotate outbox ${metadata.name} ${ABANDON_SLOT}=true). A slot that is left keeps PostgreSQL's log until its disk is full; drop it by hand where the database is there${sql}.`,
+    message: `Replication slot ${slot}${where} is not dropped yet: ${reason}: ${sentence(message)} It is tried again. If that cannot be (the database is gone for good, or the namespace is being deleted and nothing can run in it), annotate the Outbox with ${ABANDON_SLOT}: "true" (kubectl --namespace ${metadata.namespace} annotate outbox ${metadata.name} ${ABANDON_SLOT}=true). A slot that is left keeps PostgreSQL's log until its disk is full; drop it by hand where the database is there${sql}.`,
   };
 }

@@ -199,12 +199,13 @@ test("a Topic that goes while Kafka is away is retained soon after it is back, w
 });
 
 test("a policy that changes to Retain while the deletion waits lets the Topic go", async () => {
-  const { api, clock, deeds, state, now } = bed();
+  const { api, clock, deeds, ready, state, now } = bed();
   api.put("shop/a", { deletionPolicy: "Delete" });
   await clock.run(100);
   state.waits = { reason: "KafkaUnavailable", message: "no broker" };
   api.delete("shop/a");
   await clock.run(3000);
+  expect(ready("shop/a")?.message).toContain("KafkaUnavailable: no broker. It is tried again.");
   state.waits = undefined;
   api.put("shop/a", { deletionPolicy: "Retain" });
   await clock.run(3100);
