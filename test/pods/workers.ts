@@ -91,21 +91,22 @@ export class Workers {
   async settled(name: string): Promise<void> {
     await until(async () => {
       const found = await this.#apps.readNamespacedDeployment({ namespace: NAMESPACE, name });
-      const { observedGeneration, updatedReplicas, availableReplicas } = found.status ?? {};
+      const { observedGeneration, updatedReplicas } = found.status ?? {};
       const isSeen = observedGeneration === found.metadata?.generation;
-      const pods = await this.podsOf(name);
-      return isSeen && updatedReplicas === 2 && availableReplicas === 2 && pods.length === 2;
+      // Its status says nothing yet of a pod that has just been told to go.
+      const pods = await this.#listed(name);
+      return isSeen && updatedReplicas === 2 && pods.length === 2 && pods.every(isThere);
     });
   }
 
   /** Names of the Deployment's pods, also of those that end. */
   async podsOf(name: string): Promise<string[]> {
-    const labelSelector = `app=${name}`;
-    const { items } = await this.#bed.core.listNamespacedPod({
-      namespace: NAMESPACE,
-      labelSelector,
-    });
-    return items.map(({ metadata }) => metadata?.name ?? "");
+    return (await this.#listed(name)).map(({ metadata }) => metadata?.name ?? "");
+  }
+
+  async #listed(name: string): Promise<V1Pod[]> {
+    const at = { namespace: NAMESPACE, labelSelector: `app=${name}` };
+    return (await this.#bed.core.listNamespacedPod(at)).items;
   }
 
   /** False when a budget forbids it. */
@@ -167,6 +168,14 @@ export class Workers {
       return value.replace(/\b[A-Z_]+$/, (word) => names[word] ?? word);
     });
   }
+}
+
+/** Ready, and not on its way out. */
+function isThere({ metadata, status }: V1Pod): boolean {
+  const isReady = status?.conditions?.some(
+    ({ type, status: is }) => type === "Ready" && is === "True",
+  );
+  return isReady === true && metadata?.deletionTimestamp === undefined;
 }
 
 function killAll(pids: readonly number[]): void {
