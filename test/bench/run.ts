@@ -3,7 +3,6 @@
  * was reached.
  */
 import { parseArgs } from "node:util";
-import { onStopSignal } from "../../local/stop-signals.ts";
 import { Bed } from "./bed.ts";
 import { type Figure, reached, told } from "./figures.ts";
 import { oneClient, ordered, type Scale, shapes, tls } from "./rows/backlog.ts";
@@ -14,6 +13,7 @@ import { latency } from "./rows/latency.ts";
 import { members } from "./rows/members.ts";
 import { namedPublishing } from "./rows/named-publish.ts";
 import { publishing } from "./rows/publish.ts";
+import { untilStopped } from "./until-stopped.ts";
 
 const ROWS: Record<string, (bed: Bed, scale: Scale) => Promise<Figure[]>> = {
   footprint,
@@ -60,11 +60,7 @@ if (!(Number.isInteger(runs) && runs >= 1 && share >= 0.01 && share <= 1 && unkn
 }
 
 const started = performance.now();
-const starting = Bed.start(console.log);
-onStopSignal((exitCode) => {
-  void starting.then((bed) => bed.stop()).finally(() => process.exit(exitCode));
-});
-const bed = await starting;
+const bed = await untilStopped(Bed.start(console.log));
 let failed = 0;
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(ROWS)) {

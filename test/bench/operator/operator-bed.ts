@@ -58,7 +58,7 @@ export class OperatorBed {
     return bed;
   }
 
-  async close(): Promise<void> {
+  async stop(): Promise<void> {
     this.#isClosed = true;
     for (const child of this.#operators) await ended(child, "SIGKILL");
     this.#agent.destroy();

@@ -2,8 +2,8 @@
  * `npm run bench:operator`: how soon Topics of a real API server are true in a real Kafka, and what that takes.
  * Exit code 0 only when every goal was reached.
  */
-import { onStopSignal } from "../../../local/stop-signals.ts";
 import { type Figure, quantile, reached, told } from "../figures.ts";
+import { untilStopped } from "../until-stopped.ts";
 import { type BenchOperator, inLanes, OperatorBed, OTHER, WATCHED } from "./operator-bed.ts";
 
 /** Java compiles what runs often, and is not done with it before. */
@@ -31,11 +31,7 @@ function tell(heading: string, figures: readonly Figure[]): void {
 
 const all: Figure[] = [];
 const begunMs = performance.now();
-const starting = OperatorBed.start(console.log);
-onStopSignal((exitCode) => {
-  void starting.then((bed) => bed.close()).finally(() => process.exit(exitCode));
-});
-const bed = await starting;
+const bed = await untilStopped(OperatorBed.start(console.log));
 try {
   let operator = await bed.startOperator();
   await bed.apply(names("warm", WARM)).ready;
@@ -49,7 +45,7 @@ try {
   tell("size", await size(operator));
   await operator.stop();
 } finally {
-  await bed.close();
+  await bed.stop();
 }
 const missed = all.filter((figure) => reached(figure) === false).length;
 const took = ((performance.now() - begunMs) / 60_000).toFixed(1);

@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { onStopSignal } from "../../../local/stop-signals.ts";
 import { openBed } from "../../sequencer/bed.ts";
 import { shipped } from "../../shipped.ts";
 import { reached, told } from "../figures.ts";
+import { untilStopped } from "../until-stopped.ts";
 import type { Row } from "./bench.ts";
 import { drain200, drain1024 } from "./rows/drain.ts";
 import { large } from "./rows/large.ts";
@@ -49,11 +49,7 @@ if (!(Number.isInteger(runs) && runs >= 1) || unknown !== undefined) {
 const begunMs = performance.now();
 const folder = mkdtempSync(join(tmpdir(), "throughline-bench-sequencer-"));
 const launch = shipped(folder);
-const starting = openBed(true);
-onStopSignal((exitCode) => {
-  void starting.then((bed) => bed.stop()).finally(() => process.exit(exitCode));
-});
-const bed = await starting;
+const bed = await untilStopped(openBed(true));
 let missed = 0;
 try {
   for (const name of positionals.length > 0 ? positionals : Object.keys(ROWS)) {
