@@ -111,6 +111,8 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   readonly #sequences = new Map<string, number>();
   /** Last offset of our last transaction, by topic and partition. */
   readonly #lastOffsets = new Map<string, number>();
+  /** Nobody else wrote there between the last two; where others do, metadata is asked beside producing, not after. */
+  #wentOn = false;
   /** What a batch is likely to take, as the one before did, by topic and partition. */
   readonly #bytes = new Map<string, number>();
   #over: string | undefined;
@@ -170,6 +172,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       const { reason } = failureOfError(error);
       return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
     }
+    this.#wentOn = this.#areNext(parts);
     for (const part of parts) this.#lastOffsets.set(keyOf(part), part.offset + part.count - 1);
     return { kind: "committed", positions };
   }
@@ -201,16 +204,24 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     });
   }
 
-  /** @returns whether all of it lies right behind the marker of our last transaction; that it is late is no. */
+  /** @returns whether all of it lies right behind our last transaction; that it is late, or unlikely, is no. */
   async #goesOn(parts: readonly Part[], producing: Promise<unknown>): Promise<boolean> {
-    if (!parts.every((part) => this.#lastOffsets.has(keyOf(part)))) return false;
+    if (!this.#wentOn) return false;
     let late: NodeJS.Timeout | undefined;
     const tooLate = new Promise((resolve) => {
       late = setTimeout(resolve, LATE_MS);
     });
     await Promise.race([producing.catch(() => {}), tooLate]);
     clearTimeout(late);
-    return parts.every((part) => part.offset === (this.#lastOffsets.get(keyOf(part)) ?? 0) + 2);
+    return this.#areNext(parts);
+  }
+
+  /** Each lies right behind the marker of our last transaction. */
+  #areNext(parts: readonly Part[]): boolean {
+    return parts.every((part) => {
+      const last = this.#lastOffsets.get(keyOf(part));
+      return last !== undefined && part.offset === last + 2;
+    });
   }
 
   /** @returns the name of a topic that is gone. */

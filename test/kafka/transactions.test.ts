@@ -276,7 +276,8 @@ describe.each([
     async () => {
       const topic = await newTopic();
       const one = await writer("gone");
-      positions(await one.write([part(topic, "old")]));
+      // Two that follow each other, and the next is likely to.
+      for (const value of ["older", "old"]) positions(await one.write([part(topic, value)]));
       done(await log.admin.deleteTopic(topic.id));
       let anew: TopicInfo | undefined;
       while (!anew) {
