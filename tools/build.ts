@@ -5,10 +5,11 @@
  *
  * What is left out of the Kafka client is what this project does not call: its schema registries, and
  * the JSON schema compiler that checks its callers' options (our own code is the only caller). Of the
- * Kubernetes client only its reading of a kubeconfig is used; its models of every kind are 4 MB.
+ * Kubernetes client only its reading of a kubeconfig is used; its models of every kind are 4 MB, and most of the time
+ * that bundling took.
  */
 import { copyFileSync, cpSync, rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
 
 const root = join(import.meta.dirname, "..");
@@ -23,20 +24,31 @@ const SCHEMA_COMPILER = `
     errorsText() { return ""; }
   }`;
 
-/** What is not used of them is left out: loading them does nothing else. */
-const LEAN = ["@platformatic/kafka", "@kubernetes/client-node"];
+/** What is not used of it is left out: loading it does nothing else. */
+const LEAN = "@platformatic/kafka";
+
+/** By the end of a module's path: what it is instead. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  "@platformatic/kafka/dist/registries/index.js": "",
+  "ajv/dist/2020.js": SCHEMA_COMPILER,
+  "@kubernetes/client-node/dist/index.js": 'export { KubeConfig } from "./config.js";',
+  "@kubernetes/client-node/dist/gen/index.js":
+    'export * from "./configuration.js"; export * from "./servers.js";',
+};
 
 const leaner: Plugin = {
   name: "leaner",
   setup(builder) {
-    builder.onLoad({ filter: /@platformatic\/kafka\/dist\/registries\/index\.js$/ }, () => ({
-      contents: "",
-    }));
-    builder.onLoad({ filter: /\/ajv\/dist\/2020\.js$/ }, () => ({ contents: SCHEMA_COMPILER }));
-    builder.onResolve({ filter: /^[.@]/ }, async ({ path, pluginData, ...how }) => {
+    for (const [path, contents] of Object.entries(INSTEAD)) {
+      const filter = new RegExp(`/node_modules/${path.replaceAll(".", "\\.")}$`);
+      builder.onLoad({ filter }, ({ path: found }) => ({
+        contents,
+        resolveDir: dirname(found),
+      }));
+    }
+    builder.onResolve({ filter: /^@platformatic/ }, async ({ path, pluginData, ...how }) => {
       const { kind, resolveDir, importer } = how;
-      const isLean = importer.includes("/@kubernetes/client-node/") || LEAN.includes(path);
-      if (pluginData === leaner || !isLean) return undefined;
+      if (pluginData === leaner || path !== LEAN) return undefined;
       const found = await builder.resolve(path, {
         kind,
         resolveDir,
