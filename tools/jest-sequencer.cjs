@@ -5,12 +5,11 @@ const { default: Sequencer } = require("@jest/test-sequencer");
 const LONGEST = [
   "sim/dispatch-simulation",
   "story/leader-change",
-  "kafka/appender-outages",
+  "kafka/outages",
   "story/kafka-outage",
   "story/disk-full",
   "story/clients",
   "local/start",
-  "kafka/groups",
   "story/sessions",
   "story/named-publisher-network",
   "story/named-publisher",

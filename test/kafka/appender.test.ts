@@ -1,6 +1,6 @@
 /**
  * What appends say (P7), and where other clients find them (P1). The log is read back by kafkajs, so that no
- * proof rests on our own reader. Appends while brokers fail are in appender-outages.test.ts.
+ * proof rests on our own reader. Appends while brokers fail are in outages.test.ts.
  */
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Kafka } from "kafkajs";

@@ -1,6 +1,6 @@
 /**
- * Appends while brokers die, freeze and come back, on three of them (P1, P7). The log is read back by kafkajs,
- * so that no proof rests on our own reader.
+ * Appends, and offsets of groups, while brokers die, freeze, move and come back, on three of them (P1, P7). The log
+ * is read back by kafkajs, so that no proof rests on our own reader.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,6 +13,7 @@ import type { AppendLimits } from "../../kafka/partition-appender.ts";
 import { type EmbeddedKafka, startKafka } from "../../local/embedded-kafka.ts";
 import { Pace, until } from "../story/waits.ts";
 import { audit, readBack, record } from "./append-audit.ts";
+import { committedOffsets } from "./witness.ts";
 
 const SLOW_MS = 300_000;
 const NODES = [1, 2, 3];
@@ -126,6 +127,48 @@ async function appendedInSilence(through: Log, topic: TopicInfo, count: number):
 }
 
 const CLEAN = { lost: 0, repeated: 0, disordered: 0, kinds: ["appended"] };
+
+// First, while no broker was killed: each partition is led by the one that Kafka prefers, which an election brings back.
+test(
+  "a group's coordinator that moves is followed: away from a broker that stops, and back to it",
+  async () => {
+    const topic = await newTopic(1);
+    const group = "moves";
+    const admin = witness.admin();
+    await admin.connect();
+    const commit = (offset: number) => log.groups.commit(group, topic.name, [{ offset, epoch: 0 }]);
+    // Every broker hears of a topic by itself, and as a coordinator takes no offsets of one that it does not know.
+    // These names are consecutive to Kafka's hash: one for each of the five partitions that hold groups.
+    for (let i = 0; i < 5; i++) {
+      const at = [{ offset: 0, epoch: 0 }];
+      await until(
+        async () => (await log.groups.commit(`knows-${i}`, topic.name, at)).kind === "done",
+      );
+    }
+    const done = { kind: "done", value: undefined };
+    expect(await commit(1)).toEqual(done);
+    const before = await coordinatorOf(group);
+    // In order: its partitions are led elsewhere before it ends.
+    process.kill(kafka.pid(before), "SIGTERM");
+    let offset = 1;
+    while (isRunning(before)) expect(await commit(++offset)).toEqual(done);
+    expect(offset).toBeGreaterThan(1);
+    expect(await coordinatorOf(group)).not.toBe(before);
+    expect(await committedOffsets(admin, group, topic.name)).toEqual([offset]);
+    await kafka.startNode(before);
+    expect(await commit(50)).toEqual(done);
+    for (let back = false; !back; back = (await coordinatorOf(group)) === before) {
+      await tool("org.apache.kafka.tools.LeaderElectionCommand", [
+        ...["--election-type", "preferred", "--all-topic-partitions"],
+      ]).catch(() => {});
+    }
+    // The broker that is asked first lives, and is the wrong one.
+    expect(await commit(60)).toEqual(done);
+    expect(await committedOffsets(admin, group, topic.name)).toEqual([60]);
+    await admin.disconnect();
+  },
+  SLOW_MS,
+);
 
 describe("P7 under broker trouble", () => {
   test(
@@ -252,3 +295,28 @@ describe("P7 under broker trouble", () => {
     SLOW_MS,
   );
 });
+
+/** Of a group, by Kafka's own tool. */
+async function coordinatorOf(groupId: string): Promise<number> {
+  const run = await tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", [
+    ...["--describe", "--state", "--group", groupId],
+  ]);
+  return Number(/\((\d)\)/.exec(run)?.[1]);
+}
+
+async function tool(mainClass: string, args: readonly string[]): Promise<string> {
+  const run = await kafka.java(mainClass, [
+    ...["--bootstrap-server", kafka.brokers.join(",")],
+    ...args,
+  ]);
+  if (run.code !== 0) throw new Error(run.stderr || run.stdout);
+  return run.stdout;
+}
+
+function isRunning(node: number): boolean {
+  try {
+    return kafka.pid(node) > 0;
+  } catch {
+    return false;
+  }
+}

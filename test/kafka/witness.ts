@@ -1,5 +1,5 @@
-/** What kafkajs, which shares no code with our reader, sees of a topic that has transactions. */
-import type { Kafka } from "kafkajs";
+/** What kafkajs, which shares no code with ours, sees of a topic that has transactions, and of a group. */
+import type { Admin, Kafka } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 
@@ -35,4 +35,19 @@ export async function readCommitted(log: Log, kafka: Kafka, topic: TopicInfo): P
   });
   await consumer.disconnect();
   return seen;
+}
+
+/**
+ * What a group committed, by partition; empty when nothing is. Asked by the topic, kafkajs first wants a leader of
+ * each of its partitions, and fails while a broker that led one is away: the group alone is asked for.
+ */
+export async function committedOffsets(
+  admin: Admin,
+  groupId: string,
+  topic: string,
+): Promise<number[]> {
+  const all = await admin.fetchOffsets({ groupId });
+  const found = all.find((one) => one.topic === topic);
+  const sorted = (found?.partitions ?? []).toSorted((a, b) => a.partition - b.partition);
+  return sorted.map(({ offset }) => Number(offset)).filter((offset) => offset >= 0);
 }

@@ -1,5 +1,5 @@
 /** What Kafka's own tool says of a group. */
-import type { Admin } from "kafkajs";
+import { committedOffsets } from "../kafka/witness.ts";
 import type { Bed } from "./bed.ts";
 import { until } from "./waits.ts";
 
@@ -43,16 +43,10 @@ export async function describedAs(
   const admin = bed.part.kafkajs().admin();
   await admin.connect();
   await until(async () => {
-    const offsets = await committed(admin, group, kafkaTopic);
+    const offsets = await committedOffsets(admin, group, kafkaTopic);
     return offsets.join() === (wanted?.offsets ?? []).join();
   });
   await admin.disconnect();
   const asText = JSON.stringify(wanted);
   while (JSON.stringify(await describedGroup(bed, group, kafkaTopic)) !== asText);
-}
-
-async function committed(admin: Admin, groupId: string, kafkaTopic: string): Promise<number[]> {
-  const all = await admin.fetchOffsets({ groupId });
-  const found = all.find(({ topic }) => topic === kafkaTopic)?.partitions ?? [];
-  return found.toSorted((a, b) => a.partition - b.partition).map(({ offset }) => Number(offset));
 }
