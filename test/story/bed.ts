@@ -215,7 +215,7 @@ export class Load {
           this.#appending = undefined;
           this.#waits.changed();
         });
-    }, 20);
+    }, 40);
   }
 
   /** Resolves when that many more were acknowledged. */

@@ -7,7 +7,7 @@ import type { Seen } from "../../local/demo-audit.ts";
 import { newEvent } from "./publisher.ts";
 import { Pace, Waits } from "./waits.ts";
 
-const BATCH = 10;
+const BATCH = 20;
 const AHEAD = 20;
 
 /** Publishes event n as number n from where the topic ends, several batches ahead of their answers. */
@@ -19,7 +19,7 @@ export class Counting {
   readonly ended: Promise<ThroughlineError | undefined>;
   readonly #client: ThroughlineClient;
   readonly #waits = new Waits();
-  readonly #pace = new Pace(40, 2);
+  readonly #pace = new Pace(160, 2);
   #stopping = false;
 
   constructor(addresses: readonly string[], topic: string, name: string) {
