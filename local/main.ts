@@ -4,7 +4,7 @@ import { type ParseArgsConfig, parseArgs } from "node:util";
 import { environment } from "./config.ts";
 import { firstSteps } from "./first-steps.ts";
 import { onStopSignal } from "./stop-signals.ts";
-import { type LocalThroughline, startThroughline } from "./throughline.ts";
+import type { LocalThroughline } from "./throughline.ts";
 
 const HELP = `npm start -- [flags]: Kafka, the operator over Topic files, and servers on this machine, until Ctrl-C.
 
@@ -99,6 +99,10 @@ try {
     console.log(HELP);
     process.exit(0);
   }
+  const kafkaBrokers = environment.kafkaBrokers();
+  const postgresUrl = environment.postgresUrl();
+  // Only now: what is mistyped is said at once, not after all of it is loaded.
+  const { startThroughline } = await import("./throughline.ts");
   const started = await startThroughline({
     directory: flags.data,
     fresh: flags.fresh,
@@ -111,15 +115,12 @@ try {
     namespace: flags.namespace,
     deploymentId: DEPLOYMENT_ID,
     clusterUid: DEPLOYMENT_ID,
-    kafkaBrokers: environment.kafkaBrokers(),
+    kafkaBrokers,
     redisUrl: environment.redisUrl,
     outbox:
       flags.outbox === undefined
         ? undefined
-        : {
-            ...{ name: flags.outbox, postgresUrl: environment.postgresUrl() },
-            sequencers: ["The sequencer"],
-          },
+        : { name: flags.outbox, postgresUrl, sequencers: ["The sequencer"] },
     onLine: (line) => console.log(line),
     signal: giveUp.signal,
   });

@@ -1,5 +1,5 @@
 /** What kafkajs, which shares no code with ours, sees of a topic that has transactions, and of a group. */
-import type { Admin, Kafka } from "kafkajs";
+import { type Admin, type Kafka, KafkaJSProtocolError } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 
@@ -39,15 +39,22 @@ export async function readCommitted(log: Log, kafka: Kafka, topic: TopicInfo): P
 
 /**
  * What a group committed, by partition; empty when nothing is. Asked by the topic, kafkajs first wants a leader of
- * each of its partitions, and fails while a broker that led one is away: the group alone is asked for.
+ * each of its partitions, and fails while a broker that led one is away: the group alone is asked for. A coordinator
+ * that is not there yet wants to be asked again, which kafkajs leaves to its caller.
  */
 export async function committedOffsets(
   admin: Admin,
   groupId: string,
   topic: string,
 ): Promise<number[]> {
-  const all = await admin.fetchOffsets({ groupId });
-  const found = all.find((one) => one.topic === topic);
-  const sorted = (found?.partitions ?? []).toSorted((a, b) => a.partition - b.partition);
-  return sorted.map(({ offset }) => Number(offset)).filter((offset) => offset >= 0);
+  for (;;) {
+    try {
+      const all = await admin.fetchOffsets({ groupId });
+      const found = all.find((one) => one.topic === topic);
+      const sorted = (found?.partitions ?? []).toSorted((a, b) => a.partition - b.partition);
+      return sorted.map(({ offset }) => Number(offset)).filter((offset) => offset >= 0);
+    } catch (error) {
+      if (!(error instanceof KafkaJSProtocolError && error.retriable)) throw error;
+    }
+  }
 }

@@ -122,6 +122,7 @@ test(
     const early = await saved(a, [100, 50]);
     expect(early.lag).toBe(250);
     await describedAs(...group(), early);
+    expect(await describedGroup(...group())).toEqual(early);
     await until(async () => (await a.metric("session_lag_events")) === 250);
     expect(await a.metric("sessions")).toBe(1);
     expect(await a.metric("sessions_unverified")).toBe(0);
