@@ -39,7 +39,6 @@ import type {
 import { TopicNames } from "./topic-names.ts";
 
 const TIMEOUT_MS = 15_000;
-const VISIBLE_WITHIN_MS = 5000;
 const LOOK_AGAIN_MS = 5;
 /** Topics of one look. */
 const LOOK_BATCH = 50;
@@ -126,7 +125,7 @@ export class KafkaAdmin implements LogAdmin {
     const results = new Map(answer.topics.map((result) => [result.name, result]));
     const made = answer.topics.filter(({ errorCode }) => errorCode === 0);
     const ids = new Map(made.map(({ name, topicId }) => [name, topicId.replaceAll("-", "")]));
-    await this.#visible([...ids.keys()], (name, topic) => {
+    const unseen = await this.#unseen([...ids.keys()], (name, topic) => {
       if (topic === undefined || topic.id !== ids.get(name)) return false;
       return topic.partitions.every(({ leaderId }) => leaderId >= 0);
     });
@@ -134,6 +133,7 @@ export class KafkaAdmin implements LogAdmin {
       const result = results.get(name);
       const id = ids.get(name);
       if (!result || id === undefined) return refusal(result);
+      if (unseen.includes(name)) return notSeen(name);
       const { numPartitions, replicationFactor } = result;
       const value = { name, id, partitions: numPartitions, replicas: replicationFactor };
       return { kind: "done", value };
@@ -147,10 +147,10 @@ export class KafkaAdmin implements LogAdmin {
     );
     if ("kind" in answer) return answer;
     const outcome = done(answer.results[0]);
-    if (outcome.kind === "done") {
-      await this.#visible([name], (_, topic) => topic?.partitions.length === partitions);
-    }
-    return outcome;
+    if (outcome.kind !== "done") return outcome;
+    const grown = (_: string, topic: TopicView | undefined): boolean =>
+      topic?.partitions.length === partitions;
+    return (await this.#unseen([name], grown)).length > 0 ? notSeen(name) : outcome;
   }
 
   settings(name: string): Promise<AdminOutcome<TopicSettings>> {
@@ -203,10 +203,9 @@ export class KafkaAdmin implements LogAdmin {
     if ("kind" in answer) return answer;
     const outcome = done(answer.responses[0]);
     const name = answer.responses[0]?.name;
-    if (outcome.kind === "done" && name) {
-      await this.#visible([name], (_, topic) => topic?.id !== id);
-    }
-    return outcome;
+    if (outcome.kind !== "done" || !name) return outcome;
+    const left = await this.#unseen([name], (_, topic) => topic?.id !== id);
+    return left.length > 0 ? notSeen(name) : outcome;
   }
 
   async #look(names: readonly string[]): Promise<(name: string) => TopicView | undefined> {
@@ -214,12 +213,12 @@ export class KafkaAdmin implements LogAdmin {
     return (name) => topics.get(name);
   }
 
-  /** The step is done in any case; this only waits for it to be seen, for a while. */
-  async #visible(
+  /** Waits until a step that is done is seen, for a while. @returns the names of which it is not. */
+  async #unseen(
     names: readonly string[],
     seen: (name: string, topic: TopicView | undefined) => boolean,
-  ): Promise<void> {
-    const deadline = performance.now() + VISIBLE_WITHIN_MS;
+  ): Promise<readonly string[]> {
+    const deadline = performance.now() + TIMEOUT_MS;
     let left = names;
     while (left.length > 0 && performance.now() < deadline) {
       const view = await this.#cluster.view(left).catch(() => undefined);
@@ -229,6 +228,7 @@ export class KafkaAdmin implements LogAdmin {
       });
       if (left.length > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
     }
+    return left;
   }
 
   /**
@@ -253,6 +253,12 @@ function done(result: Result | undefined): AdminOutcome<void> {
 
 /** Retryable to a client that waits for a new topic; an admin step has its answer. */
 const NO_SUCH_TOPIC: readonly number[] = [UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID];
+
+/** Kafka did it; who goes on now would be told otherwise. */
+function notSeen(name: string): LogFailure {
+  const reason = `Kafka: a step for topic ${name} is done, and no broker shows it after ${TIMEOUT_MS / 1000} s`;
+  return { kind: "unavailable", reason };
+}
 
 /** What Kafka would judge alike again is a refusal in its own words. */
 function refusal(result: Result | undefined): AdminRefusal | LogFailure {

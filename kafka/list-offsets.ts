@@ -21,6 +21,10 @@ export async function listOffset(
     if (attempt > 0) await new Promise((resolve) => setTimeout(resolve, 10 * 2 ** attempt));
     try {
       const asked = await ask(cluster, topic, partition, spec, attempt > 0);
+      if (asked === "missing") {
+        last = { kind: "gone" };
+        continue;
+      }
       if (asked.kind === "offset" && asked.offset === -1) {
         // A time past the last event: what comes next is at the end.
         return await listOffset(cluster, topic, partition, "latest");
@@ -35,17 +39,18 @@ export async function listOffset(
   return last;
 }
 
+/** "missing": gone, or so new that the broker which was asked has not heard of it. */
 async function ask(
   cluster: Cluster,
   topic: TopicInfo,
   partition: number,
   spec: OffsetSpec,
   fresh: boolean,
-): Promise<OffsetOutcome> {
+): Promise<OffsetOutcome | "missing"> {
   // ListOffsets names the topic: only metadata tells a newer one of the same name apart.
   const named = (await cluster.view([topic.name])).topics.get(topic.name);
   if (named && named.errorCode === 0 && named.id !== topic.id) return { kind: "gone" };
-  if (named?.errorCode === UNKNOWN_TOPIC_OR_PARTITION) return { kind: "gone" };
+  if (named?.errorCode === UNKNOWN_TOPIC_OR_PARTITION) return "missing";
   const leader = await cluster.leader(topic.name, partition, fresh);
   if (!leader) return { kind: "unavailable", reason: "Kafka: the partition has no leader" };
   const connection = await cluster.control(leader.broker);
