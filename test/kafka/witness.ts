@@ -1,5 +1,5 @@
 /** What kafkajs, which shares no code with ours, sees of a topic that has transactions, and of a group. */
-import { type Admin, type Kafka, KafkaJSProtocolError } from "kafkajs";
+import type { Admin, Kafka, KafkaJSError } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
 
@@ -54,7 +54,7 @@ export async function committedOffsets(
       const sorted = (found?.partitions ?? []).toSorted((a, b) => a.partition - b.partition);
       return sorted.map(({ offset }) => Number(offset)).filter((offset) => offset >= 0);
     } catch (error) {
-      if (!(error instanceof KafkaJSProtocolError && error.retriable)) throw error;
+      if (!(error as KafkaJSError).retriable) throw error;
     }
   }
 }
