@@ -2,6 +2,7 @@
  * `npm run bench:operator`: how soon Topics of a real API server are true in a real Kafka, and what that takes.
  * Exit code 0 only when every goal was reached.
  */
+import { parseArgs } from "node:util";
 import { type Figure, quantile, reached, told } from "../figures.ts";
 import { untilStopped } from "../until-stopped.ts";
 import { type BenchOperator, inLanes, OperatorBed, OTHER, WATCHED } from "./operator-bed.ts";
@@ -29,6 +30,15 @@ function tell(heading: string, figures: readonly Figure[]): void {
   all.push(...figures);
 }
 
+const { values } = parseArgs({
+  options: { help: { type: "boolean", short: "h", default: false } },
+});
+if (values.help) {
+  console.log(
+    "npm run bench:operator: Topics of a real API server, until they are true in a real Kafka.",
+  );
+  process.exit(0);
+}
 const all: Figure[] = [];
 const begunMs = performance.now();
 const bed = await untilStopped(OperatorBed.start(console.log));
