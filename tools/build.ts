@@ -24,9 +24,6 @@ const SCHEMA_COMPILER = `
     errorsText() { return ""; }
   }`;
 
-/** What is not used of it is left out: loading it does nothing else. */
-const LEAN = "@platformatic/kafka";
-
 /** By the end of a module's path: what it is instead. */
 const INSTEAD: Readonly<Record<string, string>> = {
   "@platformatic/kafka/dist/registries/index.js": "",
@@ -46,17 +43,21 @@ const leaner: Plugin = {
         resolveDir: dirname(found),
       }));
     }
-    builder.onResolve({ filter: /^@platformatic/ }, async ({ path, pluginData, ...how }) => {
-      const { kind, resolveDir, importer } = how;
-      if (pluginData === leaner || path !== LEAN) return undefined;
-      const found = await builder.resolve(path, {
-        kind,
-        resolveDir,
-        importer,
-        pluginData: leaner,
-      });
-      return { ...found, sideEffects: false };
-    });
+    // What is not used of it is left out: loading it does nothing else.
+    builder.onResolve(
+      { filter: /^@platformatic\/kafka$/ },
+      async ({ path, pluginData, ...how }) => {
+        const { kind, resolveDir, importer } = how;
+        if (pluginData === leaner) return undefined;
+        const found = await builder.resolve(path, {
+          kind,
+          resolveDir,
+          importer,
+          pluginData: leaner,
+        });
+        return { ...found, sideEffects: false };
+      },
+    );
   },
 };
 

@@ -5,7 +5,7 @@ import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { afterAll, afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
 import pg from "pg";
 import { ThroughlineClient } from "../../client/client.ts";
 import { freePorts } from "../../local/free-ports.ts";
@@ -13,8 +13,6 @@ import { freePorts } from "../../local/free-ports.ts";
 const SLOW_MS = 240_000;
 const root = join(import.meta.dirname, "..", "..");
 
-/** What Node has compiled, for the next start. */
-const compiled = mkdtempSync(join(tmpdir(), "throughline-compiled-"));
 let scratch: string;
 let started: Start[];
 let listeners: Server[];
@@ -34,8 +32,6 @@ afterEach(async () => {
   rmSync(scratch, { recursive: true, force: true });
 }, SLOW_MS);
 
-afterAll(() => rmSync(compiled, { recursive: true, force: true }));
-
 class Start {
   readonly lines: string[] = [];
   readonly child: ChildProcess;
@@ -50,7 +46,7 @@ class Start {
       {
         env: {
           ...process.env,
-          ...{ KAFKA_BROKERS: "", POSTGRES_URL: "", NODE_COMPILE_CACHE: compiled },
+          ...{ KAFKA_BROKERS: "", POSTGRES_URL: "" },
           ...environment,
         },
         stdio: ["ignore", "pipe", "pipe"],
