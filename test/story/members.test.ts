@@ -13,7 +13,8 @@ import type { StoryServer } from "./story-server.ts";
 import { EARLIEST } from "./subscriber.ts";
 import { until, Waits } from "./waits.ts";
 
-const LAPSE = ["--member-lapse-ms", "4000", "--member-return-ms", "1000"];
+/** Above the silence that the client library bears: what was on its way when a server froze it does not take. */
+const LAPSE = ["--member-lapse-ms", "6000", "--member-return-ms", "1000"];
 const PARTITIONS = 6;
 
 let bed: Bed;
@@ -86,14 +87,15 @@ class Group {
 
   /** Every event of the log came; of the times it came all but the first were marked, whoever had it. */
   judge(log: readonly { partition: number; offset: number }[]) {
-    const first = new Set<string>();
+    const first = new Map<string, Had>();
     const last = new Map<string, number>();
-    const unmarked: Had[] = [];
+    const unmarked: { readonly first: Had; readonly again: Had }[] = [];
     const backward: Had[] = [];
     for (const one of this.had) {
       const event = `${one.partition}/${one.offset}`;
-      if (first.has(event) && !one.marked) unmarked.push(one);
-      first.add(event);
+      const before = first.get(event);
+      if (before === undefined) first.set(event, one);
+      else if (!one.marked) unmarked.push({ first: before, again: one });
       const own = `${one.by}/${one.partition}`;
       if (one.offset <= (last.get(own) ?? -1) && !one.marked) backward.push(one);
       last.set(own, one.offset);
