@@ -7,10 +7,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import {
   closeSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -24,6 +26,8 @@ import { ensureKafkaJars } from "./kafka-jars.ts";
 import { brokerProperties, LOG4J } from "./kafka-properties.ts";
 
 const CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg";
+/** The levels of its features that a new cluster begins with. */
+const FEATURES = "bootstrap.checkpoint";
 const START_TIMEOUT_MS = 120_000;
 /** Without the second compiler a node starts in half the time, for 60 % of the CPU. */
 const QUICK_START = "-XX:TieredStopAtLevel=1";
@@ -82,7 +86,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
   const { onProgress = () => {}, onUnexpectedEnd = () => {} } = options;
   const { ownGroup = false } = options;
   await endLeftOver(directory);
-  const program = await kafkaProgram(directory, options, onProgress);
+  const { program, jars } = await kafkaProgram(directory, options, onProgress);
   const ports = await freePorts(nodes * 3);
   const listeners = ports.slice(0, nodes);
   const controllers = ports.slice(nodes, nodes * 2);
@@ -136,10 +140,7 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
             : undefined,
         }),
       );
-      if (existsSync(join(home(node), "data", "meta.properties"))) return;
-      const made = await run("kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", file]);
-      if (made.code !== 0)
-        throw new Error(`Kafka's storage cannot be formatted: ${made.stderr || made.stdout}`);
+      await formatted(join(home(node), "data"), { node, file, jars, run });
     }),
   );
   await Promise.all(listeners.map((_port, i) => startNode(i + 1)));
@@ -176,16 +177,48 @@ export async function startKafka(options: EmbeddedKafkaOptions): Promise<Embedde
  * @param directory holds their settings.
  */
 export async function kafkaTools(directory: string): Promise<EmbeddedKafka["java"]> {
-  const program = await kafkaProgram(directory, {}, () => {});
+  const { program } = await kafkaProgram(directory, {}, () => {});
   return (mainClass, args, input) => runJava([...program, mainClass, ...args], input);
 }
 
-/** Java with its flags and Kafka's classes; a main class and its arguments follow. */
+/**
+ * What a node needs to start for the first time. What Kafka's own tool wrote once is kept beside the jars: of the
+ * node it says nothing, and the tool takes a second.
+ */
+async function formatted(
+  data: string,
+  by: {
+    readonly node: number;
+    readonly file: string;
+    readonly jars: string;
+    readonly run: EmbeddedKafka["java"];
+  },
+): Promise<void> {
+  const properties = join(data, "meta.properties");
+  if (existsSync(properties)) return;
+  const features = join(data, FEATURES);
+  const kept = join(by.jars, FEATURES);
+  if (!existsSync(kept)) {
+    const args = ["format", "-t", CLUSTER_ID, "-c", by.file];
+    const { code, stdout, stderr } = await by.run("kafka.tools.StorageTool", args);
+    if (code !== 0) throw new Error(`Kafka's storage cannot be formatted: ${stderr || stdout}`);
+    const part = `${kept}.${process.pid}-${by.node}.part`;
+    copyFileSync(features, part);
+    renameSync(part, kept);
+    return;
+  }
+  mkdirSync(data, { recursive: true });
+  copyFileSync(kept, features);
+  // Last: with it the node counts as formatted.
+  writeFileSync(properties, `version=1\ncluster.id=${CLUSTER_ID}\nnode.id=${by.node}\n`);
+}
+
+/** `program` is Java with its flags and Kafka's classes, which are in `jars`; a main class and its arguments follow. */
 async function kafkaProgram(
   directory: string,
   { fullSpeed = false, classes }: Pick<EmbeddedKafkaOptions, "fullSpeed" | "classes">,
   onProgress: (line: string) => void,
-): Promise<readonly [string, ...string[]]> {
+): Promise<{ readonly program: readonly [string, ...string[]]; readonly jars: string }> {
   const java = ensureJava(onProgress);
   const jars = await ensureKafkaJars(environment.cache, environment.mavenRepository, onProgress);
   mkdirSync(directory, { recursive: true });
@@ -194,7 +227,8 @@ async function kafkaProgram(
   const jvm = [...JVM, ...(fullSpeed ? FULL_SPEED : [QUICK_START])];
   // Behind the jars: an archive of their classes is good for what begins with them.
   const classPath = [join(jars, "*"), ...(classes ? [classes] : [])].join(delimiter);
-  return [java, ...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", classPath];
+  const flags = [...jvm, `-Dlog4j2.configurationFile=${log4j}`, "-cp", classPath];
+  return { program: [java, ...flags], jars };
 }
 
 function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {

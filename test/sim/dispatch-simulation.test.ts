@@ -9,7 +9,7 @@ import type { Tail } from "../../sidecar/dispatch/tail.ts";
 import { type Counts, Harm, MEMORY_STEP_BYTES, World } from "./world.ts";
 
 const FIRST_SEED = Number(process.env["SEED"] ?? 1);
-const BATCHES = 30;
+const BATCHES = 22;
 
 function zero(): Counts {
   return { delivered: 0, catchUps: 0, shared: 0, merges: 0, demotions: 0, queued: 0, takeovers: 0 };

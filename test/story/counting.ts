@@ -21,6 +21,7 @@ export class Counting {
   readonly #waits = new Waits();
   readonly #pace = new Pace(160, 2);
   #stopping = false;
+  #failure: ThroughlineError | undefined;
 
   constructor(addresses: readonly string[], topic: string, name: string) {
     this.#client = new ThroughlineClient(addresses);
@@ -37,13 +38,19 @@ export class Counting {
   /** Resolves when that many more are in the topic. */
   more(count: number): Promise<void> {
     const goal = this.acknowledged.length + count;
-    return this.#waits.until(() => this.acknowledged.length >= goal);
+    return this.#waits.until(
+      () => this.acknowledged.length >= goal,
+      () => this.#failure,
+    );
   }
 
   /** Resolves when the stream breaks the next time. */
   broke(): Promise<void> {
     const goal = this.breaks.length + 1;
-    return this.#waits.until(() => this.breaks.length >= goal);
+    return this.#waits.until(
+      () => this.breaks.length >= goal,
+      () => this.#failure,
+    );
   }
 
   /** @returns why it ended by itself. */
@@ -81,7 +88,9 @@ export class Counting {
       );
       return undefined;
     } catch (error) {
-      return error as ThroughlineError;
+      this.#failure = error as ThroughlineError;
+      this.#waits.changed();
+      return this.#failure;
     } finally {
       this.#pace.stop();
     }

@@ -1,5 +1,5 @@
 /**
- * P1 P7: a named publisher of numbered events, whose server freezes with a transaction open, or goes silent. kafkajs,
+ * P1 P7: a named publisher of numbered events, whose server is killed, freezes with a transaction open, or goes silent. kafkajs,
  * which shares no code with our reader, then finds each number in the log once, and in order per partition.
  */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
@@ -24,6 +24,33 @@ afterAll(() => bed?.close(), SLOW_MS);
 function written(topic: TopicInfo): Promise<Seen[]> {
   return readCommitted(bed.log, bed.part.kafkajs(), topic);
 }
+
+test(
+  "servers are killed in turn: every number is in the log once, in order",
+  async () => {
+    const topic = await bed.topic("counted", { partitions: 3 });
+    const servers = [await bed.server(["counted"]), await bed.server(["counted"])];
+    const addresses = servers.map(({ address }) => address);
+    const counting = new Counting(addresses, "counted", "counter");
+    await counting.more(500);
+    for (const [i, server] of [...servers, ...servers].entries()) {
+      await servers[i % 2]?.kill();
+      await counting.more(300);
+      servers[i % 2] = await bed.server(["counted"], "--listen", server.address);
+      await counting.more(100);
+    }
+    expect(await counting.stop()).toBeUndefined();
+    expectExactlyOnce(await written(topic), [counting]);
+    expect(counting.acknowledged.length).toBeGreaterThan(2000);
+    expect(counting.breaks.length).toBeGreaterThan(1);
+    // The server that came first made the topic of the numbers.
+    const topics = await bed.log.admin.listTopics();
+    expect(topics.kind === "done" && topics.value).toContain(
+      `_throughline.${bed.part.name}.publishers`,
+    );
+  },
+  SLOW_MS,
+);
 
 test(
   "a server that froze in mid-stream and thaws later writes nothing more: the newer stream has the name",

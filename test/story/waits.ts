@@ -1,6 +1,8 @@
 /** Waiting for what others do. */
 
 const STILL_MS = 30_000;
+/** Within a test's own time, so that it says at which line it waits. */
+const WAIT_MS = 100_000;
 
 /** Wakes whoever waits for something to hold, after each change. */
 export class Waits {
@@ -10,16 +12,23 @@ export class Waits {
     for (const look of [...this.#looks]) look();
   }
 
-  /** Resolves when it holds; rejects with what `broken` says. */
+  /** Resolves when it holds; rejects with what `broken` says, or when it still does not hold after long. */
   until(holds: () => boolean, broken: () => Error | undefined = () => undefined): Promise<void> {
+    const late = new Error(`This does not hold after ${WAIT_MS} ms: ${holds}`);
     return new Promise((resolve, reject) => {
+      let isLate = false;
       const look = (): void => {
-        const failure = broken();
+        const failure = broken() ?? (isLate ? late : undefined);
         if (!failure && !holds()) return;
+        clearTimeout(timer);
         this.#looks.delete(look);
         if (failure) reject(failure);
         else resolve();
       };
+      const timer = setTimeout(() => {
+        isLate = true;
+        look();
+      }, WAIT_MS);
       this.#looks.add(look);
       look();
     });
