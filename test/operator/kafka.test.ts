@@ -8,6 +8,7 @@ import { Reconciler } from "../../operator/reconcile.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import { KafkaPart } from "../kafka-part.ts";
+import { until } from "../story/waits.ts";
 
 const SLOW_MS = 240_000;
 const VISIBLE_WITHIN_MS = 10_000;
@@ -35,6 +36,12 @@ afterAll(async () => {
   await log?.close();
   await kafka?.close();
 }, SLOW_MS);
+
+/** Brokers hear of it a moment after who asked for it. */
+async function deletedByHand(name: string): Promise<void> {
+  await witness.deleteTopics({ topics: [kafka.own(name)] });
+  await until(async () => !(await witness.listTopics()).includes(kafka.own(name)));
+}
 
 function topic(name: string, spec: TopicSpec, annotations = {}): TopicResource {
   return { metadata: { name, namespace: kafka.name, annotations }, spec };
@@ -118,7 +125,7 @@ test.each([
 
 test("a topic that somebody recreated is DataLost, is not deleted, and goes on when the loss is accepted", async () => {
   const { topicId: lost } = await reconciler.apply(topic("lost", {}), owner);
-  await witness.deleteTopics({ topics: [kafka.own("lost")] });
+  await deletedByHand("lost");
   await witness.createTopics({ topics: [{ topic: kafka.own("lost"), numPartitions: 1 }] });
   const status = await reconciler.apply(topic("lost", {}), owner);
   expect(status).toMatchObject({ ready: false, reason: "DataLost", topicId: lost });
@@ -130,7 +137,7 @@ test("a topic that somebody recreated is DataLost, is not deleted, and goes on w
 
 test("a topic that is gone is DataLost, is not made again, and is made when the loss is accepted", async () => {
   const { topicId: lost } = await reconciler.apply(topic("gone", {}), owner);
-  await witness.deleteTopics({ topics: [kafka.own("gone")] });
+  await deletedByHand("gone");
   expect(await reconciler.apply(topic("gone", {}), owner)).toMatchObject({ reason: "DataLost" });
   expect(await witness.listTopics()).not.toContain(kafka.own("gone"));
   const accepted = topic("gone", {}, { "throughline.dev/accept-loss": lost });
