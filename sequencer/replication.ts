@@ -12,7 +12,7 @@
 import type { Client } from "pg";
 import { WireFrames } from "./wire-frames.ts";
 
-const CONFIRM_EVERY_MS = 10;
+const CONFIRM_EVERY_MS = 100;
 const STATUS_EVERY_MS = 1000;
 
 const COPY_DATA = 0x64;
