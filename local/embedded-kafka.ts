@@ -203,8 +203,12 @@ async function formatted(
     const { code, stdout, stderr } = await by.run("kafka.tools.StorageTool", args);
     if (code !== 0) throw new Error(`Kafka's storage cannot be formatted: ${stderr || stdout}`);
     const part = `${kept}.${process.pid}-${by.node}.part`;
-    copyFileSync(features, part);
-    renameSync(part, kept);
+    try {
+      copyFileSync(features, part);
+      renameSync(part, kept);
+    } catch {
+      // A cache that is read only: the next start takes the second again.
+    }
     return;
   }
   mkdirSync(data, { recursive: true });

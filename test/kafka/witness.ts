@@ -5,6 +5,8 @@ import type { Seen } from "../../local/demo-audit.ts";
 
 /** Value of the record at the end. */
 export const END = "the end";
+/** What is not there then is held back: a transaction that stays open, or a witness that has stopped. */
+const READ_WITHIN_MS = 90_000;
 
 /**
  * Every committed record by partition, in order. Markers of transactions take offsets too, so that a reader
@@ -21,14 +23,24 @@ export async function readCommitted(log: Log, kafka: Kafka, topic: TopicInfo): P
   await consumer.connect();
   await consumer.subscribe({ topic: topic.name, fromBeginning: true });
   const seen: Seen[] = [];
+  const open = new Set(Array.from({ length: topic.partitions }, (_, partition) => partition));
   await new Promise<void>((resolve, reject) => {
-    let left = topic.partitions;
+    const late = setTimeout(() => {
+      const where = `${topic.name}[${[...open]}]`;
+      reject(new Error(`kafkajs read ${seen.length} records, and not the last one of ${where}`));
+    }, READ_WITHIN_MS);
+    consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+      if (!restart) reject(error);
+    });
     consumer
       .run({
         eachMessage: async ({ partition, message }) => {
           const value = String(message.value);
           if (value !== END) seen.push({ partition, offset: Number(message.offset), value });
-          else if (--left === 0) resolve();
+          else if (open.delete(partition) && open.size === 0) {
+            clearTimeout(late);
+            resolve();
+          }
         },
       })
       .catch(reject);
