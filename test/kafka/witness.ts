@@ -2,11 +2,10 @@
 import type { Admin, Kafka, KafkaJSError } from "kafkajs";
 import type { Log, TopicInfo } from "../../kafka/log.ts";
 import type { Seen } from "../../local/demo-audit.ts";
+import { Waits } from "../story/waits.ts";
 
 /** Value of the record at the end. */
 export const END = "the end";
-/** What is not there then is held back: a transaction that stays open, or a witness that has stopped. */
-const READ_WITHIN_MS = 90_000;
 
 /**
  * Every committed record by partition, in order. Markers of transactions take offsets too, so that a reader
@@ -24,27 +23,27 @@ export async function readCommitted(log: Log, kafka: Kafka, topic: TopicInfo): P
   await consumer.subscribe({ topic: topic.name, fromBeginning: true });
   const seen: Seen[] = [];
   const open = new Set(Array.from({ length: topic.partitions }, (_, partition) => partition));
-  await new Promise<void>((resolve, reject) => {
-    const late = setTimeout(() => {
-      const where = `${topic.name}[${[...open]}]`;
-      reject(new Error(`kafkajs read ${seen.length} records, and not the last one of ${where}`));
-    }, READ_WITHIN_MS);
-    consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
-      if (!restart) reject(error);
-    });
-    consumer
-      .run({
-        eachMessage: async ({ partition, message }) => {
-          const value = String(message.value);
-          if (value !== END) seen.push({ partition, offset: Number(message.offset), value });
-          else if (open.delete(partition) && open.size === 0) {
-            clearTimeout(late);
-            resolve();
-          }
-        },
-      })
-      .catch(reject);
+  const waits = new Waits();
+  let failure: Error | undefined;
+  const fail = (error: Error): void => {
+    failure = error;
+    waits.changed();
+  };
+  consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+    if (!restart) fail(error);
   });
+  const running = consumer.run({
+    eachMessage: async ({ partition, message }) => {
+      const value = String(message.value);
+      if (value !== END) seen.push({ partition, offset: Number(message.offset), value });
+      else if (open.delete(partition)) waits.changed();
+    },
+  });
+  running.catch(fail);
+  await waits.until(
+    () => open.size === 0,
+    () => failure,
+  );
   await consumer.disconnect();
   return seen;
 }

@@ -1,6 +1,7 @@
 /**
- * P1 P7: a named publisher of numbered events, whose server is killed, freezes with a transaction open, or goes silent. kafkajs,
- * which shares no code with our reader, then finds each number in the log once, and in order per partition.
+ * P1 P7: a named publisher of numbered events, whose server is killed, freezes with a transaction open, or goes
+ * silent. kafkajs, which shares no code with our reader, then finds each number in the log once, and in order per
+ * partition.
  */
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
