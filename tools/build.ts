@@ -5,15 +5,14 @@
  */
 import { copyFileSync, cpSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { build } from "esbuild";
-import { BUNDLING, KAFKA_WASM, leaner } from "./lean-packages.ts";
+import { bundle } from "./lean-packages.ts";
 
 const root = join(import.meta.dirname, "..");
 const dist = resolve(process.argv[2] ?? join(root, "dist"));
 const modules = join(root, "node_modules");
 
 rmSync(dist, { recursive: true, force: true });
-await build({
+await bundle({
   entryPoints: {
     sidecar: join(root, "sidecar/main.ts"),
     operator: join(root, "operator/main.ts"),
@@ -22,10 +21,7 @@ await build({
   },
   outdir: dist,
   splitting: true,
-  ...BUNDLING,
-  plugins: [leaner],
 });
-copyFileSync(KAFKA_WASM, join(dist, "native.wasm"));
 copyFileSync(join(root, "sequencer/schema.sql"), join(dist, "schema.sql"));
 // Native code: checksums by the processor's own instruction.
 cpSync(join(modules, "@node-rs"), join(dist, "node_modules/@node-rs"), { recursive: true });

@@ -1,31 +1,14 @@
 /**
- * What bundles leave out of packages. Of the Kafka client it is what this project does not call: its schema registries,
- * and the JSON schema compiler that checks its callers' options (our own code is the only caller). Of the Kubernetes
- * client only its reading of a kubeconfig is used; its models of every kind are 4 MB, and most of the time that bundling
- * took.
+ * How bundles are made, and what they leave out of packages. Of the Kafka client it is what this project does not call:
+ * its schema registries, and the JSON schema compiler that checks its callers' options (our own code is the only
+ * caller). Of the Kubernetes client only its reading of a kubeconfig is used; its models of every kind are 4 MB, and
+ * most of the time that bundling took.
  */
 import { copyFileSync, symlinkSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { type BuildOptions, build, type Plugin } from "esbuild";
+import { build, type Plugin } from "esbuild";
 
 const MODULES = join(import.meta.dirname, "../node_modules");
-
-/** The Kafka client looks for it in `../dist`. */
-export const KAFKA_WASM = join(MODULES, "@platformatic/wasm-utils/dist/native.wasm");
-
-export const BUNDLING = {
-  bundle: true,
-  platform: "node",
-  target: "node24",
-  format: "esm",
-  outExtension: { ".js": ".mjs" },
-  external: ["@node-rs/*", "protobufjs"],
-  // CommonJS packages ask for Node's own modules by require, which a module does not have.
-  banner: {
-    js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
-  },
-  logLevel: "warning",
-} as const satisfies BuildOptions;
 
 const SCHEMA_COMPILER = `
   const passes = () => Object.assign(() => true, { errors: null });
@@ -44,7 +27,7 @@ const INSTEAD: Readonly<Record<string, string>> = {
     'export * from "./configuration.js"; export * from "./servers.js";',
 };
 
-export const leaner: Plugin = {
+const leaner: Plugin = {
   name: "leaner",
   setup(builder) {
     for (const [path, contents] of Object.entries(INSTEAD)) {
@@ -72,6 +55,35 @@ export const leaner: Plugin = {
   },
 };
 
+/**
+ * Bundles each entry point into `<outdir>/<name>.mjs`.
+ * @param outdir a folder called dist: the Kafka client looks for its WASM in `../dist`.
+ * @param splitting what several of them load is a file of its own.
+ */
+export async function bundle(of: {
+  readonly entryPoints: Record<string, string>;
+  readonly outdir: string;
+  readonly splitting: boolean;
+}): Promise<void> {
+  await build({
+    ...of,
+    bundle: true,
+    platform: "node",
+    target: "node24",
+    format: "esm",
+    outExtension: { ".js": ".mjs" },
+    external: ["@node-rs/*", "protobufjs"],
+    // CommonJS packages ask for Node's own modules by require, which a module does not have.
+    banner: {
+      js: 'import { createRequire as requireFrom } from "node:module"; const require = requireFrom(import.meta.url);',
+    },
+    plugins: [leaner],
+    logLevel: "warning",
+  });
+  const wasm = join(MODULES, "@platformatic/wasm-utils/dist/native.wasm");
+  copyFileSync(wasm, join(of.outdir, "native.wasm"));
+}
+
 /** Of these a program loads hundreds of modules. */
 const LARGE = ["@platformatic/kafka", "@kubernetes/client-node"];
 
@@ -81,13 +93,8 @@ export async function leanPackages(folder: string): Promise<Record<string, strin
   const made = LARGE.map(
     (name) => [name, basename(name), `${MODULES}/${name}/dist/index.js`] as const,
   );
-  await build({
-    ...BUNDLING,
-    entryPoints: Object.fromEntries(made.map(([, file, from]) => [file, from])),
-    outdir: dist,
-    plugins: [leaner],
-  });
-  copyFileSync(KAFKA_WASM, join(dist, "native.wasm"));
+  const entryPoints = Object.fromEntries(made.map(([, file, from]) => [file, from]));
+  await bundle({ entryPoints, outdir: dist, splitting: false });
   // What is not bundled is found here.
   symlinkSync(MODULES, join(folder, "node_modules"));
   return Object.fromEntries(made.map(([name, file]) => [name, join(dist, `${file}.mjs`)]));

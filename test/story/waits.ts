@@ -16,9 +16,8 @@ export class Waits {
   until(holds: () => boolean, broken: () => Error | undefined = () => undefined): Promise<void> {
     const late = new Error(`This does not hold after ${WAIT_MS} ms: ${holds}`);
     return new Promise((resolve, reject) => {
-      let isLate = false;
       const look = (): void => {
-        const failure = broken() ?? (isLate ? late : undefined);
+        const failure = broken();
         if (!failure && !holds()) return;
         clearTimeout(timer);
         this.#looks.delete(look);
@@ -26,8 +25,8 @@ export class Waits {
         else resolve();
       };
       const timer = setTimeout(() => {
-        isLate = true;
-        look();
+        this.#looks.delete(look);
+        reject(late);
       }, WAIT_MS);
       this.#looks.add(look);
       look();
