@@ -18,4 +18,5 @@ ENV MALLOC_MMAP_THRESHOLD_=524288
 # What lives short is collected sooner, in a quarter of the memory.
 ENV NODE_OPTIONS=--max-semi-space-size=4
 USER 65534
-ENTRYPOINT ["node", "dist/sidecar.mjs"]
+# The encoder's parts are compiled as one function: a sixth of its CPU time.
+ENTRYPOINT ["node", "--max-inlined-bytecode-size-cumulative=3000", "dist/sidecar.mjs"]
