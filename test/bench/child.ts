@@ -1,19 +1,25 @@
 /** A benchmark's client as a process of its own: one order, one report. */
 import { fork } from "node:child_process";
+import { once } from "node:events";
 import { join } from "node:path";
 
 /** What such a process tells its parent. */
 type Said<Report> = { ready: true } | { report: Report } | { failure: string };
 
-/** @param begin called when the process is up, just before it gets its order. */
+/**
+ * @param begin called when the process is up, just before it gets its order.
+ * @param nodeFlags of the process.
+ */
 export async function ordered<Order extends object, Report>(
   file: string,
   order: Order,
   begin: () => void = () => {},
+  nodeFlags: readonly string[] = [],
 ): Promise<Report> {
   const child = fork(join(import.meta.dirname, file), {
-    execArgv: ["--disable-warning=ExperimentalWarning"],
+    execArgv: ["--disable-warning=ExperimentalWarning", ...nodeFlags],
   });
+  const ended = once(child, "exit");
   try {
     return await new Promise<Report>((resolve, reject) => {
       child.once("exit", (code) => reject(new Error(`${file} ended with code ${code}`)));
@@ -27,8 +33,10 @@ export async function ordered<Order extends object, Report>(
       });
     });
   } finally {
-    child.removeAllListeners("exit");
+    child.removeAllListeners("message");
     child.kill();
+    // Until then its CPU time is not among that of our children: it would be the next one's.
+    await ended;
   }
 }
 
