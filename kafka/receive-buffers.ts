@@ -17,7 +17,8 @@ export class ReceiveBuffers {
   /** A buffer of at least `length` bytes. */
   take(length: number): Buffer {
     if (length < SMALLEST_KEPT) return Buffer.allocUnsafe(length);
-    const fitting = this.#free.findIndex((buffer) => buffer.length >= length);
+    // The last one: the processor's cache still has it.
+    const fitting = this.#free.findLastIndex((buffer) => buffer.length >= length);
     if (fitting < 0) return Buffer.allocUnsafeSlow(Math.ceil(length / SIZE_STEP) * SIZE_STEP);
     const [buffer] = this.#free.splice(fitting, 1) as [Buffer];
     this.#freeBytes -= buffer.length;

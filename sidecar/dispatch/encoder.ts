@@ -33,7 +33,8 @@ const LARGEST_KEPT_ARENA_BYTES = 16 << 20;
 const SEGMENT_BYTES = 200 << 10;
 /** Tags, lengths and numbers of one event beside its key, value and headers. */
 const EVENT_OVERHEAD = 96;
-const MAX_DELTA = 0xffffffff;
+/** A segment has its offsets as 32-bit distances, and a batch may be half as long. */
+const FARTHEST_BATCH = 0x7fffffff;
 /** What an event has beside its record's bytes: tags, longer numbers, its time. */
 const USUAL_GROWTH = 16;
 const CE_TYPE = Buffer.from("ce_type");
@@ -115,24 +116,26 @@ export class SegmentEncoder {
   }
 
   readonly #visit = (record: RecordCursor): void => {
-    if (record.batch !== this.#batch) {
-      // Only between batches: a damaged one is dropped whole (#forgetFrom).
-      const full = this.#out - this.#segmentStart >= SEGMENT_BYTES;
-      if (this.#count > 0 && (full || record.epoch !== this.#epoch)) this.#closeHere();
-      this.#epoch = record.epoch;
-      this.#batch = record.batch;
-    }
-    if (this.#count > 0 && record.offset - this.#base > MAX_DELTA) this.#closeHere();
+    if (record.batch !== this.#batch) this.#nextBatch(record);
     if (this.#count === 0) this.#base = record.offset;
     this.#lastOffset = record.offset;
     this.#grow(record);
-    if (record.buf !== this.#source.buffer) this.#source = new Bytes(record.buf);
     const index = this.#count++;
     this.#starts[index] = this.#out - this.#segmentStart;
     this.#deltas[index] = record.offset - this.#base;
     if (record.buf[record.headersStart] === 0) this.#plain(record);
     else this.#withHeaders(record);
   };
+
+  /** A segment ends between batches only: a damaged one is dropped whole (#forgetFrom). */
+  #nextBatch({ batch, offset, epoch, buf }: RecordCursor): void {
+    const full = this.#out - this.#segmentStart >= SEGMENT_BYTES;
+    const far = offset - this.#base > FARTHEST_BATCH;
+    if (this.#count > 0 && (full || far || epoch !== this.#epoch)) this.#closeHere();
+    this.#epoch = epoch;
+    this.#batch = batch;
+    if (buf !== this.#source.buffer) this.#source = new Bytes(buf);
+  }
 
   /** An event without headers: its length is known before it is written. */
   #plain(record: RecordCursor): void {
@@ -280,15 +283,8 @@ export class SegmentEncoder {
   }
 
   /** Room for one more event; headers may grow to three times their size in Kafka. */
-  #grow(record: RecordCursor): void {
-    const size = (record.end - record.headersStart) * 6;
-    this.#reserve(
-      this.#out +
-        size +
-        Math.max(0, record.keyLength) +
-        Math.max(0, record.valueLength) +
-        EVENT_OVERHEAD,
-    );
+  #grow({ keyStart, headersStart, end }: RecordCursor): void {
+    this.#reserve(this.#out + headersStart - keyStart + (end - headersStart) * 6 + EVENT_OVERHEAD);
     if (this.#count + 1 >= this.#starts.length) {
       this.#starts = doubled(this.#starts);
       this.#deltas = doubled(this.#deltas);

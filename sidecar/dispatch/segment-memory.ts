@@ -62,10 +62,15 @@ export class SegmentMemory {
       return new Lease(Buffer.allocUnsafeSlow(bytes));
     }
     const length = Math.ceil(bytes / stepBytes) * stepBytes;
+    // The last one: the processor's cache still has it.
+    let found: Lease | undefined;
     for (const lease of this.#idle) {
-      const fits = lease.memory.length === length;
-      if (fits || lease.isHeld) this.#forget(lease);
-      if (fits && !lease.isHeld) return lease;
+      if (lease.isHeld) this.#forget(lease);
+      else if (lease.memory.length === length) found = lease;
+    }
+    if (found) {
+      this.#forget(found);
+      return found;
     }
     allocated(length);
     return new Lease(Buffer.allocUnsafeSlow(length), (lease) => this.#keep(lease));

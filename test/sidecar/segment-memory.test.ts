@@ -17,6 +17,14 @@ test("what was let go is taken again for a segment that needs as many steps", ()
   expect(fresh).toEqual([200]);
 });
 
+test("what was let go last is taken first: the processor's cache still has it", () => {
+  const { memory } = bed();
+  const all = [memory.take(150), memory.take(150), memory.take(150)];
+  for (const lease of all) lease.hold();
+  for (const lease of all) lease.release();
+  expect([1, 2, 3].map(() => all.indexOf(memory.take(150)))).toEqual([2, 1, 0]);
+});
+
 test("what somebody holds is not taken", () => {
   const { memory } = bed();
   const first = memory.take(150);

@@ -90,18 +90,22 @@ test("an empty fetch has no segments", () => {
 
 test("offsets and holes beyond 32 bits are exact", () => {
   const far = 2 ** 52;
+  const most = 2 ** 31 - 1;
   const batches = [
-    batchBytes(values("a", "b"), { base: 2 ** 32 - 1 }),
-    batchBytes(values("c"), { base: 2 ** 33 - 2 }),
+    batchBytes(values("a"), { base: 7 }),
+    batchBytes([{ value: Buffer.from("b") }, { value: Buffer.from("c"), offsetDelta: most }], {
+      ...{ base: 7 + most, lastOffsetDelta: most },
+    }),
     batchBytes(values("d"), { base: far }),
   ];
   const { segments } = encode(batches, 7);
+  const last = 7 + 2 * most;
   expect(segments.map(described)).toEqual([
-    `[7, ${2 ** 33 - 1}) of 0: ${2 ** 32 - 1} ${2 ** 32} ${2 ** 33 - 2}`,
-    `[${2 ** 33 - 1}, ${far + 1}) of 0: ${far}`,
+    `[7, ${last + 1}) of 0: 7 ${7 + most} ${last}`,
+    `[${last + 1}, ${far + 1}) of 0: ${far}`,
   ]);
   const first = segments[0] as Segment;
-  const found = [0, 2 ** 32, 2 ** 32 + 1, 2 ** 33].map((offset) => firstAt(first, offset));
+  const found = [0, 7 + most, 8 + most, last + 1].map((offset) => firstAt(first, offset));
   expect(found).toEqual([0, 1, 2, 3]);
 });
 
