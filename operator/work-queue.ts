@@ -15,7 +15,8 @@
  * - Q4 Of a group's changes that wait, the earliest has every other of its turns: none waits for ever.
  * - Q5 Groups whose changes wait have their turns in rotation: a thousand changes of one keep no other waiting.
  * - Q6 Who waits has at most `concurrency` in flight. A change that comes while they are taken has one of `spare`
- *   more, where one is free: it does not wait until one of a thousand is done.
+ *   more, where one is free: it does not wait until one of a thousand is done. The thousand, too, may have come just
+ *   now and taken them: a group that has fewer in flight has as many again.
  */
 import type { Clock } from "../process/clock.ts";
 import { backoffMs } from "./pauses.ts";
@@ -87,8 +88,10 @@ export class WorkQueue {
     const group = groupOf(key);
     this.#changes.add(group, key, clock.now());
     this.#begin();
-    const hasSpare = this.#inFlight.size < concurrency + spare;
     // Q6, Q2
+    const ofGroup = [...this.#inFlight].filter((other) => groupOf(other) === group).length;
+    const spares = ofGroup < spare ? 2 * spare : spare;
+    const hasSpare = this.#inFlight.size < concurrency + spares;
     if (!hasSpare || this.#inFlight.has(key) || !this.#changes.has(group, key)) return;
     this.#changes.take(group, key);
     this.#start(key);

@@ -109,6 +109,25 @@ test("a change that comes while all turns are taken has a spare one, which what 
   expect(most()).toBe(3);
 });
 
+test("when many of one group came and took the spare turns, one of another has a turn at once (Q6)", async () => {
+  const { clock, queue, begun, lasting, most } = bed(() => lasting(100), 2, 1);
+  for (const key of ["many/a", "many/b", "many/c", "many/d", "many/e"]) queue.add(key);
+  await clock.run(50);
+  queue.add("other/a");
+  queue.add("other/b");
+  queue.add("many/f");
+  await clock.run(40);
+  expect(begun).toEqual([
+    ["many/a", 0],
+    ["many/b", 0],
+    ["many/c", 0],
+    ["other/a", 50],
+  ]);
+  await clock.run(1000);
+  expect(begun.slice(4).map(([key]) => key)).toHaveLength(4);
+  expect(most()).toBe(4);
+});
+
 test("a change goes before what is looked at again, which has one turn in eight all the same (Q3)", async () => {
   const { clock, queue, begun, lasting } = bed(() => lasting(10), 1);
   for (let i = 0; i < 40; i++) queue.addAgain(`again-${i}`, 0);
