@@ -47,6 +47,10 @@ const MAKE_BATCH = 16;
 /** DescribeConfigs: a value set on the topic itself. */
 const DYNAMIC_TOPIC_CONFIG = 1;
 
+/** By custom the first word of a topic's name says whose it is (our operator's: the namespace). */
+const ownerOf = (name: string): string => name.split(".", 1)[0] ?? "";
+const LOOKS = { most: LOOK_BATCH, keyOf: String, groupOf: ownerOf };
+
 type NewTopic = Parameters<LogAdmin["createTopic"]>[0];
 
 interface Result {
@@ -57,18 +61,15 @@ interface Result {
 export class KafkaAdmin implements LogAdmin {
   readonly #cluster: Cluster;
   readonly #names: TopicNames;
-  readonly #looks = new AskedInBatches<string, TopicView | undefined>(LOOK_BATCH, String, (names) =>
+  readonly #looks = new AskedInBatches<string, TopicView | undefined>(LOOKS, (names) =>
     this.#look(names),
   );
   readonly #creations = new AskedInBatches<NewTopic, AdminOutcome<TopicInfo>>(
-    MAKE_BATCH,
-    ({ name }) => name,
+    { most: MAKE_BATCH, keyOf: ({ name }) => name, groupOf: ({ name }) => ownerOf(name) },
     (topics) => this.#create(topics),
   );
-  readonly #settings = new AskedInBatches<string, AdminOutcome<TopicSettings>>(
-    LOOK_BATCH,
-    String,
-    (names) => this.#describe(names),
+  readonly #settings = new AskedInBatches<string, AdminOutcome<TopicSettings>>(LOOKS, (names) =>
+    this.#describe(names),
   );
 
   constructor(cluster: Cluster) {

@@ -1,6 +1,6 @@
 /**
  * Questions of one kind that many ask at once: those that come while a request is under way travel together in
- * the next one. A lone question waits for nobody.
+ * the next one. A lone question waits for nobody, and one of another group than a thousand goes with the next request.
  */
 interface Asked<Q, A> {
   readonly question: Q;
@@ -8,25 +8,27 @@ interface Asked<Q, A> {
   readonly reject: (error: unknown) => void;
 }
 
+export interface BatchRules<Q> {
+  /** Questions of one request. */
+  readonly most: number;
+  /** Two questions of one key are never in one request. */
+  readonly keyOf: (question: Q) => string;
+  /** Groups have turns in a request. */
+  readonly groupOf: (question: Q) => string;
+}
+
 export class AskedInBatches<Q, A> {
-  readonly #most: number;
-  readonly #keyOf: (question: Q) => string;
+  readonly #rules: BatchRules<Q>;
   readonly #send: (questions: readonly Q[]) => Promise<(question: Q) => A>;
   #waiting: Asked<Q, A>[] = [];
   #isAsking = false;
 
-  /**
-   * @param most questions of one request.
-   * @param keyOf two questions of one key are never in one request.
-   * @param send resolves with what finds each one's answer; when it rejects, all of the request are rejected.
-   */
+  /** @param send resolves with what finds each one's answer; when it rejects, all of the request are rejected. */
   constructor(
-    most: number,
-    keyOf: (question: Q) => string,
+    rules: BatchRules<Q>,
     send: (questions: readonly Q[]) => Promise<(question: Q) => A>,
   ) {
-    this.#most = most;
-    this.#keyOf = keyOf;
+    this.#rules = rules;
     this.#send = send;
   }
 
@@ -54,20 +56,21 @@ export class AskedInBatches<Q, A> {
   }
 
   /**
-   * Half are the earliest, so that none waits for ever, and half the latest: a single one goes with the next request,
-   * however many were there before it.
+   * One of each group in turn, its earliest, so that none waits for ever, and its latest by turns: a single one goes
+   * with the next request, however many were there before it.
    */
   #take(): Asked<Q, A>[] {
+    const { most, keyOf, groupOf } = this.#rules;
+    const groups = Map.groupBy(this.#waiting, ({ question }) => groupOf(question));
     const batch = new Map<string, Asked<Q, A>>();
-    const add = (from: readonly Asked<Q, A>[], most: number): void => {
-      for (const asked of from) {
-        if (batch.size >= most) return;
-        const key = this.#keyOf(asked.question);
-        if (!batch.has(key)) batch.set(key, asked);
+    for (let turn = 0; groups.size > 0 && batch.size < most; turn++) {
+      for (const [group, left] of groups) {
+        const asked = turn % 2 === 0 ? left.shift() : left.pop();
+        if (asked === undefined) groups.delete(group);
+        else if (batch.size < most && !batch.has(keyOf(asked.question)))
+          batch.set(keyOf(asked.question), asked);
       }
-    };
-    add(this.#waiting, this.#most / 2);
-    add(this.#waiting.toReversed(), this.#most);
+    }
     const taken = new Set(batch.values());
     this.#waiting = this.#waiting.filter((asked) => !taken.has(asked));
     return [...taken];

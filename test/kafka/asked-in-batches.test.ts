@@ -7,8 +7,11 @@ class Bed {
   readonly answers: (() => void)[] = [];
   failure: Error | undefined;
   readonly questions = new AskedInBatches<string, string>(
-    3,
-    (question) => question.slice(0, 1),
+    {
+      most: 3,
+      keyOf: (question) => question.slice(0, 1),
+      groupOf: (question) => question.split("/")[1] ?? "",
+    },
     async (questions) => {
       this.sent.push(questions.join());
       await new Promise<void>((resolve) => this.answers.push(resolve));
@@ -35,11 +38,22 @@ test("those of one turn travel together; what comes meanwhile goes next, so many
   expect(bed.sent).toEqual(["a,b"]);
   await bed.answer();
   expect(await Promise.all(first)).toEqual(["a!", "b!"]);
-  expect(bed.sent).toEqual(["a,b", "c,d,f"]);
+  expect(bed.sent).toEqual(["a,b", "c,f,d"]);
   await bed.answer();
   await bed.answer();
   expect(await Promise.all(next)).toEqual(["c!", "d!", "e!", "f!"]);
-  expect(bed.sent).toEqual(["a,b", "c,d,f", "e"]);
+  expect(bed.sent).toEqual(["a,b", "c,f,d", "e"]);
+});
+
+test("each group has its turn in a request: one of another is in the next, however many wait", async () => {
+  const bed = new Bed();
+  const all = ["a", "b", "c", "d", "e/other", "f", "g"].map((one) => bed.questions.ask(one));
+  for (let i = 0; i < 3; i++) {
+    await turn();
+    await bed.answer();
+  }
+  expect(bed.sent).toEqual(["a,e/other,g", "b,f,c", "d"]);
+  expect(await Promise.all(all)).toContain("e/other!");
 });
 
 test("two of one key go one after the other, and each has its own answer", async () => {
