@@ -109,6 +109,19 @@ test("offsets and holes beyond 32 bits are exact", () => {
   expect(found).toEqual([0, 1, 2, 3]);
 });
 
+test("a batch that begins farther away than a batch may be long is a segment of its own", () => {
+  const most = 2 ** 31 - 1;
+  const after = (distance: number): string[] =>
+    segmentsOf(
+      encode(
+        [batchBytes(values("a"), { base: 7 }), batchBytes(values("b"), { base: 7 + distance })],
+        7,
+      ),
+    );
+  expect(after(most)).toEqual([`[7, ${8 + most}) of 0: 7 ${7 + most}`]);
+  expect(after(most + 1)).toEqual(["[7, 8) of 0: 7", `[8, ${9 + most}) of 0: ${8 + most}`]);
+});
+
 test.each([
   ["as they are", {}],
   ["from compressed batches", { codec: 4, compress: zstdCompressSync }],
