@@ -61,18 +61,28 @@ export class AskedInBatches<Q, A> {
    */
   #take(): Asked<Q, A>[] {
     const { most, keyOf, groupOf } = this.#rules;
-    const groups = Map.groupBy(this.#waiting, ({ question }) => groupOf(question));
     const batch = new Map<string, Asked<Q, A>>();
-    for (let turn = 0; groups.size > 0 && batch.size < most; turn++) {
-      for (const [group, left] of groups) {
-        const asked = turn % 2 === 0 ? left.shift() : left.pop();
-        if (asked === undefined) groups.delete(group);
-        else if (batch.size < most && !batch.has(keyOf(asked.question)))
-          batch.set(keyOf(asked.question), asked);
-      }
+    for (const asked of inTurns(this.#waiting, groupOf)) {
+      const key = keyOf(asked.question);
+      if (!batch.has(key)) batch.set(key, asked);
+      if (batch.size === most) break;
     }
     const taken = new Set(batch.values());
     this.#waiting = this.#waiting.filter((asked) => !taken.has(asked));
     return [...taken];
+  }
+}
+
+function* inTurns<Q, A>(
+  waiting: readonly Asked<Q, A>[],
+  groupOf: (question: Q) => string,
+): Generator<Asked<Q, A>> {
+  const groups = Map.groupBy(waiting, ({ question }) => groupOf(question));
+  for (let turn = 0; groups.size > 0; turn++) {
+    for (const [group, left] of groups) {
+      const asked = turn % 2 === 0 ? left.shift() : left.pop();
+      if (asked === undefined) groups.delete(group);
+      else yield asked;
+    }
   }
 }

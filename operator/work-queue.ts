@@ -88,11 +88,12 @@ export class WorkQueue {
     const group = groupOf(key);
     this.#changes.add(group, key, clock.now());
     this.#begin();
-    // Q6, Q2
+    // Q2
+    if (this.#inFlight.has(key) || !this.#changes.has(group, key)) return;
+    // Q6
     const ofGroup = [...this.#inFlight].filter((other) => groupOf(other) === group).length;
     const spares = ofGroup < spare ? 2 * spare : spare;
-    const hasSpare = this.#inFlight.size < concurrency + spares;
-    if (!hasSpare || this.#inFlight.has(key) || !this.#changes.has(group, key)) return;
+    if (this.#inFlight.size >= concurrency + spares) return;
     this.#changes.take(group, key);
     this.#start(key);
   }

@@ -99,6 +99,7 @@ export class SegmentEncoder {
     if (this.#arena.buffer.length > LARGEST_KEPT_ARENA_BYTES) {
       this.#arena = new Bytes(Buffer.allocUnsafeSlow(ARENA_BYTES));
     }
+    // What was read is not ours to keep.
     this.#source = this.#arena;
     this.#type = this.#arena;
     return end.kind === "corrupt"
@@ -232,13 +233,15 @@ export class SegmentEncoder {
       this.#typeLength = mended?.buffer.length ?? Math.max(0, valueLength);
       return;
     }
-    if (valueLength === 8) {
-      const number = (): bigint => source.view.getBigInt64(valueStart);
-      if (isText(source, keyStart, keyLength, SEQUENCE)) this.#sequence = number();
-      else if (isText(source, keyStart, keyLength, COMMIT_ID)) this.#commitId = number();
-      else if (isText(source, keyStart, keyLength, COMMIT_TIME)) this.#commitTimeMs = number();
-      else this.#other(keyStart, keyLength, valueStart, valueLength);
-    } else this.#other(keyStart, keyLength, valueStart, valueLength);
+    const { view } = source;
+    const isNumber = valueLength === 8;
+    if (isNumber && isText(source, keyStart, keyLength, SEQUENCE))
+      this.#sequence = view.getBigInt64(valueStart);
+    else if (isNumber && isText(source, keyStart, keyLength, COMMIT_ID))
+      this.#commitId = view.getBigInt64(valueStart);
+    else if (isNumber && isText(source, keyStart, keyLength, COMMIT_TIME))
+      this.#commitTimeMs = view.getBigInt64(valueStart);
+    else this.#other(keyStart, keyLength, valueStart, valueLength);
   };
 
   /** A header that remains one. */

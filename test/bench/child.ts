@@ -22,7 +22,7 @@ export async function ordered<Order extends object, Report>(
   const ended = once(child, "exit");
   try {
     return await new Promise<Report>((resolve, reject) => {
-      child.once("exit", (code) => reject(new Error(`${file} ended with code ${code}`)));
+      ended.then(([code]) => reject(new Error(`${file} ended with code ${code}`)), reject);
       child.on("message", (said: Said<Report>) => {
         if ("report" in said) resolve(said.report);
         else if ("failure" in said) reject(new Error(said.failure));
@@ -33,7 +33,6 @@ export async function ordered<Order extends object, Report>(
       });
     });
   } finally {
-    child.removeAllListeners("message");
     child.kill();
     // Until then its CPU time is not among that of our children: it would be the next one's.
     await ended;
