@@ -12,6 +12,7 @@ import {
   type PartitionAppenderWorld,
 } from "./partition-appender.ts";
 import { Partitioner } from "./partitioner.ts";
+import { newIdentity, type ProducerIdentity } from "./producer-identity.ts";
 import { recordBytes } from "./record-batch.ts";
 
 export const APPEND_LIMITS: AppendLimits = {
@@ -30,13 +31,17 @@ export class Appender {
   #bytes = 0;
   #closed = false;
 
-  constructor(cluster: Cluster, limits: AppendLimits, random: () => number = Math.random) {
-    this.#partitioner = new Partitioner(random);
+  /** @param identity for each partition, and again whenever it is given up. */
+  constructor(
+    cluster: Cluster,
+    limits: AppendLimits,
+    identity: () => Promise<ProducerIdentity> = () => newIdentity(cluster),
+  ) {
+    this.#partitioner = new Partitioner(Math.random);
     this.#world = {
-      cluster,
-      limits,
+      ...{ cluster, limits, identity },
       now: () => performance.now(),
-      random,
+      random: Math.random,
       send: (broker, part) => this.#sender(broker).send(part),
     };
   }

@@ -45,16 +45,7 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
         listOffset(cluster, topic, partition, spec),
       );
     },
-    openFencedWriter: async (transactionalId) => {
-      try {
-        return {
-          kind: "done",
-          value: await openFencedWriter(cluster, links.lane(), transactionalId),
-        };
-      } catch (error) {
-        return refusalOf(error);
-      }
-    },
+    openFencedWriter: (topic, opened) => openFencedWriter(cluster, links.lane(), topic, opened),
     openTransactionalWriter: async (transactionalId) => {
       try {
         const value = await openTransactionalWriter(cluster, links, partitioner, transactionalId);

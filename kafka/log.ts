@@ -161,14 +161,12 @@ export interface KeyedRecord {
   readonly offset: number;
 }
 
-/** A fenced writer: opening one with the same transactional id fences the older one. */
+/** Writes to partition 0 of a topic, until another one is opened for it. */
 export interface FencedWriter {
-  /** Appends all records to partition 0 in one transaction. */
-  write(
-    topic: string,
-    records: readonly NewRecord[],
-  ): Promise<{ readonly kind: "done" } | { readonly kind: "fenced" } | AdminRefusal | LogFailure>;
-  close(): Promise<void>;
+  /** In the order of the calls. `fenced`: another one was opened; this one writes no more. */
+  write(record: NewRecord): Promise<AppendOutcome | { readonly kind: "fenced" }>;
+  /** What is on its way ends unknown. */
+  close(): void;
 }
 
 /** Records of a transaction that go to one partition; `partition` null means as `append` does with the first. */
@@ -239,7 +237,12 @@ export interface Log {
   append(topic: TopicInfo, partition: number | null, record: NewRecord): Promise<AppendOutcome>;
   /** Committed offsets: "latest" is the last stable offset; a time past the end gives latest. */
   offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome>;
-  openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>>;
+  /**
+   * Fences older writers of the topic: once this resolves, nothing of them gets into the log any more, also not
+   * what was on its way. The topic's name is the transactional id.
+   * @param opened written at once, and each hour.
+   */
+  openFencedWriter(topic: TopicInfo, opened: NewRecord): Promise<AdminOutcome<FencedWriter>>;
   openTransactionalWriter(transactionalId: string): Promise<AdminOutcome<TransactionalWriter>>;
   /** Closes every connection. */
   close(): Promise<void>;

@@ -178,24 +178,22 @@ export class MemoryLog implements Log {
     });
   }
 
-  openFencedWriter(transactionalId: string): Promise<AdminOutcome<FencedWriter>> {
-    const epoch = (this.#writers.get(transactionalId) ?? 0) + 1;
-    this.#writers.set(transactionalId, epoch);
-    const writer: FencedWriter = {
-      write: (topic, records) =>
-        this.#later(() => {
-          if (this.#writers.get(transactionalId) !== epoch) return { kind: "fenced" } as const;
-          if (this.#unavailable !== undefined)
-            return { kind: "unavailable", reason: this.#unavailable } as const;
-          const info = this.topics.info(topic);
-          const at = info && this.topics.partition(info, 0);
-          if (!at) return { kind: "unavailable", reason: `nobody leads ${topic}[0]` } as const;
-          at.append(records);
-          return { kind: "done" } as const;
-        }),
-      close: async () => {},
-    };
-    return this.#later(() => ({ kind: "done", value: writer }) as const);
+  async openFencedWriter(topic: TopicInfo, opened: NewRecord): Promise<AdminOutcome<FencedWriter>> {
+    const { name } = topic;
+    const epoch = (this.#writers.get(name) ?? 0) + 1;
+    this.#writers.set(name, epoch);
+    const write: FencedWriter["write"] = (record) =>
+      this.#later(() => {
+        if (this.#writers.get(name) !== epoch) return { kind: "fenced" };
+        if (this.#unavailable !== undefined)
+          return { kind: "unavailable", reason: this.#unavailable };
+        const at = this.topics.partition(topic, 0);
+        if (at === undefined) return { kind: "gone" };
+        return { kind: "appended", partition: 0, offset: at.append([record]) };
+      });
+    const { kind } = await write(opened);
+    if (kind === "appended") return { kind: "done", value: { write, close: () => {} } };
+    return { kind: "unavailable", reason: this.#unavailable ?? `${name}: ${kind}` };
   }
 
   openTransactionalWriter(id: string): Promise<AdminOutcome<TransactionalWriter>> {

@@ -12,10 +12,10 @@
 import { type Verdict, verdictOf } from "./append-verdict.ts";
 import type { Sent } from "./broker-sender.ts";
 import { type Broker, type Cluster, inTime } from "./cluster.ts";
-import { failureOfError, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
+import { failureOfError, refusalOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { AppendOutcome, LogFailure, NewRecord, TopicInfo } from "./log.ts";
 import type { ProducePart } from "./produce.ts";
-import { newIdentity, type ProducerIdentity } from "./producer-identity.ts";
+import type { ProducerIdentity } from "./producer-identity.ts";
 import { encodeBatch } from "./record-batch.ts";
 
 export interface AppendLimits {
@@ -44,6 +44,7 @@ export interface PartitionAppenderWorld {
   readonly limits: AppendLimits;
   readonly now: () => number;
   readonly random: () => number;
+  readonly identity: () => Promise<ProducerIdentity>;
   send(broker: Broker, part: ProducePart): Promise<Sent>;
 }
 
@@ -186,11 +187,11 @@ export class PartitionAppender {
 
   /** One try to get the batch into the log. Rejects only before anything was sent. */
   async #attempt(batch: Batch, deadline: number, fresh: boolean): Promise<Tried> {
-    const { cluster } = this.#world;
+    const { cluster, identity } = this.#world;
     const [topic, partition] = [this.#topic, this.#partition];
     if (batch.bytes === undefined) {
       if (this.#identity?.exhausted) this.#identity = undefined;
-      this.#identity ??= await this.#before(deadline, newIdentity(cluster));
+      this.#identity ??= await this.#before(deadline, identity());
       const { producerId, producerEpoch } = this.#identity;
       const baseSequence = this.#identity.take(batch.waiting.length);
       batch.bytes = encodeBatch(
@@ -296,7 +297,8 @@ function closed(): Tried {
 
 function failedAttempt(error: unknown): Tried {
   const failure = failureOfError(error);
-  return failure.kind === "unauthorised"
+  const isFinal = failure.kind === "unauthorised" || refusalOf(error).kind === "refused";
+  return isFinal
     ? { kind: "failed", failure }
     : { kind: "again", written: false, reason: failure.reason };
 }

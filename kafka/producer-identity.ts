@@ -14,15 +14,22 @@ const TRANSACTION_TIMEOUT_MS = 60_000;
 export class ProducerIdentity {
   readonly producerId: bigint;
   readonly producerEpoch: number;
+  readonly #untilMs: number;
   #next = 0;
 
-  constructor(producerId: bigint, producerEpoch: number) {
+  /** @param untilMs by `performance.now()`: it is used no longer. */
+  constructor(
+    producerId: bigint,
+    producerEpoch: number,
+    untilMs: number = Number.POSITIVE_INFINITY,
+  ) {
     this.producerId = producerId;
     this.producerEpoch = producerEpoch;
+    this.#untilMs = untilMs;
   }
 
   get exhausted(): boolean {
-    return this.#next > MAX_SEQUENCE;
+    return this.#next > MAX_SEQUENCE || performance.now() >= this.#untilMs;
   }
 
   /** The first sequence of a batch of `count`; called when the batch is made, once. */

@@ -107,10 +107,7 @@ export async function startThroughline(options: LocalOptions): Promise<LocalThro
     await assertReachable(log, options.kafkaBrokers);
     const storeUrl = options.redisUrl ?? (await embeddedStore(options, stops));
     signal?.throwIfAborted();
-    const catalog = await CatalogWriter.open(log, deploymentId, Date.now, {
-      clusterUid,
-      alone: true,
-    });
+    const catalog = await CatalogWriter.open(log, deploymentId, Date.now, clusterUid);
     stops.push(() => catalog.close());
     // On one machine who writes the files is the operator's owner: every name is allowed.
     const allowed = { mayName: () => true, mayAdopt: () => false, toAdopt: "" };

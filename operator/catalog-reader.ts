@@ -1,10 +1,10 @@
 /**
  * Reads a catalog, ours or another deployment's: whole at first, then what came since.
  *
- * Beside a Topic's record there are marks, `begun <namespace>/<name> <kafkaTopic>` and
- * `abandoned <namespace>/<name>`. A mark is written before a Kafka topic is made, so that an operator
- * that dies between making and recording it knows it for its own. Marks have no value: to a server they
- * are removals of what it does not know. Compaction keeps such records for a day.
+ * Beside a Topic's record there are marks. `begun <namespace>/<name> <kafkaTopic>` and `abandoned <namespace>/<name>`:
+ * the first is written before a Kafka topic is made, so that an operator that dies between making and recording it knows
+ * it for its own. `opened`: an operator has begun to write here. Marks have no value: to a server they are removals of
+ * what it does not know, and so is `opened` here. Compaction keeps such records for a day.
  */
 import type { Log, Position, TopicInfo } from "../kafka/log.ts";
 import { recordsOf } from "../kafka/records.ts";
@@ -14,6 +14,7 @@ import { failed } from "./kafka-outcome.ts";
 
 const FORMAT_VERSION = 1;
 const FETCH_BYTES = 1 << 20;
+export const OPENED = "opened";
 const BEGUN = "begun";
 const ABANDONED = "abandoned";
 

@@ -5,7 +5,7 @@
  */
 import type { FencedWriter, Log, TopicInfo } from "../kafka/log.ts";
 import { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts";
-import { abandonedKey, begunKey, CatalogReader } from "./catalog-reader.ts";
+import { abandonedKey, begunKey, CatalogReader, OPENED } from "./catalog-reader.ts";
 import type { IndexedMap } from "./indexed-map.ts";
 import { done, failed, Refused } from "./kafka-outcome.ts";
 
@@ -17,25 +17,17 @@ export class CatalogWriter {
   readonly #read: CatalogReader;
   readonly #log: Log;
   readonly #now: () => number;
-  readonly #alone: boolean;
   #writer: FencedWriter | undefined;
   /** Topics of which nobody knows whether the last write is in the log: the next one is written in any case. */
   readonly #doubtful = new Set<string>();
   readonly #changing = new Set<Promise<void>>();
   #rereading: Promise<void> = Promise.resolve();
 
-  private constructor(
-    read: CatalogReader,
-    deploymentId: string,
-    log: Log,
-    now: () => number,
-    alone: boolean,
-  ) {
+  private constructor(read: CatalogReader, deploymentId: string, log: Log, now: () => number) {
     this.#read = read;
     this.deploymentId = deploymentId;
     this.#log = log;
     this.#now = now;
-    this.#alone = alone;
   }
 
   /** By `<namespace>/<name>`, and by Kafka topic. */
@@ -50,25 +42,29 @@ export class CatalogWriter {
 
   /**
    * Fences older writers, then reads what they left. Without a cluster uid any cluster's is taken.
-   * `alone`: nobody else can be writing (a lock says so), and a fence is Kafka's own, of a transaction
-   * that outlived its time while the broker was away; the writer is opened anew then.
    * @throws when Kafka cannot be asked, or when the catalog is another cluster's or a newer release's.
    */
   static async open(
     log: Log,
     deploymentId: string,
     now: () => number,
-    { clusterUid, alone = false }: { clusterUid?: string; alone?: boolean } = {},
+    clusterUid?: string,
   ): Promise<CatalogWriter> {
     const topic = await ensureTopic(log, catalogTopicOf(deploymentId));
     const read = new CatalogReader(log, topic);
-    const catalog = new CatalogWriter(read, deploymentId, log, now, alone);
+    const catalog = new CatalogWriter(read, deploymentId, log, now);
     await read.read();
     // Before the fence: who is refused here must not have stopped the rightful operator.
     if (clusterUid !== undefined) catalog.#refuseOthers(clusterUid);
-    await catalog.#openWriter();
-    await read.read();
-    return catalog;
+    const opened = { key: Buffer.from(OPENED), value: null, headers: [], timeMs: now() };
+    catalog.#writer = done(await log.openFencedWriter(topic, opened));
+    try {
+      await read.read();
+      return catalog;
+    } catch (error) {
+      catalog.close();
+      throw error;
+    }
   }
 
   /** The same clock that stamps what is written. Milliseconds since 1970. */
@@ -132,8 +128,8 @@ export class CatalogWriter {
     done(await this.#log.admin.deleteTopic(this.#read.topic.id));
   }
 
-  async close(): Promise<void> {
-    await this.#writer?.close();
+  close(): void {
+    this.#writer?.close();
   }
 
   #change(make: () => Promise<void>): Promise<void> {
@@ -145,29 +141,30 @@ export class CatalogWriter {
   }
 
   async #write(name: string, key: string, value: Buffer | null): Promise<void> {
+    const topic = this.#read.topic.name;
     const record = { key: Buffer.from(key), value, headers: [], timeMs: this.#now() };
     if (!this.#writer) throw new Error("the catalog is not open");
     const wasDoubtful = this.#doubtful.has(name);
     this.#doubtful.add(name);
-    let written = await this.#writer.write(this.#read.topic.name, [record]);
-    if (written.kind === "fenced" && this.#alone) {
-      const writer = await this.#openWriter();
-      written = await writer.write(this.#read.topic.name, [record]);
+    const written = await this.#writer.write(record);
+    switch (written.kind) {
+      case "appended":
+        break;
+      case "fenced":
+        throw new Superseded(
+          `another operator writes ${topic} now; end this one, or the other and start this one anew`,
+        );
+      case "gone":
+        throw new Refused("KafkaUnavailable", `the catalog ${topic} is gone`);
+      case "too-large":
+        throw new Refused("MESSAGE_TOO_LARGE", written.reason);
+      case "unknown":
+        throw new Refused("KafkaUnavailable", written.reason);
+      default:
+        throw failed(written);
     }
-    if (written.kind === "fenced") {
-      throw new Superseded(
-        `another operator writes ${this.#read.topic.name} now; end this one, or the other and start this one anew`,
-      );
-    }
-    if (written.kind === "refused") throw new Refused(written.error, written.reason);
-    if (written.kind !== "done") throw failed(written);
     // A record says all; a mark says nothing of a record that may be there.
     if (key === name || !wasDoubtful) this.#doubtful.delete(name);
-  }
-
-  async #openWriter(): Promise<FencedWriter> {
-    this.#writer = done(await this.#log.openFencedWriter(this.#read.topic.name));
-    return this.#writer;
   }
 
   #refuseOthers(clusterUid: string): void {

@@ -144,7 +144,7 @@ export async function startOperator(
       await watches.close();
       await outboxes?.close();
       await controller?.queue.close();
-      await catalog?.close();
+      catalog?.close();
       await lease.close();
       await log.close();
     },
@@ -167,7 +167,7 @@ export async function startOperator(
 
   async function takeOver(): Promise<void> {
     const clusterUid = await clusterUidOf(new KubeClient(kube, UID_REQUEST_MS, count));
-    catalog = await CatalogWriter.open(log, config.deploymentId, Date.now, { clusterUid });
+    catalog = await CatalogWriter.open(log, config.deploymentId, Date.now, clusterUid);
     const others = new OtherDeployments(log, config.deploymentId);
     // One of them may have taken what was taken here when this deployment's last operator died.
     await others.refresh().catch((error: Error) => onTrouble(error.message));

@@ -12,10 +12,12 @@ const kafkajs = part.kafkajs();
 afterAll(() => log.close());
 
 const topic = (name: string) => ({ name, partitions: 1, replicas: 1, settings: {} });
+const info = (name: string) => ({ name, id: "", partitions: 1, replicas: 1 });
+const OPENED = { key: null, value: null, headers: [], timeMs: 0 };
 
 test.each<[string, (name: string) => unknown]>([
   ["topic", (name) => log.admin.createTopic(topic(name))],
-  ["fenced writer", (name) => log.openFencedWriter(name)],
+  ["fenced writer", (name) => log.openFencedWriter(info(name), OPENED)],
   ["transactional writer", (name) => log.openTransactionalWriter(name)],
   ["group", (name) => log.groups.commit(name, part.own("t"), [])],
   ["topic of kafkajs", (name) => kafkajs.admin().createTopics({ topics: [{ topic: name }] })],

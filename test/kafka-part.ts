@@ -61,7 +61,7 @@ export class KafkaPart {
     const groups = this.#checked(log.groups, { commit: (group) => [group] });
     return this.#checked(
       { ...log, admin, groups },
-      { openFencedWriter: (id) => [id], openTransactionalWriter: (id) => [id] },
+      { openFencedWriter: ({ name }) => [name], openTransactionalWriter: (id) => [id] },
     );
   }
 

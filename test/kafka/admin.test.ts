@@ -181,29 +181,3 @@ test("of topics made at once only those are refused that Kafka refuses, and each
   const all = await Promise.all(names.map((name) => log.admin.settings(kafka.own(name))));
   expect(all.map(({ kind }, i) => (kind === "done" ? -1 : i)).filter((i) => i >= 0)).toEqual([33]);
 });
-
-test("what a fenced writer is given at once goes into few transactions; one that is refused spoils no other", async () => {
-  const made = await create({
-    name: "written.together",
-    settings: { "max.message.bytes": "2000" },
-  });
-  const opened = await log.openFencedWriter(kafka.own("writer"));
-  if (made.kind !== "done" || opened.kind !== "done") throw new Error("not made");
-  const record = (i: number) => ({
-    ...{ key: null, value: Buffer.alloc(i === 5 ? 5000 : 10, i), headers: [], timeMs: 0 },
-  });
-  const write = (i: number) => opened.value.write(made.value.name, [record(i)]);
-  expect((await write(0)).kind).toBe("done");
-  const kinds = (await Promise.all([1, 2, 3, 4].map(write))).map(({ kind }) => kind);
-  expect(kinds).toEqual(Array(4).fill("done"));
-  const end = async (): Promise<number> => {
-    const found = await log.offset(made.value, 0, "latest");
-    return found.kind === "offset" ? found.offset : -1;
-  };
-  // Five records, and a marker for each of two transactions; the last marker comes after the answer.
-  while ((await end()) < 7);
-  expect(await end()).toBe(7);
-  const mixed = (await Promise.all([5, 6, 7].map(write))).map(({ kind }) => kind);
-  expect(mixed).toEqual(["refused", "done", "done"]);
-  await opened.value.close();
-});

@@ -332,20 +332,27 @@ describe.each([
     expect(new Set(used)).toEqual(new Set([0, 1, 2]));
   });
 
-  test("a fenced writer writes whole transactions; opening it anew fences the older one", async () => {
+  test("once a fenced writer is open, nothing of the older one gets into the log; the newer one goes on", async () => {
     const topic = await newTopic();
-    const older = done(await log.openFencedWriter(`${topic.name}-w`));
-    expect(await older.write(topic.name, [record("1"), record("2")])).toEqual({ kind: "done" });
-    expect(await older.write(topic.name, [record("3")])).toEqual({ kind: "done" });
-    const newer = done(await log.openFencedWriter(`${topic.name}-w`));
-    expect(await older.write(topic.name, [record("stale")])).toEqual({ kind: "fenced" });
-    expect(await newer.write(topic.name, [record("4")])).toEqual({ kind: "done" });
-    // The answer comes before the markers are written.
-    let read = await readAll(topic);
-    while (!read.values.includes("4")) read = await readAll(topic);
-    expect(read.values).toEqual(["1", "2", "3", "4"]);
-    await older.close();
-    await newer.close();
+    const older = done(await log.openFencedWriter(topic, record("older")));
+    const kinds = await Promise.all(["1", "2", "3"].map((value) => older.write(record(value))));
+    expect(kinds.map(({ kind }) => kind)).toEqual(Array(3).fill("appended"));
+    const newer = done(await log.openFencedWriter(topic, record("newer")));
+    for (const value of ["stale", "staler"])
+      expect(await older.write(record(value))).toEqual({ kind: "fenced" });
+    expect(await newer.write(record("4"))).toEqual({ kind: "appended", partition: 0, offset: 5 });
+    expect((await readAll(topic)).values).toEqual(["older", "1", "2", "3", "newer", "4"]);
+    older.close();
+    newer.close();
+  }, 60_000);
+
+  test("a fenced writer is of one topic, by its id: it is gone when another has the name", async () => {
+    const topic = await newTopic();
+    const writer = done(await log.openFencedWriter(topic, record("opened")));
+    const anew = await driver.recreate(topic);
+    expect(await writer.write(record("stale"))).toEqual({ kind: "gone" });
+    expect((await readAll(anew)).values).toEqual([]);
+    writer.close();
   }, 60_000);
 
   test("topics: described with ids, grown, deleted by id only", async () => {

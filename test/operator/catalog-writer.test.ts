@@ -92,18 +92,16 @@ describe("the catalog", () => {
   };
 
   test("of another cluster is refused by its name; its own, and an empty one, are taken", async () => {
-    catalog = await CatalogWriter.open(log, "test", () => 2, { clusterUid: "c1" });
+    catalog = await CatalogWriter.open(log, "test", () => 2, "c1");
     reconciler = new Reconciler(log, catalog);
     await reconciler.apply(topic({}), owner);
-    await expect(CatalogWriter.open(log, "test", () => 3, { clusterUid: "c2" })).rejects.toThrow(
+    await expect(CatalogWriter.open(log, "test", () => 3, "c2")).rejects.toThrow(
       /belongs to "c1" .* this is "c2"/,
     );
     // The refused one has fenced nobody.
     await reconciler.apply(topic({ partitions: 2 }), owner);
     expect(catalog.records.get("shop/orders")?.partitions).toBe(2);
-    expect(
-      (await CatalogWriter.open(log, "test", () => 4, { clusterUid: "c1" })).records.size,
-    ).toBe(1);
+    expect((await CatalogWriter.open(log, "test", () => 4, "c1")).records.size).toBe(1);
   });
 
   test.each([
@@ -135,14 +133,4 @@ describe("the catalog", () => {
     log.createTopicNow("_throughline.auto.catalog", 3);
     await expect(CatalogWriter.open(log, "auto", () => 1)).rejects.toThrow(/must have one/);
   });
-});
-
-test("a writer that is alone takes the catalog back when Kafka has fenced it", async () => {
-  const alone = await CatalogWriter.open(log, "test", () => 2, { alone: true });
-  // As Kafka does it when a transaction outlives its time: a newer epoch that nobody writes with.
-  await log.openFencedWriter("_throughline.test.catalog");
-  const status = await new Reconciler(log, alone).apply(topic({}), owner);
-  expect(status.ready).toBe(true);
-  const next = await CatalogWriter.open(log, "test", () => 3);
-  expect([...next.records.keys()]).toEqual(["shop/orders"]);
 });

@@ -78,7 +78,7 @@ function mortal(log: MemoryLog, dieAt: number, when: When) {
         const value = Reflect.get(target, name, target);
         if (name === "admin") return through<LogAdmin>(log.admin);
         if (typeof value !== "function") return value;
-        if (name === "openReader") return value.bind(target);
+        if (name === "openReader" || name === "close") return value.bind(target);
         return async (...given: unknown[]) => {
           const made: AdminOutcome<FencedWriter> = await call(() => value.apply(target, given));
           const isWriter = name === "openFencedWriter" && made.kind === "done";

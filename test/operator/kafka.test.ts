@@ -24,7 +24,7 @@ let witness: ReturnType<Kafka["admin"]>;
 beforeAll(async () => {
   kafka = await KafkaPart.open();
   log = kafka.openLog();
-  catalog = await CatalogWriter.open(log, kafka.name, Date.now, { clusterUid: "c1" });
+  catalog = await CatalogWriter.open(log, kafka.name, Date.now, "c1");
   reconciler = new Reconciler(log, catalog);
   witness = kafka.kafkajs().admin();
   await witness.connect();
@@ -150,7 +150,7 @@ test("Retain keeps events and id over a new operator; Delete removes the topic",
   const spec: TopicSpec = { partitions: 2 };
   const { topicId } = await reconciler.apply(topic("kept", spec), owner);
   await reconciler.delete(`${kafka.name}/kept`, "Retain");
-  catalog = await CatalogWriter.open(log, kafka.name, Date.now, { clusterUid: "c1" });
+  catalog = await CatalogWriter.open(log, kafka.name, Date.now, "c1");
   reconciler = new Reconciler(log, catalog);
   expect(await reconciler.apply(topic("kept", spec), owner)).toMatchObject({
     ready: true,
@@ -162,7 +162,7 @@ test("Retain keeps events and id over a new operator; Delete removes the topic",
 
 test("a catalog of another cluster is refused, and its operator goes on", async () => {
   await reconciler.apply(topic("mine", {}), owner);
-  await expect(CatalogWriter.open(log, kafka.name, Date.now, { clusterUid: "c2" })).rejects.toThrow(
+  await expect(CatalogWriter.open(log, kafka.name, Date.now, "c2")).rejects.toThrow(
     /belongs to "c1"/,
   );
   expect(await reconciler.apply(topic("mine", { partitions: 2 }), owner)).toMatchObject({

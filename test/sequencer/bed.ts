@@ -71,8 +71,7 @@ export async function openBed(fullSpeed = false, part?: KafkaPart): Promise<Bed>
   ]);
   const { brokers, log } = kafka;
   const [deploymentId, namespace] = part ? [part.name, part.name] : [DEPLOYMENT, NAMESPACE];
-  const of = { clusterUid: "test", alone: true };
-  const catalog = await CatalogWriter.open(log, deploymentId, Date.now, of);
+  const catalog = await CatalogWriter.open(log, deploymentId, Date.now, "test");
   const allowed = { mayName: () => true, mayAdopt: () => false, toAdopt: "" };
   const reconciler = new Reconciler(log, catalog, { allowed });
   const clients: pg.Client[] = [];
