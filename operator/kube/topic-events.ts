@@ -1,6 +1,6 @@
 /**
  * What a person is told as an Event (pure): by what has changed in a Topic's status, so that it is told once,
- * not on every attempt, and not again by the next operator.
+ * not on every attempt, and not again by the next operator. That a new Topic was made as declared is in its status.
  *
  * What befalls all Topics at once, Kafka being away, is said in status and log only.
  */
@@ -20,12 +20,13 @@ function readiness(before: KubeStatus, after: KubeStatus): ToldEvent[] {
   if (!is) return [];
   if (is.status === "True") {
     const isFirst = !before.topicId;
-    const isBack = was?.status !== "True" && !UNTOLD.includes(was?.reason ?? "");
-    const isUnfed = is.reason === "OutboxMissing";
-    if (!isFirst && !isBack && !(isUnfed && was?.reason === "Ready")) return [];
-    const how = after.adopted && isFirst ? "It was there before and is adopted. " : "";
+    const isAdopted = isFirst && after.adopted;
+    const isBack = was !== undefined && was.status !== "True" && !UNTOLD.includes(was.reason);
+    const isUnfed = is.reason === "OutboxMissing" && (isFirst || was?.reason === "Ready");
+    if (!isAdopted && !isBack && !isUnfed) return [];
+    const how = isAdopted ? "It was there before and is adopted. " : "";
     const what = `Kafka topic "${after.kafkaTopic}" (id ${after.topicId}). `;
-    const type = isUnfed ? "Warning" : "Normal";
+    const type = is.reason === "OutboxMissing" ? "Warning" : "Normal";
     return [{ type, reason: is.reason, note: `${what}${how}${is.message}` }];
   }
   const isNews =

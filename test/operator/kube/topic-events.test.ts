@@ -2,7 +2,7 @@
 import { expect, test } from "@jest/globals";
 import { bed, READY } from "./controller-bed.ts";
 
-test("what a person must know is told once: the first Ready, a refusal, growth, the end of a refusal", async () => {
+test("what a person must know is told once: growth, a refusal, the end of a refusal; that all went well is not", async () => {
   const { api, clock, state } = bed();
   api.put("shop/a", { partitions: 1 });
   await clock.run(30_000);
@@ -20,13 +20,21 @@ test("what a person must know is told once: the first Ready, a refusal, growth, 
   state.status = { ...READY, topicId: "11ff", partitions: 4 };
   await clock.run(210_000);
   expect(api.told.map((told) => told.replace(/: .*/, ""))).toEqual([
-    "shop/a Normal Ready",
     "shop/a Warning PartitionsGrew",
     "shop/a Warning INVALID_CONFIG",
     "shop/a Warning DataLost",
     "shop/a Normal Ready",
   ]);
-  expect(api.told[1]).toMatch(/3 partitions now, it had 1: keys move/);
+  expect(api.told[0]).toMatch(/3 partitions now, it had 1: keys move/);
+});
+
+test("a Kafka topic that was there before is told of", async () => {
+  const { api, clock, state } = bed();
+  state.status = { ...READY, adopted: true };
+  api.put("shop/a", { partitions: 1 });
+  await clock.run(30_000);
+  expect(api.told).toHaveLength(1);
+  expect(api.told[0]).toMatch(/^shop\/a Normal Ready: .*It was there before and is adopted\./);
 });
 
 test("a correction that is refused anew is told anew", async () => {
