@@ -9,9 +9,9 @@
  * F1 A writer is open once a record of its own epoch is in the log: from then on the leader refuses older
  *    writers, and after a crash it learns so from the log.
  * F2 Who is refused asks the coordinator for an epoch above its own; that one knows whether somebody newer is there.
- * F3 A leader forgets a producer that has been silent for a day (producer.id.expiration.ms), and the coordinator
- *    an id after seven (transactional.id.expiration.ms). So an epoch is used for an hour, and an open writer writes
- *    each hour.
+ * F3 A leader forgets a producer whose last record is a day old (producer.id.expiration.ms), and the coordinator an
+ *    id after seven (transactional.id.expiration.ms). So an epoch is used for an hour, and an open writer writes each
+ *    hour, with the time of then.
  *
  * What is left: an epoch has 15 bits, and after 32,767 of them Kafka gives another producer id, which fences nobody.
  */
@@ -88,7 +88,8 @@ class KafkaFencedWriter implements FencedWriter {
   }
 
   writeEach(ms: number, record: NewRecord): void {
-    this.#writing = setInterval(() => void this.write(record), ms).unref();
+    const write = (): void => void this.write({ ...record, timeMs: Date.now() });
+    this.#writing = setInterval(write, ms).unref();
   }
 
   close(): void {

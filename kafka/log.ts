@@ -240,7 +240,7 @@ export interface Log {
   /**
    * Fences older writers of the topic: once this resolves, nothing of them gets into the log any more, also not
    * what was on its way. The topic's name is the transactional id.
-   * @param opened written at once, and each hour.
+   * @param opened written at once, and each hour with the time of then.
    */
   openFencedWriter(topic: TopicInfo, opened: NewRecord): Promise<AdminOutcome<FencedWriter>>;
   openTransactionalWriter(transactionalId: string): Promise<AdminOutcome<TransactionalWriter>>;

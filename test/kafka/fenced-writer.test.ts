@@ -60,7 +60,10 @@ test("an open writer writes by itself each so often, and takes a new epoch", asy
   opened.value.close();
   expect(epochs).toEqual(epochs.toSorted((a, b) => a - b));
   expect(epochs[4]).toBeGreaterThan(epochs[0] as number);
-  expect(read(await fetchFrom(topic, 4)).seen[0]?.value).toBe("opened");
+  const [first, last] = [await fetchFrom(topic, 0), await fetchFrom(topic, 4)];
+  const [before, after] = [read(first).seen[0], read(last).seen[0]];
+  expect(after?.value).toBe("opened");
+  expect(after?.timeMs).toBeGreaterThan(before?.timeMs as number);
 });
 
 test("of two that are opened at once the one with the older epoch is not opened, and nothing of it is in the log", async () => {
