@@ -18,6 +18,7 @@ import { StoryServer } from "../story/story-server.ts";
 import { type Answered, type Order, PROCESSES, TOPICS, type Told } from "./clients/roster.ts";
 import { Trap } from "./faults/trap.ts";
 import { nowMs } from "./history.ts";
+import { MEMBER_LAPSE_MS } from "./judge/members.ts";
 import type { Crash } from "./judge/world.ts";
 
 export const DEPLOYMENT = "check";
@@ -30,7 +31,14 @@ const FLAGS = [
   ...["--shared-stall-ms", "200", "--alone-stall-ms", "1000"],
   // A member's first renewal, after 450 ms, is given what it waits for, whoever else is frozen.
   // Who is cut off from the store for longer than a move takes has lost partitions, and has not lapsed.
-  ...["--member-lapse-ms", "5000", "--member-return-ms", "1000", "--member-revoke-ms", "400"],
+  ...[
+    "--member-lapse-ms",
+    `${MEMBER_LAPSE_MS}`,
+    "--member-return-ms",
+    "1000",
+    "--member-revoke-ms",
+    "400",
+  ],
   ...["--mirror-ms", "1000"],
 ];
 

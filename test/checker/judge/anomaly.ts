@@ -23,7 +23,7 @@ export const CLASSES = {
   unheeded: "a session that was sought or forgotten went on as if it had not been",
   unverified: "a strict stream went on without the store",
   "late-wins": "a connection that arrived late took the session from its successor",
-  stuck: "5 s without event or heartbeat while every part was up",
+  stuck: "5 s without event or heartbeat while every part was up (8 s for a member that opens)",
   filter: "an event that the filter does not admit",
   "token-inside": "a batch's token is not the position after the batch",
   "stored-backward": "the stored position moved back within a generation",

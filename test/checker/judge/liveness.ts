@@ -3,10 +3,13 @@ import type { History, Line } from "../history.ts";
 import type { Anomaly } from "./anomaly.ts";
 import { passedOver } from "./compare.ts";
 import { positionAtEnd } from "./loss.ts";
+import { MEMBER_LAPSE_MS } from "./members.ts";
 import { isMember, type Stream } from "./streams.ts";
 import { calmIn, type World } from "./world.ts";
 
 const SILENCE_MS = 5000;
+/** Who opens as a member waits until those lapse of whom the store knows nothing any more. */
+const MEMBER_OPENS_MS = MEMBER_LAPSE_MS + 2000;
 const HEALED_MS = 30_000;
 const LATE_MS = 1000;
 
@@ -14,16 +17,19 @@ function isHeard({ kind }: Line): boolean {
   return ["opened", "batch", "heartbeat", "notice"].includes(kind);
 }
 
-/** A client that wants a stream hears something every 5 s, whatever it takes to get one. */
+/** A client that wants a stream hears something every 5 s, whatever it takes to get one; a member that opens, 8 s. */
 export function stuck({ name, lines }: History, world: World): Anomaly[] {
   const [first] = lines;
   if (first?.kind === "client" && (first.role === "publisher" || first.role === "named")) return [];
   const found: Anomaly[] = [];
   let since: Line | undefined;
+  let boundMs = SILENCE_MS;
   for (const line of lines) {
+    if (line.kind === "open" && line.mode === "shared") boundMs = MEMBER_OPENS_MS;
     if (isHeard(line)) {
-      if (since) found.push(...silence(name, since, line, world));
+      if (since) found.push(...silence(name, since, line, boundMs, world));
       since = line;
+      boundMs = SILENCE_MS;
     } else if (line.kind === "away" || line.kind === "client") {
       since = undefined;
     } else if (line.kind === "open") since ??= line;
@@ -31,10 +37,10 @@ export function stuck({ name, lines }: History, world: World): Anomaly[] {
   return found;
 }
 
-function silence(client: string, from: Line, to: Line, world: World): Anomaly[] {
-  if (to.at - from.at <= SILENCE_MS) return [];
+function silence(client: string, from: Line, to: Line, boundMs: number, world: World): Anomaly[] {
+  if (to.at - from.at <= boundMs) return [];
   return calmIn(world, from.at, to.at)
-    .filter((calm) => calm.toMs - calm.fromMs > SILENCE_MS)
+    .filter((calm) => calm.toMs - calm.fromMs > boundMs)
     .map((calm) => ({
       class: "stuck" as const,
       client,

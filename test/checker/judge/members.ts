@@ -14,8 +14,11 @@ import { calmIn, LOST_STORE, type PartitionLog, struck, type World } from "./wor
 /** A store that lost the session has it again from its members, who all have come back within this. */
 const RESTORED_MS = 10_000;
 
-/** A member of whose end the store did not hear lapses first (field.ts); then a renewal gives away what it had. */
-const NOBODY_MS = 8000;
+/** As the servers have it (field.ts): above the time after which a client takes a silent server for lost. */
+export const MEMBER_LAPSE_MS = 6000;
+
+/** A member of whose end the store did not hear lapses first; then a renewal gives away what it had. */
+const NOBODY_MS = MEMBER_LAPSE_MS + 3000;
 
 interface Tenure {
   readonly stream: Stream;
