@@ -159,10 +159,10 @@ export class CatalogFollower implements Catalog {
           continue;
         }
         this.#goesOn();
-        // A catalog that was made anew and is still empty says nothing: its operator is about to write it,
-        // and taking it at its word would end every stream.
-        const says = position.offset > 0 || this.#topics.size === 0;
-        if (fresh && says && position.offset >= outcome.lastStable) {
+        // A catalog that was made anew and has no Topic yet says nothing, whatever marks are in it: its operator is
+        // about to write it, and taking it at its word would end every stream.
+        const saysNothing = fresh?.size === 0 && this.#topics.size > 0;
+        if (fresh && !saysNothing && position.offset >= outcome.lastStable) {
           this.#replace(fresh);
           fresh = undefined;
         }

@@ -42,12 +42,25 @@ let lines: string[];
 let logger: Logger;
 /** Everyone who waits for a log line, a change, or the first read looks again at each of them. */
 let lookAgain: Set<() => void>;
+/** Where each fetch of the follower began. */
+let fetchedFrom: number[];
 /** How often the follower waited before it tried again. */
 let delays: number;
 
 beforeEach(() => {
   delays = 0;
   log = new MemoryLog();
+  fetchedFrom = [];
+  const openReader = log.openReader.bind(log);
+  log.openReader = (topic, partition) => {
+    const reader = openReader(topic, partition);
+    const fetch: typeof reader.fetch = (position, ...most) => {
+      fetchedFrom.push(position.offset);
+      for (const look of [...lookAgain]) look();
+      return reader.fetch(position, ...most);
+    };
+    return { fetch, close: () => reader.close() };
+  };
   lines = [];
   lookAgain = new Set();
   logger = makeLogger("info", "s", {
@@ -217,10 +230,17 @@ test("a catalog topic made anew is read anew, and what it lacks is gone", async 
   await log.admin.deleteTopic(topic.id);
   const anew = await makeCatalog();
   await until(() => lines.includes("the catalog is read anew"));
-  // As long as it is empty it says nothing.
+  // As long as no Topic is in it, it says nothing, whatever its operator has begun.
+  fetchedFrom = [];
+  const counts: number[] = [];
+  catalog.onChange(() => counts.push(catalog.list().length));
+  await write(anew, "opened", null);
+  await write(anew, "begun shop/orders shop.orders", null);
+  await until(() => fetchedFrom.at(-1) === 2);
   expect(catalog.list()).toHaveLength(2);
   await write(anew, "shop/orders", record("shop/orders", { partitions: 5 }));
   await until(() => catalog.get("shop/orders")?.partitions === 5 && catalog.list().length === 1);
+  expect(new Set(counts)).toEqual(new Set([1]));
 });
 
 test("a damaged catalog is said and stays what it was; once mended it is followed again", async () => {
