@@ -18,13 +18,13 @@ export function eventsOf(topic: KubeTopic, after: KubeStatus): ToldEvent[] {
 function readiness(before: KubeStatus, after: KubeStatus): ToldEvent[] {
   const [was, is] = [readyOf(before), readyOf(after)];
   if (!is) return [];
+  const isFirst = !before.topicId;
+  const isAdopted = after.adopted === true && before.topicId !== after.topicId;
+  const how = isAdopted ? "It was there before and is adopted. " : "";
   if (is.status === "True") {
-    const isFirst = !before.topicId;
-    const isAdopted = isFirst && after.adopted;
     const isBack = was !== undefined && was.status !== "True" && !UNTOLD.includes(was.reason);
     const isUnfed = is.reason === "OutboxMissing" && (isFirst || was?.reason === "Ready");
     if (!isAdopted && !isBack && !isUnfed) return [];
-    const how = isAdopted ? "It was there before and is adopted. " : "";
     const what = `Kafka topic "${after.kafkaTopic}" (id ${after.topicId}). `;
     const type = is.reason === "OutboxMissing" ? "Warning" : "Normal";
     return [{ type, reason: is.reason, note: `${what}${how}${is.message}` }];
@@ -33,7 +33,7 @@ function readiness(before: KubeStatus, after: KubeStatus): ToldEvent[] {
     was?.reason !== is.reason ||
     (was.message !== is.message && was.observedGeneration !== is.observedGeneration);
   return isNews && !UNTOLD.includes(is.reason)
-    ? [{ type: "Warning", reason: is.reason, note: is.message }]
+    ? [{ type: "Warning", reason: is.reason, note: `${how}${is.message}` }]
     : [];
 }
 

@@ -33,7 +33,13 @@ test("a Kafka topic that was there before is told of", async () => {
   state.status = { ...READY, adopted: true };
   api.put("shop/a", { partitions: 1 });
   await clock.run(30_000);
-  expect(api.told).toHaveLength(1);
+  const more = { ...READY, adopted: true, topicId: "22ff", ready: false };
+  state.status = { ...more, reason: "MorePartitions", message: "It has more." };
+  api.put("shop/b", { partitions: 1 });
+  await clock.run(60_000);
+  expect(api.told.filter((told) => told.startsWith("shop/b"))).toEqual([
+    "shop/b Warning MorePartitions: It was there before and is adopted. It has more.",
+  ]);
   expect(api.told[0]).toMatch(/^shop\/a Normal Ready: .*It was there before and is adopted\./);
 });
 
