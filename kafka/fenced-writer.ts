@@ -8,12 +8,14 @@
  *
  * F1 A writer is open once a record of its own epoch is in the log: from then on the leader refuses older
  *    writers, and after a crash it learns so from the log.
- * F2 Who is refused asks the coordinator for an epoch above its own; that one knows whether somebody newer is there.
+ * F2 Who is refused asks the coordinator for an epoch above its own; that one knows whether somebody newer is there,
+ *    or has asked and not come to write.
  * F3 A leader forgets a producer whose last record is a day old (producer.id.expiration.ms), and the coordinator an
  *    id after seven (transactional.id.expiration.ms). So an epoch is used for an hour, and an open writer writes each
  *    hour, with the time of then.
  *
- * What is left: an epoch has 15 bits, and after 32,767 of them Kafka gives another producer id, which fences nobody.
+ * What is left: an epoch has 15 bits, and each hour and each batch that fails takes one; after 32,767 Kafka gives
+ * another producer id, which fences nobody.
  */
 import { Appender } from "./appender.ts";
 import type { Cluster } from "./cluster.ts";
@@ -25,7 +27,7 @@ import {
   PRODUCER_FENCED,
 } from "./failures.ts";
 import type { AdminOutcome, FencedWriter, NewRecord, TopicInfo } from "./log.ts";
-import { ProducerIdentity } from "./producer-identity.ts";
+import { NoIdentity, ProducerIdentity } from "./producer-identity.ts";
 import {
   ANEW,
   type TransactionalIdentity,
@@ -67,7 +69,12 @@ export async function openFencedWriter(
   }
   writer.close();
   if (written.kind === "unauthorised") return written;
-  return { kind: "unavailable", reason: reasonOf(written, topic) };
+  if (written.kind === "fenced") {
+    const reason = `a newer writer of ${topic.name} was opened meanwhile`;
+    return { kind: "refused", error: "PRODUCER_FENCED", reason };
+  }
+  const reason = written.kind === "gone" ? `${topic.name} is gone` : written.reason;
+  return { kind: "unavailable", reason };
 }
 
 class KafkaFencedWriter implements FencedWriter {
@@ -98,11 +105,6 @@ class KafkaFencedWriter implements FencedWriter {
   }
 }
 
-function reasonOf(written: Exclude<Written, { kind: "appended" }>, { name }: TopicInfo): string {
-  if (written.kind === "fenced") return `a newer writer of ${name} was opened meanwhile`;
-  return written.kind === "gone" ? `${name} is gone` : written.reason;
-}
-
 /** F2: the first one fences whoever was there, each further one fails when somebody newer is. */
 class Epochs {
   readonly #coordinator: TransactionCoordinator;
@@ -118,13 +120,13 @@ class Epochs {
   }
 
   async next(): Promise<ProducerIdentity> {
-    // Who gave up waiting for one takes that one the next time.
+    // Who gave up waiting for one may wait for it once more.
     this.#asking ??= this.#coordinator.initialise(this.#held);
     try {
       this.#held = await this.#asking;
     } catch (error) {
       this.areOver ||= kafkaErrorsIn(error).some(({ code }) => FENCED.includes(code));
-      throw error;
+      throw this.areOver ? new NoIdentity("somebody newer writes", { cause: error }) : error;
     } finally {
       this.#asking = undefined;
     }

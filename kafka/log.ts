@@ -163,7 +163,7 @@ export interface KeyedRecord {
 
 /** Writes to partition 0 of a topic, until another one is opened for it. */
 export interface FencedWriter {
-  /** In the order of the calls. `fenced`: another one was opened; this one writes no more. */
+  /** In the order of the calls. `fenced`: another one was opened, or asked to be; this one writes no more. */
   write(record: NewRecord): Promise<AppendOutcome | { readonly kind: "fenced" }>;
   /** What is on its way ends unknown. */
   close(): void;

@@ -42,7 +42,8 @@ export class MemoryLog implements Log {
   readonly groups: MemoryGroups;
   readonly #schedule: (deliver: () => void) => void;
   readonly #setTimer: (ms: number, fire: () => void) => () => void;
-  readonly #writers = new Map<string, number>();
+  /** The fenced writer that may write, by topic id. */
+  readonly #writers = new Map<string, FencedWriter>();
   readonly #failingAppends: AppendOutcome[] = [];
   readonly #failingFetches: LogFailure[] = [];
   #unavailable: string | undefined;
@@ -151,19 +152,7 @@ export class MemoryLog implements Log {
     if (!Number.isInteger(chosen) || chosen < 0 || chosen >= topic.partitions) {
       throw new RangeError(`${topic.name} has ${topic.partitions} partitions, not ${chosen}`);
     }
-    return this.#later((): AppendOutcome => {
-      if (this.#unavailable !== undefined)
-        return { kind: "unavailable", reason: this.#unavailable };
-      const failing = this.#failingAppends.shift();
-      if (failing) return failing;
-      const at = this.topics.partition(topic, chosen);
-      if (at === undefined) return { kind: "gone" };
-      if (recordBytes(record) > MAX_RECORD_BYTES) {
-        const reason = "The request included a message larger than the max message size.";
-        return { kind: "too-large", reason };
-      }
-      return { kind: "appended", partition: chosen, offset: at.append([record]) };
-    });
+    return this.#later(() => this.#append(topic, chosen, record));
   }
 
   offset(topic: TopicInfo, partition: number, spec: OffsetSpec): Promise<OffsetOutcome> {
@@ -179,21 +168,26 @@ export class MemoryLog implements Log {
   }
 
   async openFencedWriter(topic: TopicInfo, opened: NewRecord): Promise<AdminOutcome<FencedWriter>> {
-    const { name } = topic;
-    const epoch = (this.#writers.get(name) ?? 0) + 1;
-    this.#writers.set(name, epoch);
-    const write: FencedWriter["write"] = (record) =>
-      this.#later(() => {
-        if (this.#writers.get(name) !== epoch) return { kind: "fenced" };
-        if (this.#unavailable !== undefined)
-          return { kind: "unavailable", reason: this.#unavailable };
-        const at = this.topics.partition(topic, 0);
-        if (at === undefined) return { kind: "gone" };
-        return { kind: "appended", partition: 0, offset: at.append([record]) };
-      });
-    const { kind } = await write(opened);
-    if (kind === "appended") return { kind: "done", value: { write, close: () => {} } };
-    return { kind: "unavailable", reason: this.#unavailable ?? `${name}: ${kind}` };
+    let closed = false;
+    const writer: FencedWriter = {
+      write: (record) =>
+        this.#later(() => {
+          if (this.#writers.get(topic.id) !== writer) return { kind: "fenced" };
+          if (closed) return { kind: "unavailable", reason: "the log is closed" };
+          return this.#append(topic, 0, record);
+        }),
+      close: () => {
+        closed = true;
+      },
+    };
+    const written = await this.#later(() => {
+      const outcome = this.#append(topic, 0, opened);
+      if (outcome.kind === "appended") this.#writers.set(topic.id, writer);
+      return outcome;
+    });
+    if (written.kind === "appended") return { kind: "done", value: writer };
+    const reason = "reason" in written ? written.reason : `${topic.name} is gone`;
+    return { kind: "unavailable", reason };
   }
 
   openTransactionalWriter(id: string): Promise<AdminOutcome<TransactionalWriter>> {
@@ -227,6 +221,19 @@ export class MemoryLog implements Log {
     const found = info && this.topics.partition(info, partition);
     if (!found) throw new Error(`no partition ${partition} of ${topic}`);
     return found;
+  }
+
+  #append(topic: TopicInfo, partition: number, record: NewRecord): AppendOutcome {
+    if (this.#unavailable !== undefined) return { kind: "unavailable", reason: this.#unavailable };
+    const failing = this.#failingAppends.shift();
+    if (failing) return failing;
+    const at = this.topics.partition(topic, partition);
+    if (at === undefined) return { kind: "gone" };
+    if (recordBytes(record) > MAX_RECORD_BYTES) {
+      const reason = "The request included a message larger than the max message size.";
+      return { kind: "too-large", reason };
+    }
+    return { kind: "appended", partition: partition, offset: at.append([record]) };
   }
 
   #later<T>(make: () => T): Promise<T> {

@@ -12,10 +12,10 @@
 import { type Verdict, verdictOf } from "./append-verdict.ts";
 import type { Sent } from "./broker-sender.ts";
 import { type Broker, type Cluster, inTime } from "./cluster.ts";
-import { failureOfError, refusalOf, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
+import { failureOfError, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { AppendOutcome, LogFailure, NewRecord, TopicInfo } from "./log.ts";
 import type { ProducePart } from "./produce.ts";
-import type { ProducerIdentity } from "./producer-identity.ts";
+import { NoIdentity, type ProducerIdentity } from "./producer-identity.ts";
 import { encodeBatch } from "./record-batch.ts";
 
 export interface AppendLimits {
@@ -297,7 +297,7 @@ function closed(): Tried {
 
 function failedAttempt(error: unknown): Tried {
   const failure = failureOfError(error);
-  const isFinal = failure.kind === "unauthorised" || refusalOf(error).kind === "refused";
+  const isFinal = failure.kind === "unauthorised" || error instanceof NoIdentity;
   return isFinal
     ? { kind: "failed", failure }
     : { kind: "again", written: false, reason: failure.reason };

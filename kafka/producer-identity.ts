@@ -11,6 +11,9 @@ const MAX_SEQUENCE = 2 ** 30;
 /** Of no meaning without a transactional id; the broker wants a positive number. */
 const TRANSACTION_TIMEOUT_MS = 60_000;
 
+/** There is none to be had any more: what waits for one fails at once. */
+export class NoIdentity extends Error {}
+
 export class ProducerIdentity {
   readonly producerId: bigint;
   readonly producerEpoch: number;

@@ -97,7 +97,7 @@ export class CatalogWriter {
   /** A Kafka topic that does not exist is about to be made for this Topic. */
   begin(name: string, kafkaTopic: string): Promise<void> {
     return this.#change(async () => {
-      if (this.begun.get(name) === kafkaTopic) return;
+      if (this.begun.get(name) === kafkaTopic && !this.#doubtful.has(name)) return;
       await this.#write(name, begunKey(name, kafkaTopic), null);
       this.#read.begun.set(name, kafkaTopic);
     });

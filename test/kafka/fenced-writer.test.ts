@@ -81,7 +81,7 @@ test("of two that are opened at once the one with the older epoch is not opened,
   const older = await open("older");
   spied.mockRestore();
   const reason = `a newer writer of ${topic.name} was opened meanwhile`;
-  expect(older).toEqual({ kind: "unavailable", reason });
+  expect(older).toEqual({ kind: "refused", error: "PRODUCER_FENCED", reason });
   const writer = await newer;
   if (writer?.kind !== "done") throw new Error("not opened");
   expect((await writer.value.write(record("1"))).kind).toBe("appended");

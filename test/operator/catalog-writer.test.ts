@@ -1,7 +1,7 @@
 /** The catalog: read back whole, written by one, never misread. */
 import { beforeEach, describe, expect, test } from "@jest/globals";
 import { MemoryLog } from "../../kafka/memory-log.ts";
-import { CatalogGone } from "../../operator/catalog-reader.ts";
+import { abandonedKey, CatalogGone } from "../../operator/catalog-reader.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
 import { Reconciler } from "../../operator/reconcile.ts";
 import { CatalogRecord } from "../../proto/gen/throughline/stored/v1/stored.ts";
@@ -35,6 +35,23 @@ test("a record that may be in the log is written over, whatever this operator be
   await catalog.put("shop/orders", record);
   await nextOperator();
   expect(catalog.records.get("shop/orders")?.partitions).toBe(1);
+});
+
+test("a mark that may be taken back in the log is made anew, whatever this operator believes", async () => {
+  await catalog.begin("shop/new", "shop.new");
+  log.failNextAppend({ kind: "unknown", reason: "no answer" });
+  await expect(catalog.abandon("shop/new")).rejects.toThrow("no answer");
+  const key = Buffer.from(abandonedKey("shop/new"));
+  log.appendNow("_throughline.test.catalog", 0, [{ key, value: null, headers: [], timeMs: 1 }]);
+  await catalog.begin("shop/new", "shop.new");
+  await nextOperator();
+  expect([...catalog.begun]).toEqual([["shop/new", "shop.new"]]);
+});
+
+test("a catalog that cannot be opened fences nobody", async () => {
+  log.failNextAppend({ kind: "unavailable", reason: "away" });
+  await expect(CatalogWriter.open(log, "test", () => 2)).rejects.toThrow("away");
+  expect((await reconciler.apply(topic({}), owner)).ready).toBe(true);
 });
 
 test.each([
