@@ -4,7 +4,8 @@
  *
  * Until it was read whole once, `get` and `list` throw KAFKA_UNAVAILABLE: "not found" would be a lie (P10).
  * A record that cannot be taken (another cluster's, a newer format) is refused with one log line; what was
- * known under its key stays.
+ * known under its key stays. So does what a catalog that was made anew does not name yet, for a while: its operator
+ * writes one Topic after the other.
  */
 import type { Logger } from "pino";
 import type { KeyedRecord, Log, PartitionReader, Position, TopicInfo } from "../kafka/log.ts";
@@ -21,6 +22,7 @@ const POLL_MS = 1000;
 const FIRST_POLL_MS = 50;
 const RETRY_MS = 500;
 const PROGRESS_MS = 10_000;
+const UNNAMED_MS = 30_000;
 const DEFAULT_EVENT_BYTES = 1 << 20;
 
 const ORDERINGS = [undefined, "Key", "Total", "Commit"] as const;
@@ -46,6 +48,9 @@ export class CatalogFollower implements Catalog {
   readonly #name: string;
   readonly #listeners = new Set<(name: string) => void>();
   #topics = new Map<string, CatalogTopic>();
+  /** Of an earlier catalog, and not named in this one yet. */
+  #unnamed = new Set<string>();
+  #keepNoLonger: () => void = () => {};
   #read = false;
   #closed = false;
   #reader: PartitionReader | undefined;
@@ -78,6 +83,7 @@ export class CatalogFollower implements Catalog {
   close(): void {
     this.#closed = true;
     this.#reader?.close();
+    this.#keepNoLonger();
     this.#wake();
   }
 
@@ -193,18 +199,27 @@ export class CatalogFollower implements Catalog {
       return;
     }
     into.set(name, read.topic);
+    if (!fresh) this.#unnamed.delete(name);
     if (!fresh) this.#changed(name);
   }
 
   #replace(fresh: Map<string, CatalogTopic>): void {
     const before = this.#topics;
-    this.#topics = fresh;
+    const kept = [...before].filter(([name]) => !fresh.has(name));
+    this.#topics = new Map([...fresh, ...kept]);
+    this.#unnamed = new Set(kept.map(([name]) => name));
+    this.#keepNoLonger();
+    if (kept.length > 0) {
+      this.#keepNoLonger = this.#options.clock.setTimer(UNNAMED_MS, () => {
+        for (const name of this.#unnamed) if (this.#topics.delete(name)) this.#changed(name);
+      });
+    }
     if (!this.#read) {
       this.#read = true;
       this.#options.logger.info({ topic: this.#name, topics: fresh.size }, "the catalog was read");
       this.#options.onRead();
     }
-    for (const name of new Set([...before.keys(), ...fresh.keys()])) {
+    for (const name of fresh.keys()) {
       if (JSON.stringify(before.get(name)) !== JSON.stringify(fresh.get(name))) this.#changed(name);
     }
   }

@@ -221,7 +221,7 @@ test("a record that cannot be taken is refused in the log and removes nothing", 
   ]);
 });
 
-test("a catalog topic made anew is read anew, and what it lacks is gone", async () => {
+test("a catalog topic made anew is read anew; what it does not name is there for a while, and then gone", async () => {
   const topic = await makeCatalog();
   await write(topic, "shop/orders", record("shop/orders"));
   await write(topic, "shop/old", record("shop/old"));
@@ -240,7 +240,7 @@ test("a catalog topic made anew is read anew, and what it lacks is gone", async 
   expect(catalog.list()).toHaveLength(2);
   await write(anew, "shop/orders", record("shop/orders", { partitions: 5 }));
   await until(() => catalog.get("shop/orders")?.partitions === 5 && catalog.list().length === 1);
-  expect(new Set(counts)).toEqual(new Set([1]));
+  expect(counts).toEqual([2, 1]);
 });
 
 test("a damaged catalog is said and stays what it was; once mended it is followed again", async () => {
