@@ -16,7 +16,7 @@ import {
 } from "../../local/embedded-kafka.ts";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
-import { Reconciler } from "../../operator/reconcile.ts";
+import { Reconciler, type TopicStatus } from "../../operator/reconcile.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import type { FaultProxy } from "../faults/fault-proxy.ts";
 import { folderOfPart, KafkaPart } from "../kafka-part.ts";
@@ -43,6 +43,8 @@ export class Bed {
   #catalog: CatalogWriter;
   #reconciler: Reconciler;
   #generation = 0;
+  readonly #statuses = new Map<string, TopicStatus>();
+  #catalogWasLost = false;
   readonly #closing: (() => Promise<unknown>)[] = [];
 
   protected constructor(part: KafkaPart, log: Log, catalog: CatalogWriter) {
@@ -70,7 +72,7 @@ export class Bed {
 
   async close(): Promise<void> {
     for (const end of this.#closing.splice(0).reverse()) await end();
-    await this.#catalog.close();
+    this.#catalog.close();
     await this.log.close();
     await this.part.close();
   }
@@ -82,11 +84,22 @@ export class Bed {
     annotations: Record<string, string> = {},
   ): Promise<TopicInfo> {
     const resource = { metadata: { name, namespace: this.part.name, annotations }, spec };
-    const owner = { uid: name, generation: ++this.#generation, clusterUid: "" };
+    const recorded = this.#catalogWasLost ? this.#statuses.get(name) : undefined;
+    const owner = { uid: name, generation: ++this.#generation, clusterUid: "", recorded };
     const status = await this.#reconciler.apply(resource, owner);
     if (!status.ready) throw new Error(`${status.reason}: ${status.message}`);
+    this.#statuses.set(name, status);
     const { kafkaTopic, topicId, partitions } = status;
     return { name: kafkaTopic, id: topicId, partitions, replicas: 1 };
+  }
+
+  /** Somebody deletes the catalog, and the next operator makes it anew: it knows what the Topics' statuses say. */
+  async loseCatalog(): Promise<void> {
+    await this.#catalog.delete();
+    this.#catalog.close();
+    this.#catalog = await CatalogWriter.open(this.log, this.part.name, Date.now);
+    this.#reconciler = new Reconciler(this.log, this.#catalog);
+    this.#catalogWasLost = true;
   }
 
   async removeTopic(name: string, policy: "Retain" | "Delete"): Promise<void> {

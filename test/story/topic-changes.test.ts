@@ -101,6 +101,31 @@ test(
 );
 
 test(
+  "somebody deletes the catalog: its operator makes it anew, one Topic after the other, and no stream of them ends",
+  async () => {
+    const [first, second] = [await bed.topic("named-first"), await bed.topic("named-second")];
+    for (const name of ["named-first", "named-second"]) await server.knows(name);
+    const subscribers = ["named-first", "named-second"].map((topic) =>
+      bed.subscriber([server.address], { topic, start: EARLIEST }),
+    );
+    for (const topic of [first, second]) await bed.append(topic, 0, 20);
+    await bed.loseCatalog();
+    // The server has read what is in it; the second one is not.
+    await bed.topic("named-first", { partitions: 2 });
+    await server.knows("named-first", 2);
+    await bed.append(second, 20, 20);
+    await subscribers[1]?.has(40);
+    await bed.topic("named-second", { partitions: 3 });
+    await server.knows("named-second", 3);
+    for (const topic of [first, second]) await bed.append(topic, 40, 20);
+    for (const [i, topic] of [first, second].entries())
+      await bed.expectWhole(topic, subscribers[i] ?? []);
+    expect(subscribers.flatMap(({ breaks }) => breaks)).toEqual([]);
+  },
+  SLOW_MS,
+);
+
+test(
   "P2: a topic deleted in Kafka and made anew: streams end typed, old tokens too, or a preset restarts with a notice",
   async () => {
     const topic = await bed.topic("recreated", { partitions: 2 });
