@@ -233,7 +233,7 @@ export class MemoryLog implements Log {
       const reason = "The request included a message larger than the max message size.";
       return { kind: "too-large", reason };
     }
-    return { kind: "appended", partition: partition, offset: at.append([record]) };
+    return { kind: "appended", partition, offset: at.append([record]) };
   }
 
   #later<T>(make: () => T): Promise<T> {
