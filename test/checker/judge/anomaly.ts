@@ -19,7 +19,7 @@ export const CLASSES = {
   "two-streams": "two streams of one session, past the bound of P5",
   "two-members": "two members of one session delivered one partition, past the bound of P5",
   unassigned: "an event of a partition that the member did not have",
-  orphaned: "8 s in which no member had a partition while every part was up",
+  orphaned: "9 s in which no member had a partition while every part was up",
   unheeded: "a session that was sought or forgotten went on as if it had not been",
   unverified: "a strict stream went on without the store",
   "late-wins": "a connection that arrived late took the session from its successor",
