@@ -185,6 +185,7 @@ export class CatalogFollower implements Catalog {
       this.#refuse(record, "it has no key");
       return;
     }
+    this.#unnamed.delete(name);
     const into = fresh ?? this.#topics;
     if (record.value === null) {
       if (into.delete(name) && !fresh) this.#changed(name);
@@ -199,7 +200,6 @@ export class CatalogFollower implements Catalog {
       return;
     }
     into.set(name, read.topic);
-    if (!fresh) this.#unnamed.delete(name);
     if (!fresh) this.#changed(name);
   }
 
