@@ -17,7 +17,7 @@
  * What is left: an epoch has 15 bits, and each hour and each batch that fails takes one; after 32,767 Kafka gives
  * another producer id, which fences nobody.
  */
-import { Appender } from "./appender.ts";
+import { APPEND_LIMITS, Appender } from "./appender.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Lane } from "./coordinator.ts";
 import {
@@ -34,12 +34,10 @@ import {
   TransactionCoordinator,
 } from "./transaction-coordinator.ts";
 
+/** A record waits for no others, and an operator is told soon. */
 const LIMITS = {
-  lingerMs: 0,
-  batchBytes: 256 << 10,
-  bufferBytes: 32 << 20,
-  deliveryTimeoutMs: 15_000,
-  requestTimeoutMs: 5000,
+  ...APPEND_LIMITS,
+  ...{ lingerMs: 0, deliveryTimeoutMs: 15_000, requestTimeoutMs: 5000 },
 };
 /** F3 */
 const EPOCH_MS = 3_600_000;

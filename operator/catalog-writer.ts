@@ -3,7 +3,7 @@
  * a fenced writer so that an older operator that thaws cannot write (DESIGN: Parts and shapes). How it is
  * read, and the marks in it: `catalog-reader.ts`.
  */
-import type { FencedWriter, Log, TopicInfo } from "../kafka/log.ts";
+import type { FencedWriter, Log, NewRecord, TopicInfo } from "../kafka/log.ts";
 import { CatalogRecord } from "../proto/gen/throughline/stored/v1/stored.ts";
 import { abandonedKey, begunKey, CatalogReader, OPENED } from "./catalog-reader.ts";
 import type { IndexedMap } from "./indexed-map.ts";
@@ -56,8 +56,7 @@ export class CatalogWriter {
     await read.read();
     // Before the fence: who is refused here must not have stopped the rightful operator.
     if (clusterUid !== undefined) catalog.#refuseOthers(clusterUid);
-    const opened = { key: Buffer.from(OPENED), value: null, headers: [], timeMs: now() };
-    catalog.#writer = done(await log.openFencedWriter(topic, opened));
+    catalog.#writer = done(await log.openFencedWriter(topic, catalog.#stamped(OPENED, null)));
     try {
       await read.read();
       return catalog;
@@ -142,11 +141,10 @@ export class CatalogWriter {
 
   async #write(name: string, key: string, value: Buffer | null): Promise<void> {
     const topic = this.#read.topic.name;
-    const record = { key: Buffer.from(key), value, headers: [], timeMs: this.#now() };
     if (!this.#writer) throw new Error("the catalog is not open");
     const wasDoubtful = this.#doubtful.has(name);
     this.#doubtful.add(name);
-    const written = await this.#writer.write(record);
+    const written = await this.#writer.write(this.#stamped(key, value));
     switch (written.kind) {
       case "appended":
         break;
@@ -165,6 +163,10 @@ export class CatalogWriter {
     }
     // A record says all; a mark says nothing of a record that may be there.
     if (key === name || !wasDoubtful) this.#doubtful.delete(name);
+  }
+
+  #stamped(key: string, value: Buffer | null): NewRecord {
+    return { key: Buffer.from(key), value, headers: [], timeMs: this.#now() };
   }
 
   #refuseOthers(clusterUid: string): void {

@@ -18,12 +18,11 @@ export function eventsOf(topic: KubeTopic, after: KubeStatus): ToldEvent[] {
 function readiness(before: KubeStatus, after: KubeStatus): ToldEvent[] {
   const [was, is] = [readyOf(before), readyOf(after)];
   if (!is) return [];
-  const isFirst = !before.topicId;
   const isAdopted = after.adopted === true && before.topicId !== after.topicId;
   const how = isAdopted ? "It was there before and is adopted. " : "";
   if (is.status === "True") {
     const isBack = was !== undefined && was.status !== "True" && !UNTOLD.includes(was.reason);
-    const isUnfed = is.reason === "OutboxMissing" && (isFirst || was?.reason === "Ready");
+    const isUnfed = is.reason === "OutboxMissing" && (!before.topicId || was?.reason === "Ready");
     if (!isAdopted && !isBack && !isUnfed) return [];
     const what = `Kafka topic "${after.kafkaTopic}" (id ${after.topicId}). `;
     const type = is.reason === "OutboxMissing" ? "Warning" : "Normal";

@@ -31,14 +31,8 @@ const FLAGS = [
   ...["--shared-stall-ms", "200", "--alone-stall-ms", "1000"],
   // A member's first renewal, after 450 ms, is given what it waits for, whoever else is frozen.
   // Who is cut off from the store for longer than a move takes has lost partitions, and has not lapsed.
-  ...[
-    "--member-lapse-ms",
-    `${MEMBER_LAPSE_MS}`,
-    "--member-return-ms",
-    "1000",
-    "--member-revoke-ms",
-    "400",
-  ],
+  ...["--member-lapse-ms", `${MEMBER_LAPSE_MS}`],
+  ...["--member-return-ms", "1000", "--member-revoke-ms", "400"],
   ...["--mirror-ms", "1000"],
 ];
 

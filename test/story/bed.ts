@@ -16,7 +16,9 @@ import {
 } from "../../local/embedded-kafka.ts";
 import { type EmbeddedStore, startStore } from "../../local/embedded-store.ts";
 import { CatalogWriter } from "../../operator/catalog-writer.ts";
-import { Reconciler, type TopicStatus } from "../../operator/reconcile.ts";
+import { idOf, type Recorded } from "../../operator/plan.ts";
+import { Reconciler } from "../../operator/reconcile.ts";
+import { nameOf } from "../../operator/topic-spec.ts";
 import type { TopicResource } from "../../operator/validate.ts";
 import type { FaultProxy } from "../faults/fault-proxy.ts";
 import { folderOfPart, KafkaPart } from "../kafka-part.ts";
@@ -43,8 +45,8 @@ export class Bed {
   #catalog: CatalogWriter;
   #reconciler: Reconciler;
   #generation = 0;
-  readonly #statuses = new Map<string, TopicStatus>();
-  #catalogWasLost = false;
+  /** By Topic: what its status says, to an operator whose catalog was lost. */
+  readonly #recorded = new Map<string, Recorded>();
   readonly #closing: (() => Promise<unknown>)[] = [];
 
   protected constructor(part: KafkaPart, log: Log, catalog: CatalogWriter) {
@@ -84,22 +86,22 @@ export class Bed {
     annotations: Record<string, string> = {},
   ): Promise<TopicInfo> {
     const resource = { metadata: { name, namespace: this.part.name, annotations }, spec };
-    const recorded = this.#catalogWasLost ? this.#statuses.get(name) : undefined;
+    const recorded = this.#recorded.get(nameOf(resource));
     const owner = { uid: name, generation: ++this.#generation, clusterUid: "", recorded };
     const status = await this.#reconciler.apply(resource, owner);
     if (!status.ready) throw new Error(`${status.reason}: ${status.message}`);
-    this.#statuses.set(name, status);
     const { kafkaTopic, topicId, partitions } = status;
     return { name: kafkaTopic, id: topicId, partitions, replicas: 1 };
   }
 
   /** Somebody deletes the catalog, and the next operator makes it anew: it knows what the Topics' statuses say. */
   async loseCatalog(): Promise<void> {
+    for (const [name, record] of this.#catalog.records)
+      this.#recorded.set(name, { topicId: idOf(record), adopted: record.adopted });
     await this.#catalog.delete();
     this.#catalog.close();
     this.#catalog = await CatalogWriter.open(this.log, this.part.name, Date.now);
     this.#reconciler = new Reconciler(this.log, this.#catalog);
-    this.#catalogWasLost = true;
   }
 
   async removeTopic(name: string, policy: "Retain" | "Delete"): Promise<void> {
