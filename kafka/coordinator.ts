@@ -24,6 +24,9 @@ export interface CoordinatorOf {
   readonly mayPass?: (error: KafkaError) => boolean;
 }
 
+/** Why there is no point in asking once more. */
+export class NotAgain extends Error {}
+
 export class Coordinator {
   readonly #cluster: Cluster;
   readonly #of: CoordinatorOf;
@@ -34,8 +37,12 @@ export class Coordinator {
     this.#of = of;
   }
 
-  async ask<T>(send: (connection: Connection) => Promise<T>): Promise<T> {
-    const { lane, withinMs, mayPass = ({ retryable }) => retryable } = this.#of;
+  /** Rejects at once with a NotAgain of `send`. */
+  async ask<T>(
+    send: (connection: Connection) => Promise<T>,
+    mayPass = this.#of.mayPass ?? isRetryable,
+  ): Promise<T> {
+    const { lane, withinMs } = this.#of;
     const deadline = performance.now() + withinMs;
     for (let attempt = 0; ; attempt++) {
       let connection: Connection | undefined;
@@ -44,6 +51,7 @@ export class Coordinator {
         connection = await lane.to(this.#broker);
         return await send(connection);
       } catch (error) {
+        if (error instanceof NotAgain) throw error;
         const errors = kafkaErrorsIn(error);
         if (connection && errors.length === 0) lane.failed(connection);
         if (errors.some((e) => !mayPass(e)) || performance.now() > deadline) throw error;
@@ -64,6 +72,10 @@ export class Coordinator {
     if (!found) throw new Error(`no coordinator is named for ${id}`);
     return { host: found.host, port: found.port };
   }
+}
+
+function isRetryable({ retryable }: KafkaError): boolean {
+  return retryable;
 }
 
 function pause(ms: number): Promise<void> {

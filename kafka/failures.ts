@@ -29,6 +29,7 @@ export const INVALID_RECORD = 87;
 export const PRODUCER_FENCED = 90;
 export const UNKNOWN_TOPIC_ID = 100;
 export const INCONSISTENT_TOPIC_ID = 103;
+export const TRANSACTIONAL_ID_NOT_FOUND = 105;
 
 /** Rights or credentials are missing: nothing gets better by itself. */
 const UNAUTHORISED: ReadonlySet<string> = new Set([

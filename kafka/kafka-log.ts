@@ -46,9 +46,9 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
       );
     },
     openFencedWriter: (topic, opened) => openFencedWriter(cluster, links.lane(), topic, opened),
-    openTransactionalWriter: async (transactionalId) => {
+    openTransactionalWriter: async (id, targets) => {
       try {
-        const value = await openTransactionalWriter(cluster, links, partitioner, transactionalId);
+        const value = await openTransactionalWriter(cluster, links, partitioner, id, targets);
         return { kind: "done", value };
       } catch (error) {
         return refusalOf(error);

@@ -177,6 +177,14 @@ export interface TransactionPart {
   readonly records: Iterable<NewRecord>;
 }
 
+/** Where the transactions of an id write. */
+export interface TransactionTargets {
+  /** Each of them writes here. */
+  readonly always: { readonly topic: TopicInfo; readonly partition: number };
+  /** Otherwise to partitions of these. */
+  readonly others: readonly TopicInfo[];
+}
+
 export interface RecordPosition {
   readonly partition: number;
   readonly offset: number;
@@ -203,7 +211,7 @@ export type TransactionOutcome =
 /**
  * Writes transactions over any partitions, one at a time, under a transactional id. Opening one ends
  * what an older writer of the same id left open, fences it, and returns when that is settled: what was
- * committed lies before whatever this writer writes to the same partition.
+ * committed lies before whatever this writer writes to the same partition, and who reads committed events gets there.
  */
 export interface TransactionalWriter {
   /**
@@ -243,7 +251,11 @@ export interface Log {
    * @param opened written at once, and each hour with the time of then.
    */
   openFencedWriter(topic: TopicInfo, opened: NewRecord): Promise<AdminOutcome<FencedWriter>>;
-  openTransactionalWriter(transactionalId: string): Promise<AdminOutcome<TransactionalWriter>>;
+  /** @param targets of this writer and of those before it; without them, nothing is looked for that one left. */
+  openTransactionalWriter(
+    transactionalId: string,
+    targets?: TransactionTargets,
+  ): Promise<AdminOutcome<TransactionalWriter>>;
   /** Closes every connection. */
   close(): Promise<void>;
 }

@@ -12,7 +12,8 @@
 import { type Verdict, verdictOf } from "./append-verdict.ts";
 import type { Sent } from "./broker-sender.ts";
 import { type Broker, type Cluster, inTime } from "./cluster.ts";
-import { failureOfError, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
+import { failureOfError } from "./failures.ts";
+import { isGone } from "./gone.ts";
 import type { AppendOutcome, LogFailure, NewRecord, TopicInfo } from "./log.ts";
 import type { ProducePart } from "./produce.ts";
 import { NoIdentity, type ProducerIdentity } from "./producer-identity.ts";
@@ -62,8 +63,6 @@ interface Batch {
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 1000;
-/** Metadata may miss a topic that was just made; after this it is gone. */
-const GONE_AFTER_MS = 3000;
 
 export class PartitionAppender {
   readonly #world: PartitionAppenderWorld;
@@ -169,7 +168,7 @@ export class PartitionAppender {
           break;
         case "missing": {
           missingSinceMs ??= now();
-          const judged = this.#gone(now() - missingSinceMs);
+          const judged = isGone(this.#world.cluster, this.#topic, now() - missingSinceMs);
           const gone = await this.#before(deadline, judged).catch(() => false);
           if (gone) return settleAll(batch, { kind: "gone" });
           reason = tried.reason;
@@ -220,13 +219,6 @@ export class PartitionAppender {
       written: sent.kind === "unanswered",
       reason: sent.failure.reason,
     };
-  }
-
-  /** Another id, or none for long enough (log.ts: "gone"). */
-  async #gone(missingForMs: number): Promise<boolean> {
-    const found = (await this.#world.cluster.view([this.#topic.name])).topics.get(this.#topic.name);
-    if (found?.errorCode === 0) return found.id !== this.#topic.id;
-    return found?.errorCode === UNKNOWN_TOPIC_OR_PARTITION && missingForMs > GONE_AFTER_MS;
   }
 
   /** Nothing of it was written by this attempt: halves, so that one bad record spoils no other. */

@@ -30,11 +30,18 @@ type State =
 export class TransactionBegin {
   readonly #coordinator: TransactionCoordinator;
   readonly #identity: TransactionalIdentity;
+  readonly #mayBegin: () => Promise<void>;
   #state: State = { kind: "none" };
 
-  constructor(coordinator: TransactionCoordinator, identity: TransactionalIdentity) {
+  /** @param mayBegin as of TransactionCoordinator.addPartitions. */
+  constructor(
+    coordinator: TransactionCoordinator,
+    identity: TransactionalIdentity,
+    mayBegin: () => Promise<void>,
+  ) {
     this.#coordinator = coordinator;
     this.#identity = identity;
+    this.#mayBegin = mayBegin;
   }
 
   /** When the next transaction began, or now: its time of Kafka's counts from there. */
@@ -72,14 +79,16 @@ export class TransactionBegin {
   }
 
   #add(to: readonly Written[]): Promise<void> {
-    const byTopic = Map.groupBy(to, ({ topic }) => topic.name);
-    return this.#coordinator.addPartitions(
-      this.#identity,
-      Array.from(byTopic, ([name, parts]) => ({
-        ...{ name, partitions: parts.map(({ partition }) => partition) },
-      })),
-    );
+    return this.#coordinator.addPartitions(this.#identity, byTopic(to), this.#mayBegin);
   }
+}
+
+/** As a request names them. */
+export function byTopic(written: readonly Written[]): { name: string; partitions: number[] }[] {
+  const topics = Map.groupBy(written, ({ topic }) => topic.name);
+  return Array.from(topics, ([name, parts]) => ({
+    ...{ name, partitions: parts.map(({ partition }) => partition) },
+  }));
 }
 
 function isSame(a: Written, b: Written): boolean {

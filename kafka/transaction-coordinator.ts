@@ -6,9 +6,16 @@
  * The versions used belong together: from Produce 12, AddPartitionsToTxn 4 and EndTxn 5 on, another
  * transaction protocol begins (KIP-890).
  */
-import { addPartitionsToTxnV3, endTxnV3, initProducerIdV4 } from "@platformatic/kafka";
+import {
+  addPartitionsToTxnV3,
+  type Connection,
+  describeTransactionsV0,
+  endTxnV3,
+  initProducerIdV4,
+} from "@platformatic/kafka";
 import type { Cluster } from "./cluster.ts";
-import { Coordinator, type Lane } from "./coordinator.ts";
+import { Coordinator, type Lane, NotAgain } from "./coordinator.ts";
+import { kafkaErrorsIn, PRODUCER_FENCED, TRANSACTIONAL_ID_NOT_FOUND } from "./failures.ts";
 
 export interface TransactionalIdentity {
   readonly producerId: bigint;
@@ -18,13 +25,27 @@ export interface TransactionalIdentity {
 /** No identity yet: whoever holds the transactional id is fenced. */
 export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 };
 
+/** The last transaction of an id. */
+export interface TransactionState {
+  /** `none`: since the id was taken there was none. */
+  readonly kind: "none" | "open" | "committed" | "aborted";
+  readonly producerId: bigint;
+}
+
 /** What a frozen writer can hold back readers for. */
 export const TRANSACTION_TIMEOUT_MS = 10_000;
 const STEP_TIMEOUT_MS = 15_000;
+/** Markers of a transaction take a few milliseconds. */
+const STATE_EVERY_MS = 10;
+const STATES: Readonly<Record<string, TransactionState["kind"]>> = {
+  ...{ Ongoing: "open", CompleteCommit: "committed", CompleteAbort: "aborted" },
+};
 
 export class TransactionCoordinator {
   readonly #id: string;
   readonly #coordinator: Coordinator;
+  /** Over which the last transaction began, or the id was taken. */
+  #connection: Connection | undefined;
 
   constructor(cluster: Cluster, transactionalId: string, lane: Lane) {
     this.#id = transactionalId;
@@ -33,26 +54,53 @@ export class TransactionCoordinator {
     this.#coordinator = new Coordinator(cluster, of);
   }
 
+  /** How the last transaction of the id ended, once all that it wrote to were to be told. */
+  async state(): Promise<TransactionState> {
+    for (;;) {
+      const { transactionState, producerId } = await this.#coordinator
+        .ask((connection) => describeTransactionsV0.api.async(connection, [this.#id]))
+        .then(({ transactionStates: [state] }) => state ?? UNKNOWN, unknownId);
+      const isEnding = transactionState.startsWith("Prepare");
+      if (!isEnding) return { kind: STATES[transactionState] ?? "none", producerId };
+      await new Promise((resolve) => setTimeout(resolve, STATE_EVERY_MS));
+    }
+  }
+
   /** A new epoch; an open transaction is aborted. With `held` it fails when someone else came since. */
-  initialise({ producerId, producerEpoch }: TransactionalIdentity): Promise<TransactionalIdentity> {
-    return this.#coordinator.ask((connection) =>
-      initProducerIdV4.api.async(
-        connection,
-        this.#id,
-        TRANSACTION_TIMEOUT_MS,
-        producerId,
-        producerEpoch,
-      ),
+  initialise(held: TransactionalIdentity): Promise<TransactionalIdentity> {
+    const { producerId, producerEpoch } = held;
+    return this.#coordinator.ask(
+      (connection) => {
+        this.#connection = connection;
+        return initProducerIdV4.api.async(
+          connection,
+          ...([this.#id, TRANSACTION_TIMEOUT_MS, producerId, producerEpoch] as const),
+        );
+      },
+      // Two that take the id at once, or one while Kafka itself ends a transaction: who holds nothing can be fenced
+      // by nobody, and comes next.
+      ({ code, retryable }) => retryable || (held === ANEW && code === PRODUCER_FENCED),
     );
   }
 
-  /** What the transaction will write to; the first call begins it. */
+  /**
+   * What the transaction will write to; the first call begins it.
+   * @param mayBegin asked when another connection leads to the coordinator than the last time: where it rejects,
+   * nothing is begun.
+   */
   async addPartitions(
     { producerId, producerEpoch }: TransactionalIdentity,
     topics: readonly { readonly name: string; readonly partitions: number[] }[],
+    mayBegin: () => Promise<void> = () => Promise.resolve(),
   ): Promise<void> {
-    await this.#coordinator.ask((connection) =>
-      addPartitionsToTxnV3.api.async(connection, [
+    await this.#coordinator.ask(async (connection) => {
+      if (connection !== this.#connection) {
+        await mayBegin().catch((error: Error) => {
+          throw new NotAgain(`the coordinator was lost: ${error.message}`, { cause: error });
+        });
+        this.#connection = connection;
+      }
+      return addPartitionsToTxnV3.api.async(connection, [
         {
           transactionalId: this.#id,
           producerId,
@@ -60,8 +108,8 @@ export class TransactionCoordinator {
           verifyOnly: false,
           topics: [...topics],
         },
-      ]),
-    );
+      ]);
+    });
   }
 
   /** Answered once the decision is durable; the markers in the partitions follow. */
@@ -73,4 +121,12 @@ export class TransactionCoordinator {
       endTxnV3.api.async(connection, this.#id, producerId, producerEpoch, how === "commit"),
     );
   }
+}
+
+const UNKNOWN = { transactionState: "", producerId: -1n };
+
+/** The id was never used, or Kafka has forgotten it. */
+function unknownId(error: unknown): typeof UNKNOWN {
+  if (kafkaErrorsIn(error).some(({ code }) => code === TRANSACTIONAL_ID_NOT_FOUND)) return UNKNOWN;
+  throw error;
 }

@@ -14,6 +14,8 @@
  * W5 Nothing is committed that the caller does not let pass, once it knows the positions (`mayCommit`).
  * W6 After a failure the writer writes no more; what it left open it tries to abort, and else Kafka does
  *    after `TRANSACTION_TIMEOUT_MS`.
+ * W7 A transaction begins when the markers of the one before were written, also where its coordinator came back
+ *    meanwhile (missing-markers.ts).
  */
 import type { Connection } from "@platformatic/kafka";
 import { verdictOf } from "./append-verdict.ts";
@@ -25,19 +27,21 @@ import {
   INVALID_PRODUCER_EPOCH,
   kafkaErrorsIn,
   PRODUCER_FENCED,
-  UNKNOWN_TOPIC_OR_PARTITION,
 } from "./failures.ts";
+import { firstGone } from "./gone.ts";
 import type {
   RecordPosition,
   TopicInfo,
   TransactionalWriter,
   TransactionOutcome,
   TransactionPart,
+  TransactionTargets,
 } from "./log.ts";
+import { missingMarkers, openIn, writeMarkers } from "./missing-markers.ts";
 import type { Partitioner } from "./partitioner.ts";
 import { produceInTransaction } from "./produce.ts";
 import { BatchEncoder } from "./record-batch.ts";
-import { TransactionBegin } from "./transaction-begin.ts";
+import { TransactionBegin, type Written } from "./transaction-begin.ts";
 import {
   ANEW,
   TRANSACTION_TIMEOUT_MS,
@@ -50,8 +54,6 @@ const PRODUCE_WITHIN_MS = 7000;
 const PRODUCE_TIMEOUT_MS = 3000;
 /** Kafka's clock and ours need not agree on when it began. */
 const CLOCK_SLACK_MS = 500;
-/** Metadata may miss a topic that was just made; after this it is gone. */
-const GONE_AFTER_MS = 3000;
 /** An answer that takes longer than usual: metadata is asked why. */
 const LATE_MS = 50;
 const SEQUENCES = 2 ** 31;
@@ -84,10 +86,13 @@ export async function openTransactionalWriter(
   links: CoordinatorLinks,
   partitioner: Partitioner,
   transactionalId: string,
+  targets: TransactionTargets | undefined,
 ): Promise<TransactionalWriter> {
   const lane = links.lane();
   const coordinator = new TransactionCoordinator(cluster, transactionalId, lane);
+  const missing = targets && (await missingMarkers(cluster, await coordinator.state(), targets));
   const identity = await coordinator.initialise(ANEW);
+  if (missing) await writeMarkers(coordinator, identity, missing);
   return new KafkaTransactionalWriter(
     { cluster, lane, partitioner, transactionalId },
     coordinator,
@@ -115,13 +120,15 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   #wentOn = false;
   /** What a batch is likely to take, as the one before did, by topic and partition. */
   readonly #bytes = new Map<string, number>();
+  /** Of the last transaction. */
+  #written: readonly Written[] = [];
   #over: string | undefined;
 
   constructor(world: World, coordinator: TransactionCoordinator, identity: TransactionalIdentity) {
     this.#world = world;
     this.#coordinator = coordinator;
     this.#identity = identity;
-    this.#begin = new TransactionBegin(coordinator, identity);
+    this.#begin = new TransactionBegin(coordinator, identity, () => this.#mayBegin());
   }
 
   begin(to: readonly TopicInfo[]): Promise<void> {
@@ -140,7 +147,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     // A topic that is gone is told soon: to its coordinator it may only be late.
     let gone: string | undefined;
     const looking = this.#goesOn(parts, producing)
-      .then((goesOn) => (goesOn ? undefined : this.#firstGone(parts, begunMs)))
+      .then((goesOn) => (goesOn ? undefined : firstGone(this.#world.cluster, topicsOf(parts))))
       .then((name) => {
         gone = name;
         if (name !== undefined) throw new Error(`${name} is gone`);
@@ -149,6 +156,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       const [failed] = await Promise.all([producing, looking]);
       if (failed?.kind === "refused") {
         await this.#coordinator.end(this.#identity, "abort");
+        this.#wrote(parts);
         return failed;
       }
       if (failed) return this.#fail(failed);
@@ -173,8 +181,20 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       return this.#fail(this.#fenceOf(error, begunMs) ?? { kind: "unknown", reason });
     }
     this.#wentOn = this.#areNext(parts);
+    this.#wrote(parts);
     for (const part of parts) this.#lastOffsets.set(keyOf(part), part.offset + part.count - 1);
     return { kind: "committed", positions };
+  }
+
+  #wrote(parts: readonly Part[]): void {
+    this.#written = parts.map(({ topic, partition }) => ({ topic, partition }));
+  }
+
+  /** W7. Rejects when not. */
+  async #mayBegin(): Promise<void> {
+    if (this.#over !== undefined) throw new Error(this.#over);
+    const open = await openIn(this.#world.cluster, this.#identity.producerId, this.#written);
+    if (open.length > 0) throw new Error("markers of the transaction before are missing");
   }
 
   #divide(of: readonly TransactionPart[]): Part[] {
@@ -222,25 +242,6 @@ class KafkaTransactionalWriter implements TransactionalWriter {
       const last = this.#lastOffsets.get(keyOf(part));
       return last !== undefined && part.offset === last + 2;
     });
-  }
-
-  /** @returns the name of a topic that is gone. */
-  async #firstGone(parts: readonly Part[], begunMs: number): Promise<string | undefined> {
-    const topics = [...new Map(parts.map(({ topic }) => [topic.name, topic])).values()];
-    for (;;) {
-      const view = await this.#world.cluster.view(topics.map(({ name }) => name));
-      const other = topics.find(({ name, id }) => {
-        const found = view.topics.get(name);
-        return found?.errorCode === 0 && found.id !== id;
-      });
-      if (other) return other.name;
-      const missing = topics.find(
-        ({ name }) => view.topics.get(name)?.errorCode === UNKNOWN_TOPIC_OR_PARTITION,
-      );
-      if (!missing) return undefined;
-      if (performance.now() - begunMs > GONE_AFTER_MS) return missing.name;
-      await pause(100);
-    }
   }
 
   /** @returns undefined when every part is in the log. */
@@ -384,6 +385,10 @@ const FENCED: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
 
 function keyOf({ topic, partition }: Pick<Part, "topic" | "partition">): string {
   return `${topic.id}/${partition}`;
+}
+
+function topicsOf(parts: readonly Part[]): TopicInfo[] {
+  return [...new Map(parts.map(({ topic }) => [topic.name, topic])).values()];
 }
 
 function unavailable(reason: string): Failed {

@@ -128,9 +128,11 @@ class Term {
     await beat(beating, identity.instance, 0n);
     this.#eachSecond("PostgreSQL", () => this.#beat(beating));
     await freeSlot(sql, this.#slot, this.#pause);
-    const sender = await this.#openKafka();
     // Read anew: who stood by for long may have missed that a Topic was deleted.
-    const topics = new Topics(this.#catalog());
+    const catalog = this.#catalog();
+    await catalog.refresh();
+    const sender = await this.#openKafka(catalog);
+    const topics = new Topics(catalog);
     const check = (some: readonly OutboxTopic[]) => this.#checkTails(some, sender);
     await topics.refresh(sql, check);
     this.#topics = topics;
@@ -169,14 +171,17 @@ class Term {
   }
 
   /** Whoever had the transactional id before can commit nothing any more. */
-  async #openKafka(): Promise<KafkaSender> {
+  async #openKafka(catalog: Catalog): Promise<KafkaSender> {
     const { identity, log } = this.#world;
     const { deploymentId, namespace, outbox } = identity;
     const id = `_throughline.${deploymentId}.sequencer.${namespace}.${outbox}`;
-    const opened = await log.openTransactionalWriter(id);
+    const progressTopic = await ProgressTopic.open(log, deploymentId, `${namespace}/${outbox}`);
+    const opened = await log.openTransactionalWriter(id, {
+      always: { topic: progressTopic.info, partition: 0 },
+      others: Array.from(catalog.topics.values(), ({ kafka }) => kafka),
+    });
     if (opened.kind !== "done") throw new Error(opened.reason);
     const writer = opened.value;
-    const progressTopic = await ProgressTopic.open(log, deploymentId, `${namespace}/${outbox}`);
     const progress = await progressTopic.read(writer, Date.now());
     return new KafkaSender({
       ...{ log, writer, progressTopic, progress, now: () => Date.now() },

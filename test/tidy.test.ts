@@ -128,7 +128,7 @@ test("Kafka itself is chosen only where a process is put together", () => {
 
 /** Their tests need a Kafka that is harmed, is made of three brokers or lets only some in; or they are no tests. */
 const OWN_KAFKA =
-  /^test\/(bench|checker|cluster|pods)\/|^test\/kafka-[\w-]+\.ts$|^test\/kafka\/(outages|secured)\.test\.ts$|^test\/(sequencer|story)\/bed\.ts$/;
+  /^test\/(bench|checker|cluster|pods)\/|^test\/kafka-[\w-]+\.ts$|^test\/kafka\/(missing-markers|outages|secured)\.test\.ts$|^test\/(sequencer|story)\/bed\.ts$/;
 
 test("tests that do Kafka no harm share one", () => {
   rule(

@@ -88,11 +88,15 @@ export class LastNumbers {
     this.#topic = undefined;
   }
 
+  /** Where a publisher's records are (L4). */
+  place(topic: TopicInfo, publisher: string): { topic: TopicInfo; partition: number } {
+    return { topic, partition: partitionOf(publisher) };
+  }
+
   record(topic: TopicInfo, publisher: string, last: LastNumber): TransactionPart {
     const value = JSON.stringify({ format: FORMAT_VERSION, ...last });
     return {
-      topic,
-      partition: partitionOf(publisher),
+      ...this.place(topic, publisher),
       records: [
         {
           key: Buffer.from(publisher),
@@ -107,8 +111,7 @@ export class LastNumbers {
   /** What an opening writes first (L1). */
   opening(topic: TopicInfo, publisher: string): TransactionPart {
     return {
-      topic,
-      partition: partitionOf(publisher),
+      ...this.place(topic, publisher),
       records: [
         {
           ...{ key: Buffer.from(OPENED), value: Buffer.from(publisher), headers: [] },

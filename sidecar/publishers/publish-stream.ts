@@ -24,6 +24,7 @@ import { Failure, toFailure, toStatus } from "../failure.ts";
 import type { InFlightBudget } from "../in-flight-budget.ts";
 import { topicToPublish } from "../publish.ts";
 import type { ServerContext } from "../server-context.ts";
+import { topicInfo } from "../topics.ts";
 import { failed, LastNumbers } from "./last-numbers.ts";
 import { NamedPipeline } from "./named-pipeline.ts";
 import { NUMBERING, type NumberingRules } from "./numbering.ts";
@@ -202,7 +203,10 @@ class PublisherStream {
     if (this.#over) return;
     const numbersTopic = await numbers.topic();
     if (this.#over) return;
-    const writer = await server.log.openTransactionalWriter(id);
+    const writer = await server.log.openTransactionalWriter(id, {
+      always: numbers.place(numbersTopic, key),
+      others: [topicInfo(topic)],
+    });
     if (writer.kind !== "done") throw failed(writer);
     if (this.#over) return;
     const opening = numbers.opening(numbersTopic, key);

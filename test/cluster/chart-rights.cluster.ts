@@ -334,17 +334,18 @@ test(
     const events: NewEvent[] = [event];
     const [unnamed] = await client.publish("orders", events);
     expect(unnamed).toMatchObject({ result: { $case: "position" } });
-    const publisher = client.namedPublisher({ topic: "orders", name: "till" });
-    await publisher.publish(events);
-    expect(await publisher.lastNumber()).toBe(1n);
-    publisher.close();
+    for (const number of [1n, 2n]) {
+      const publisher = client.namedPublisher({ topic: "orders", name: "till" });
+      expect(await publisher.publish(events)).toMatchObject([{ number }]);
+      publisher.close();
+    }
     const session = { name: "billing", acks: "explicit" } as const;
-    let seen = 0;
     const start = { $case: "earliest", value: {} } as const;
+    let seen = 0;
     for await (const batch of client.subscribe({ topic: "orders", session, start })) {
       seen += batch.events.length;
       batch.ack();
-      if (seen === 2) break;
+      if (seen === 3) break;
     }
     client.close();
 
@@ -371,12 +372,14 @@ test(
     const record = { ...RECORD, key: Buffer.from("k") };
     const progress = await progressTopicOf(log, ID);
     expect((await log.append(progress, 0, record)).kind).toBe("appended");
-    const opened = await log.openTransactionalWriter(`_throughline.${ID}.sequencer.shop.sales`);
-    if (opened.kind !== "done") throw new Error(opened.reason);
-    const batch = [progress, await topicOf(log, "shop.orders")].map((topic) => ({
-      ...{ topic, partition: 0, records: [record] },
-    }));
-    expect((await opened.value.write(batch)).kind).toBe("committed");
+    const orders = await topicOf(log, "shop.orders");
+    const batch = [progress, orders].map((topic) => ({ topic, partition: 0, records: [record] }));
+    const to = { always: { topic: progress, partition: 0 }, others: [orders] };
+    for (const id of Array(2).fill(`_throughline.${ID}.sequencer.shop.sales`)) {
+      const opened = await log.openTransactionalWriter(id, to);
+      if (opened.kind !== "done") throw new Error(opened.reason);
+      expect((await opened.value.write(batch)).kind).toBe("committed");
+    }
     const catalog = await topicOf(log, `_throughline.${ID}.catalog`);
     expect((await log.append(catalog, 0, record)).kind).toBe("unauthorised");
     await log.close();

@@ -21,7 +21,9 @@ beforeEach(() => {
     },
     end: async (_identity, how) => void asked.push(how),
   };
-  begin = new TransactionBegin(coordinator as TransactionCoordinator, ANEW);
+  begin = new TransactionBegin(coordinator as TransactionCoordinator, ANEW, () =>
+    Promise.resolve(),
+  );
 });
 
 afterEach(() => {

@@ -147,6 +147,8 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
   let client: ThroughlineClient;
   let publisher: NamedPublisher;
   const acknowledged: Counting["acknowledged"] = [];
+  /** Rejects with why the publisher has ended: nothing more comes then. */
+  const ended = Promise.withResolvers<never>();
   let load: Load;
   let outside: Subscriber[];
   /** Pods that were there, and of these who went without grace. */
@@ -162,11 +164,12 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
       new Subscriber([bed.gateway], start),
       new Subscriber([bed.gateway], { ...start, session: { name: "audit" } }),
     ];
+    ended.promise.catch(() => {});
     const publish = async (number: number): Promise<void> => {
       for (const position of await publisher.publish([newEvent(number)]))
         acknowledged.push({ number, position });
     };
-    load = new Load(publish, 1, 1);
+    load = new Load((number) => publish(number).catch(ended.reject), 1, 1);
     await workers.deploy(depot);
   }, SLOW_MS);
 
@@ -182,12 +185,13 @@ describe("the pods of a Deployment, and clients at the gateway", () => {
     const pods = await workers.podsOf("depot");
     for (const pod of pods) had.add(pod);
     const counts = new Map(pods.map((pod) => [pod, bed.records.events(pod).length]));
-    await Promise.all([
+    const more = Promise.all([
       ...outside.map((subscriber) => subscriber.has(subscriber.seen.length + 20)),
       bed.records.until(() =>
         [...counts].every(([pod, count]) => bed.records.events(pod).length > count),
       ),
     ]);
+    await Promise.race([more, ended.promise]);
   }
 
   /** Images of the servers in its pods. */

@@ -5,8 +5,11 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { ThroughlineClient } from "../../client/client.ts";
 import type { ThroughlineError } from "../../client/errors.ts";
+import type { TopicInfo } from "../../kafka/log.ts";
 import { FaultProxy, type ProxiedConnection } from "../faults/fault-proxy.ts";
+import { readCommitted } from "../kafka/witness.ts";
 import { Load, LoneBed, SLOW_MS } from "./bed.ts";
+import { Counting, expectExactlyOnce } from "./counting.ts";
 import { newEvent } from "./publisher.ts";
 import { EARLIEST, rawStream } from "./subscriber.ts";
 import { until } from "./waits.ts";
@@ -66,6 +69,30 @@ test(
     expect([subscriber.breaks, raw.failure()]).toEqual([[], undefined]);
     raw.close();
     publisher.close();
+  },
+  SLOW_MS,
+);
+
+test(
+  "P1 P7: the broker with the only replica is killed again and again under named publishers: every number is in the log once, in order",
+  async () => {
+    const names = Array.from({ length: 6 }, (_, i) => `numbered-${i}`);
+    const topics = await Promise.all(names.map((name) => bed.topic(name, { partitions: 2 })));
+    const servers = [await bed.server(names), await bed.server(names)];
+    const addresses = servers.map(({ address }) => address);
+    const counting = names.map((name) => new Counting(addresses, name, "counter"));
+    for (let kills = 0; kills < 3; kills++) {
+      await Promise.all(counting.map((one) => one.more(100)));
+      await bed.kafka.kill(1);
+      await bed.kafka.startNode(1);
+    }
+    await Promise.all(counting.map((one) => one.more(100)));
+    for (const [i, one] of counting.entries()) {
+      expect(await one.stop()).toBeUndefined();
+      // To its end: nothing is left open, before which readers would wait.
+      const log = await readCommitted(bed.log, bed.part.kafkajs(), topics[i] as TopicInfo);
+      expectExactlyOnce(log, [one]);
+    }
   },
   SLOW_MS,
 );
