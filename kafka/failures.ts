@@ -31,6 +31,9 @@ export const UNKNOWN_TOPIC_ID = 100;
 export const INCONSISTENT_TOPIC_ID = 103;
 export const TRANSACTIONAL_ID_NOT_FOUND = 105;
 
+/** Somebody newer has the transactional id. */
+const FENCES: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
+
 /** Rights or credentials are missing: nothing gets better by itself. */
 const UNAUTHORISED: ReadonlySet<string> = new Set([
   "TOPIC_AUTHORIZATION_FAILED",
@@ -102,6 +105,10 @@ export function kafkaErrorsIn(error: unknown): KafkaError[] {
     if (typeof apiCode !== "number") return [];
     return kafkaError(apiCode, typeof serverErrorMessage === "string" ? serverErrorMessage : null);
   });
+}
+
+export function isFence(code: number): boolean {
+  return FENCES.includes(code);
 }
 
 /** The exception, what it wraps, what caused it. */

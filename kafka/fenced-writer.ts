@@ -20,12 +20,7 @@
 import { APPEND_LIMITS, Appender } from "./appender.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Lane } from "./coordinator.ts";
-import {
-  INVALID_PRODUCER_EPOCH,
-  INVALID_PRODUCER_ID_MAPPING,
-  kafkaErrorsIn,
-  PRODUCER_FENCED,
-} from "./failures.ts";
+import { INVALID_PRODUCER_ID_MAPPING, isFence, kafkaErrorsIn } from "./failures.ts";
 import type { AdminOutcome, FencedWriter, NewRecord, TopicInfo } from "./log.ts";
 import { NoIdentity, ProducerIdentity } from "./producer-identity.ts";
 import {
@@ -41,11 +36,6 @@ const LIMITS = {
 };
 /** F3 */
 const EPOCH_MS = 3_600_000;
-const FENCED: readonly number[] = [
-  INVALID_PRODUCER_EPOCH,
-  INVALID_PRODUCER_ID_MAPPING,
-  PRODUCER_FENCED,
-];
 
 type Written = Awaited<ReturnType<FencedWriter["write"]>>;
 
@@ -123,7 +113,9 @@ class Epochs {
     try {
       this.#held = await this.#asking;
     } catch (error) {
-      this.areOver ||= kafkaErrorsIn(error).some(({ code }) => FENCED.includes(code));
+      this.areOver ||= kafkaErrorsIn(error).some(
+        ({ code }) => isFence(code) || code === INVALID_PRODUCER_ID_MAPPING,
+      );
       throw this.areOver ? new NoIdentity("somebody newer writes", { cause: error }) : error;
     } finally {
       this.#asking = undefined;

@@ -14,27 +14,48 @@
  */
 import { describeProducersV0 } from "@platformatic/kafka";
 import type { Broker, Cluster } from "./cluster.ts";
-import { UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
+import { isFence, kafkaErrorsIn, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { TopicInfo, TransactionTargets } from "./log.ts";
 import { byTopic, type Written } from "./transaction-begin.ts";
-import type {
-  TransactionalIdentity,
-  TransactionCoordinator,
-  TransactionState,
+import {
+  ANEW,
+  type TransactionalIdentity,
+  type TransactionCoordinator,
+  type TransactionState,
 } from "./transaction-coordinator.ts";
 
 /** Markers that are to be written: where, and which. */
-export interface Missing {
+interface Missing {
   readonly at: readonly Written[];
   readonly how: "commit" | "abort";
 }
 
-/** Before the id is taken: afterwards nobody knows how its last transaction ended. */
-export async function missingMarkers(
+/** M1. @param targets without them nothing is looked for. Rejects when Kafka cannot be asked, or refuses. */
+export async function takeId(
+  cluster: Cluster,
+  coordinator: TransactionCoordinator,
+  targets: TransactionTargets | undefined,
+): Promise<TransactionalIdentity> {
+  // Before: afterwards nobody knows how its last transaction ended.
+  const missing = targets && (await missingMarkers(cluster, await coordinator.state(), targets));
+  const identity = await coordinator.initialise(ANEW);
+  if (!missing || missing.at.length === 0) return identity;
+  try {
+    await coordinator.addPartitions(identity, byTopic(missing.at));
+    await coordinator.end(identity, missing.how);
+  } catch (error) {
+    // That somebody newer came is said to the first write.
+    if (!kafkaErrorsIn(error).some(({ code }) => isFence(code))) throw error;
+  }
+  return identity;
+}
+
+async function missingMarkers(
   cluster: Cluster,
   { kind, producerId }: TransactionState,
   { always, others }: TransactionTargets,
 ): Promise<Missing> {
+  // Of one that is not known any more it is what was acknowledged that must stay.
   const how = kind === "aborted" ? "abort" : "commit";
   // What is open yet is ended, everywhere, when the id is taken.
   if (kind === "none" || kind === "open") return { at: [], how };
@@ -89,17 +110,6 @@ async function leaderOf(
   const found = (await cluster.view([name])).topics.get(name);
   if (found?.errorCode === UNKNOWN_TOPIC_OR_PARTITION) return undefined;
   throw new Error(`nobody leads ${name}[${partition}]`);
-}
-
-/** Writes them. */
-export async function writeMarkers(
-  coordinator: TransactionCoordinator,
-  identity: TransactionalIdentity,
-  { at, how }: Missing,
-): Promise<void> {
-  if (at.length === 0) return;
-  await coordinator.addPartitions(identity, byTopic(at));
-  await coordinator.end(identity, how);
 }
 
 function places(topic: TopicInfo): Written[] {

@@ -27,8 +27,8 @@ export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 
 
 /** The last transaction of an id. */
 export interface TransactionState {
-  /** `none`: since the id was taken there was none. */
-  readonly kind: "none" | "open" | "committed" | "aborted";
+  /** `taken`: there was none since the id was taken; what became of the one before is not known any more. */
+  readonly kind: "none" | "open" | "committed" | "aborted" | "taken";
   readonly producerId: bigint;
 }
 
@@ -38,7 +38,7 @@ const STEP_TIMEOUT_MS = 15_000;
 /** Markers of a transaction take a few milliseconds. */
 const STATE_EVERY_MS = 10;
 const STATES: Readonly<Record<string, TransactionState["kind"]>> = {
-  ...{ Ongoing: "open", CompleteCommit: "committed", CompleteAbort: "aborted" },
+  ...{ Ongoing: "open", CompleteCommit: "committed", CompleteAbort: "aborted", Empty: "taken" },
 };
 
 export class TransactionCoordinator {
@@ -56,12 +56,15 @@ export class TransactionCoordinator {
 
   /** How the last transaction of the id ended, once all that it wrote to were to be told. */
   async state(): Promise<TransactionState> {
+    const deadline = performance.now() + STEP_TIMEOUT_MS;
     for (;;) {
       const { transactionState, producerId } = await this.#coordinator
         .ask((connection) => describeTransactionsV0.api.async(connection, [this.#id]))
         .then(({ transactionStates: [state] }) => state ?? UNKNOWN, unknownId);
       const isEnding = transactionState.startsWith("Prepare");
       if (!isEnding) return { kind: STATES[transactionState] ?? "none", producerId };
+      if (performance.now() > deadline)
+        throw new Error(`the transaction before is still in ${transactionState}`);
       await new Promise((resolve) => setTimeout(resolve, STATE_EVERY_MS));
     }
   }

@@ -22,12 +22,7 @@ import { verdictOf } from "./append-verdict.ts";
 import type { Broker, Cluster } from "./cluster.ts";
 import type { Lane } from "./coordinator.ts";
 import type { CoordinatorLinks } from "./coordinator-links.ts";
-import {
-  failureOfError,
-  INVALID_PRODUCER_EPOCH,
-  kafkaErrorsIn,
-  PRODUCER_FENCED,
-} from "./failures.ts";
+import { failureOfError, isFence, kafkaErrorsIn } from "./failures.ts";
 import { firstGone } from "./gone.ts";
 import type {
   RecordPosition,
@@ -37,13 +32,12 @@ import type {
   TransactionPart,
   TransactionTargets,
 } from "./log.ts";
-import { missingMarkers, openIn, writeMarkers } from "./missing-markers.ts";
+import { openIn, takeId } from "./missing-markers.ts";
 import type { Partitioner } from "./partitioner.ts";
 import { produceInTransaction } from "./produce.ts";
 import { BatchEncoder } from "./record-batch.ts";
 import { TransactionBegin, type Written } from "./transaction-begin.ts";
 import {
-  ANEW,
   TRANSACTION_TIMEOUT_MS,
   type TransactionalIdentity,
   TransactionCoordinator,
@@ -90,9 +84,7 @@ export async function openTransactionalWriter(
 ): Promise<TransactionalWriter> {
   const lane = links.lane();
   const coordinator = new TransactionCoordinator(cluster, transactionalId, lane);
-  const missing = targets && (await missingMarkers(cluster, await coordinator.state(), targets));
-  const identity = await coordinator.initialise(ANEW);
-  if (missing) await writeMarkers(coordinator, identity, missing);
+  const identity = await takeId(cluster, coordinator, targets);
   return new KafkaTransactionalWriter(
     { cluster, lane, partitioner, transactionalId },
     coordinator,
@@ -275,7 +267,9 @@ class KafkaTransactionalWriter implements TransactionalWriter {
         }),
       );
       const worst = failed.find(({ kind }) => kind !== "refused") ?? failed[0];
-      if (worst) return worst.kind === "refused" && again.length > 0 ? unavailable(reason) : worst;
+      // Of a part that may be there the next sequence is not known: this writer cannot go on.
+      const isDoubtful = again.some(({ doubtful }) => doubtful);
+      if (worst) return worst.kind === "refused" && isDoubtful ? unavailable(reason) : worst;
       if (again.length === 0) return undefined;
       if (performance.now() - begunMs > PRODUCE_WITHIN_MS) return unavailable(reason);
       left = again;
@@ -333,7 +327,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     { error, said, offset }: { error: number; said: string | null; offset: number },
     begunMs: number,
   ): Failed | { kind: "appended" } | { kind: "again"; reason: string } {
-    if (FENCED.includes(error)) return this.#fence(begunMs);
+    if (isFence(error)) return this.#fence(begunMs);
     const verdict = verdictOf(error, said);
     switch (verdict.kind) {
       case "appended": {
@@ -360,7 +354,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   }
 
   #fenceOf(error: unknown, begunMs: number): Failed | undefined {
-    const fenced = kafkaErrorsIn(error).some(({ code }) => FENCED.includes(code));
+    const fenced = kafkaErrorsIn(error).some(({ code }) => isFence(code));
     return fenced ? this.#fence(begunMs) : undefined;
   }
 
@@ -380,8 +374,6 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     return failed;
   }
 }
-
-const FENCED: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
 
 function keyOf({ topic, partition }: Pick<Part, "topic" | "partition">): string {
   return `${topic.id}/${partition}`;
