@@ -43,7 +43,7 @@ const LOOK_AGAIN_MS = 5;
 /** Topics of one look. */
 const LOOK_BATCH = 50;
 /** Topics made by one request. A broker under load takes up to 10 ms for each before it shows them. */
-const MAKE_BATCH = 16;
+const MAKE_BATCH = 8;
 /** DescribeConfigs: a value set on the topic itself. */
 const DYNAMIC_TOPIC_CONFIG = 1;
 
