@@ -9,6 +9,7 @@ import { openFencedWriter } from "./fenced-writer.ts";
 import { KafkaGroupOffsets } from "./group-offsets.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { Log, OffsetOutcome } from "./log.ts";
+import { OpenTransactions } from "./open-transactions.ts";
 import type { AppendLimits } from "./partition-appender.ts";
 import { Partitioner } from "./partitioner.ts";
 import { KafkaReader } from "./reader.ts";
@@ -23,6 +24,7 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
   // Of their own: named publishers do not wait behind offsets that are only for show.
   const groupLinks = new CoordinatorLinks(cluster);
   const partitioner = new Partitioner(Math.random);
+  const open = new OpenTransactions(cluster);
   const offsets = new AskedTogether<OffsetOutcome>();
   return {
     admin: new KafkaAdmin(cluster),
@@ -48,7 +50,8 @@ export function openKafkaLog(options: KafkaOptions, limits: Partial<AppendLimits
     openFencedWriter: (topic, opened) => openFencedWriter(cluster, links.lane(), topic, opened),
     openTransactionalWriter: async (id, targets) => {
       try {
-        const value = await openTransactionalWriter(cluster, links, partitioner, id, targets);
+        const from = { cluster, open, partitioner, links };
+        const value = await openTransactionalWriter(from, id, targets);
         return { kind: "done", value };
       } catch (error) {
         return refusalOf(error);

@@ -5,23 +5,19 @@
  * B1 What was begun ahead and is not written to soon is ended again, long before Kafka would, which would fence its
  *    writer. It held no reader back: nothing was produced.
  */
+import type { Place } from "./open-transactions.ts";
 import type { TransactionalIdentity, TransactionCoordinator } from "./transaction-coordinator.ts";
 
 /** Markers take about so long: a question before only costs. */
 const MARKERS_MS = 2;
 const UNUSED_MS = 1000;
 
-export interface Written {
-  readonly topic: { readonly name: string };
-  readonly partition: number;
-}
-
 type State =
   | { readonly kind: "none" }
   | {
       readonly kind: "ahead";
       readonly sinceMs: number;
-      readonly to: readonly Written[];
+      readonly to: readonly Place[];
       readonly added: Promise<void>;
       readonly unused: NodeJS.Timeout;
     }
@@ -50,7 +46,7 @@ export class TransactionBegin {
   }
 
   /** The transaction before was just ended. @returns when it has begun, or `begin` will say why not. */
-  ahead(to: readonly Written[]): Promise<void> {
+  ahead(to: readonly Place[]): Promise<void> {
     if (this.#state.kind !== "none") throw new Error("a transaction was begun ahead already");
     const added = pause(MARKERS_MS).then(() => this.#add(to));
     const unused = setTimeout(() => this.#end(added), UNUSED_MS);
@@ -59,7 +55,7 @@ export class TransactionBegin {
   }
 
   /** Resolves when all of these may be written to. @throws what Kafka or the network said. */
-  async begin(to: readonly Written[]): Promise<void> {
+  async begin(to: readonly Place[]): Promise<void> {
     const state = this.#state;
     this.#state = { kind: "none" };
     let left = to;
@@ -78,20 +74,20 @@ export class TransactionBegin {
     this.#state = { kind: "ending", ended };
   }
 
-  #add(to: readonly Written[]): Promise<void> {
+  #add(to: readonly Place[]): Promise<void> {
     return this.#coordinator.addPartitions(this.#identity, byTopic(to), this.#mayBegin);
   }
 }
 
 /** As a request names them. */
-export function byTopic(written: readonly Written[]): { name: string; partitions: number[] }[] {
-  const topics = Map.groupBy(written, ({ topic }) => topic.name);
+export function byTopic(places: readonly Place[]): { name: string; partitions: number[] }[] {
+  const topics = Map.groupBy(places, ({ topic }) => topic.name);
   return Array.from(topics, ([name, parts]) => ({
     ...{ name, partitions: parts.map(({ partition }) => partition) },
   }));
 }
 
-function isSame(a: Written, b: Written): boolean {
+function isSame(a: Place, b: Place): boolean {
   return a.topic.name === b.topic.name && a.partition === b.partition;
 }
 

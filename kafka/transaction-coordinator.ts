@@ -15,7 +15,12 @@ import {
 } from "@platformatic/kafka";
 import type { Cluster } from "./cluster.ts";
 import { Coordinator, type Lane, NotAgain } from "./coordinator.ts";
-import { kafkaErrorsIn, PRODUCER_FENCED, TRANSACTIONAL_ID_NOT_FOUND } from "./failures.ts";
+import {
+  CONCURRENT_TRANSACTIONS,
+  kafkaErrorsIn,
+  PRODUCER_FENCED,
+  TRANSACTIONAL_ID_NOT_FOUND,
+} from "./failures.ts";
 
 export interface TransactionalIdentity {
   readonly producerId: bigint;
@@ -44,7 +49,7 @@ const STATES: Readonly<Record<string, TransactionState["kind"]>> = {
 export class TransactionCoordinator {
   readonly #id: string;
   readonly #coordinator: Coordinator;
-  /** Over which the last transaction began, or the id was taken. */
+  /** Over which it was asked last to take the id, or to begin. */
   #connection: Connection | undefined;
 
   constructor(cluster: Cluster, transactionalId: string, lane: Lane) {
@@ -69,8 +74,11 @@ export class TransactionCoordinator {
     }
   }
 
-  /** A new epoch; an open transaction is aborted. With `held` it fails when someone else came since. */
-  initialise(held: TransactionalIdentity): Promise<TransactionalIdentity> {
+  /**
+   * A new epoch; an open transaction is aborted. With `held` it fails when someone else came since.
+   * @param waits for what is aborted or being ended to be so; without, it fails with CONCURRENT_TRANSACTIONS.
+   */
+  initialise(held: TransactionalIdentity, waits = true): Promise<TransactionalIdentity> {
     const { producerId, producerEpoch } = held;
     return this.#coordinator.ask(
       (connection) => {
@@ -82,7 +90,10 @@ export class TransactionCoordinator {
       },
       // Two that take the id at once, or one while Kafka itself ends a transaction: who holds nothing can be fenced
       // by nobody, and comes next.
-      ({ code, retryable }) => retryable || (held === ANEW && code === PRODUCER_FENCED),
+      ({ code, retryable }) => {
+        if (code === CONCURRENT_TRANSACTIONS) return waits;
+        return retryable || (held === ANEW && code === PRODUCER_FENCED);
+      },
     );
   }
 
@@ -99,7 +110,7 @@ export class TransactionCoordinator {
     await this.#coordinator.ask(async (connection) => {
       if (connection !== this.#connection) {
         await mayBegin().catch((error: Error) => {
-          throw new NotAgain(`the coordinator was lost: ${error.message}`, { cause: error });
+          throw new NotAgain(error.message, { cause: error });
         });
         this.#connection = connection;
       }

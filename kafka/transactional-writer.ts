@@ -32,11 +32,12 @@ import type {
   TransactionPart,
   TransactionTargets,
 } from "./log.ts";
-import { openIn, takeId } from "./missing-markers.ts";
+import { takeId } from "./missing-markers.ts";
+import type { OpenTransactions, Place } from "./open-transactions.ts";
 import type { Partitioner } from "./partitioner.ts";
 import { produceInTransaction } from "./produce.ts";
 import { BatchEncoder } from "./record-batch.ts";
-import { TransactionBegin, type Written } from "./transaction-begin.ts";
+import { TransactionBegin } from "./transaction-begin.ts";
 import {
   TRANSACTION_TIMEOUT_MS,
   type TransactionalIdentity,
@@ -76,24 +77,20 @@ interface Begun extends Pick<Part, "topic" | "partition"> {
 
 /** Rejects when Kafka cannot be asked, or refuses. */
 export async function openTransactionalWriter(
-  cluster: Cluster,
-  links: CoordinatorLinks,
-  partitioner: Partitioner,
+  from: Pick<World, "cluster" | "open" | "partitioner"> & { readonly links: CoordinatorLinks },
   transactionalId: string,
   targets: TransactionTargets | undefined,
 ): Promise<TransactionalWriter> {
+  const { links, ...world } = from;
   const lane = links.lane();
-  const coordinator = new TransactionCoordinator(cluster, transactionalId, lane);
-  const identity = await takeId(cluster, coordinator, targets);
-  return new KafkaTransactionalWriter(
-    { cluster, lane, partitioner, transactionalId },
-    coordinator,
-    identity,
-  );
+  const coordinator = new TransactionCoordinator(world.cluster, transactionalId, lane);
+  const identity = await takeId(coordinator, world.open, targets);
+  return new KafkaTransactionalWriter({ ...world, lane, transactionalId }, coordinator, identity);
 }
 
 interface World {
   readonly cluster: Cluster;
+  readonly open: OpenTransactions;
   readonly lane: Lane;
   readonly partitioner: Partitioner;
   readonly transactionalId: string;
@@ -113,7 +110,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   /** What a batch is likely to take, as the one before did, by topic and partition. */
   readonly #bytes = new Map<string, number>();
   /** Of the last transaction. */
-  #written: readonly Written[] = [];
+  #written: readonly Place[] = [];
   #over: string | undefined;
 
   constructor(world: World, coordinator: TransactionCoordinator, identity: TransactionalIdentity) {
@@ -184,9 +181,11 @@ class KafkaTransactionalWriter implements TransactionalWriter {
 
   /** W7. Rejects when not. */
   async #mayBegin(): Promise<void> {
-    if (this.#over !== undefined) throw new Error(this.#over);
-    const open = await openIn(this.#world.cluster, this.#identity.producerId, this.#written);
+    // Markers that are still on their way are not missing.
+    await this.#coordinator.state();
+    const open = await this.#world.open.of(this.#identity.producerId, this.#written);
     if (open.length > 0) throw new Error("markers of the transaction before are missing");
+    if (this.#over !== undefined) throw new Error(this.#over);
   }
 
   #divide(of: readonly TransactionPart[]): Part[] {
