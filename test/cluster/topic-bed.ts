@@ -26,13 +26,16 @@ import type { Condition } from "../../operator/kube/resource-api.ts";
 import type { KubeTopic } from "../../operator/kube/topic-api.ts";
 import type { TopicSpec } from "../../operator/topic-schema.ts";
 import { programOf } from "../shipped.ts";
-import { until } from "../story/waits.ts";
+import { until, Waits } from "../story/waits.ts";
 import { ask } from "./api-request.ts";
 import { ensureBinaries } from "./binaries.ts";
 import { type ControlPlane, startControlPlane } from "./control-plane.ts";
 import { ended } from "./processes.ts";
 
 export const SLOW_MS = 180_000;
+/** Within a test's own time, so that it says what it waits for. */
+const WAIT_MS = 150_000;
+const WATCH_SECONDS = 10;
 const TOPICS = "/apis/throughline.dev/v1alpha1/topics";
 const GROUP = { group: "throughline.dev", version: "v1alpha1", plural: "topics" };
 const MERGE = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
@@ -260,22 +263,40 @@ export async function untilTopic(
 ): Promise<void> {
   const { namespace, name: short } = placeOf(name);
   const path = `/apis/throughline.dev/v1alpha1/namespaces/${namespace}/topics`;
-  for (let isSo = false; !isSo; ) {
-    const found = await topicOf(kube, name).catch((error: { code?: number }) => error.code ?? 0);
-    if (typeof found === "number" ? found === 404 && holds(undefined) : holds(found)) return;
-    const watch = new Watch(kube);
-    // From what was seen on: one that goes before the watch begins would be heard of no more.
-    const resourceVersion = typeof found === "number" ? undefined : found.metadata.resourceVersion;
-    const query = { fieldSelector: `metadata.name=${short}`, resourceVersion };
-    let begun: Promise<AbortController> | undefined;
-    isSo = await new Promise<boolean>((resolve) => {
-      const seen = (type: string, one: KubeTopic): void => {
-        if (holds(type === "DELETED" ? undefined : one)) resolve(true);
-      };
-      begun = watch.watch(path, query, seen, () => resolve(false));
+  let last: KubeTopic | undefined;
+  const deadline = performance.now() + WAIT_MS;
+  while (performance.now() < deadline) {
+    // An API server that does not answer is asked again.
+    await until(async () => {
+      last = undefined;
+      try {
+        last = await topicOf(kube, name);
+        return true;
+      } catch (error) {
+        return (error as { code?: number }).code === 404;
+      }
     });
-    (await begun)?.abort();
+    if (holds(last)) return;
+    const waits = new Waits();
+    let [isSo, isOver] = [false, false];
+    const seen = (type: string, one: KubeTopic): void => {
+      last = type === "DELETED" ? undefined : one;
+      isSo ||= holds(last);
+      waits.changed();
+    };
+    // From what was seen on: one that goes before the watch begins would be heard of no more.
+    const resourceVersion = last?.metadata.resourceVersion;
+    const fieldSelector = `metadata.name=${short}`;
+    const query = { fieldSelector, resourceVersion, timeoutSeconds: WATCH_SECONDS };
+    const begun = await new Watch(kube).watch(path, query, seen, () => {
+      isOver = true;
+      waits.changed();
+    });
+    await waits.until(() => isSo || isOver);
+    begun.abort();
+    if (isSo) return;
   }
+  throw new Error(`${name} stays ${JSON.stringify(last?.status ?? "away")}`);
 }
 
 function topicOf(kube: KubeConfig, name: string): Promise<KubeTopic> {
