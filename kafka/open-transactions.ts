@@ -5,6 +5,7 @@ import { type Cluster, inTime } from "./cluster.ts";
 import { kafkaErrorsIn, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { TopicInfo } from "./log.ts";
 
+/** A partition. */
 export interface Place {
   readonly topic: Pick<TopicInfo, "name">;
   readonly partition: number;

@@ -32,7 +32,10 @@ export const ANEW: TransactionalIdentity = { producerId: -1n, producerEpoch: -1 
 
 /** The last transaction of an id. */
 export interface TransactionState {
-  /** `taken`: there was none since the id was taken; what became of the one before is not known any more. */
+  /**
+   * `none`: the id is not known. `taken`: there was none since the id was taken; what became of the one before is not
+   * known any more.
+   */
   readonly kind: "none" | "open" | "committed" | "aborted" | "taken";
   readonly producerId: bigint;
 }
@@ -59,7 +62,7 @@ export class TransactionCoordinator {
     this.#coordinator = new Coordinator(cluster, of);
   }
 
-  /** How the last transaction of the id ended, once all that it wrote to were to be told. */
+  /** What became of the last transaction of the id; waits while it is being ended. Rejects when that takes long. */
   async state(): Promise<TransactionState> {
     const deadline = performance.now() + STEP_TIMEOUT_MS;
     for (;;) {
