@@ -6,6 +6,7 @@
 import { type Connection, FindCoordinatorKeyTypes, findCoordinatorV4 } from "@platformatic/kafka";
 import type { Broker, Cluster } from "./cluster.ts";
 import { CONCURRENT_TRANSACTIONS, type KafkaError, kafkaErrorsIn } from "./failures.ts";
+import { pause } from "./pause.ts";
 
 /** Connections to brokers, by whoever keeps them. */
 export interface Lane {
@@ -76,8 +77,4 @@ export class Coordinator {
 
 function isRetryable({ retryable }: KafkaError): boolean {
   return retryable;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -32,7 +32,7 @@ export const INCONSISTENT_TOPIC_ID = 103;
 export const TRANSACTIONAL_ID_NOT_FOUND = 105;
 
 /** Somebody newer has the transactional id. */
-const FENCES: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
+export const FENCES: readonly number[] = [INVALID_PRODUCER_EPOCH, PRODUCER_FENCED];
 
 /** Rights or credentials are missing: nothing gets better by itself. */
 const UNAUTHORISED: ReadonlySet<string> = new Set([
@@ -107,8 +107,9 @@ export function kafkaErrorsIn(error: unknown): KafkaError[] {
   });
 }
 
-export function isFence(code: number): boolean {
-  return FENCES.includes(code);
+/** Whether Kafka said one of these. */
+export function hasError(error: unknown, ...codes: readonly number[]): boolean {
+  return kafkaErrorsIn(error).some(({ code }) => codes.includes(code));
 }
 
 /** The exception, what it wraps, what caused it. */

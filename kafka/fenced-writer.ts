@@ -20,7 +20,7 @@
 import { APPEND_LIMITS, Appender } from "./appender.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Lane } from "./coordinator.ts";
-import { INVALID_PRODUCER_ID_MAPPING, isFence, kafkaErrorsIn } from "./failures.ts";
+import { FENCES, hasError, INVALID_PRODUCER_ID_MAPPING } from "./failures.ts";
 import type { AdminOutcome, FencedWriter, NewRecord, TopicInfo } from "./log.ts";
 import { NoIdentity, ProducerIdentity } from "./producer-identity.ts";
 import {
@@ -113,9 +113,7 @@ class Epochs {
     try {
       this.#held = await this.#asking;
     } catch (error) {
-      this.areOver ||= kafkaErrorsIn(error).some(
-        ({ code }) => isFence(code) || code === INVALID_PRODUCER_ID_MAPPING,
-      );
+      this.areOver ||= hasError(error, ...FENCES, INVALID_PRODUCER_ID_MAPPING);
       throw this.areOver ? new NoIdentity("somebody newer writes", { cause: error }) : error;
     } finally {
       this.#asking = undefined;

@@ -2,6 +2,7 @@
 import type { Cluster } from "./cluster.ts";
 import { UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { TopicInfo } from "./log.ts";
+import { pause } from "./pause.ts";
 
 /** Metadata may miss a topic that was just made; after this it is gone. */
 const GONE_AFTER_MS = 3000;
@@ -43,8 +44,4 @@ async function look(
   const isMissing = ({ name }: TopicInfo): boolean =>
     view.topics.get(name)?.errorCode === UNKNOWN_TOPIC_OR_PARTITION;
   return { gone: topics.find(isOther)?.name, missing: topics.find(isMissing)?.name };
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -16,7 +16,7 @@
  * What is left: markers that were left out elsewhere, but not where all transactions write; and a new writer that ends,
  * or meets another one, between the two requests of M1, whose transaction is then aborted.
  */
-import { CONCURRENT_TRANSACTIONS, failureOfError, isFence, kafkaErrorsIn } from "./failures.ts";
+import { CONCURRENT_TRANSACTIONS, FENCES, failureOfError, hasError } from "./failures.ts";
 import type { TopicInfo, TransactionTargets } from "./log.ts";
 import type { OpenTransactions, Place } from "./open-transactions.ts";
 import { byTopic } from "./transaction-begin.ts";
@@ -45,7 +45,7 @@ export async function takeId(
     const state = await coordinator.state();
     const places = await leftOpen(open, state, targets);
     const identity = await coordinator.initialise(ANEW, false).catch((error: unknown) => {
-      if (!isConcurrent(error) || performance.now() > deadline) throw error;
+      if (!hasError(error, CONCURRENT_TRANSACTIONS) || performance.now() > deadline) throw error;
       return undefined;
     });
     // One was open, and is being aborted: it is the last one now.
@@ -78,16 +78,11 @@ async function mend(
     await coordinator.addPartitions(identity, byTopic(places));
     await coordinator.end(identity, how);
   } catch (error) {
-    const fenced = kafkaErrorsIn(error).some(({ code }) => isFence(code));
     // That somebody newer came is said to the first write.
-    if (fenced && performance.now() - sinceMs < MEND_WITHIN_MS) return;
+    if (hasError(error, ...FENCES) && performance.now() - sinceMs < MEND_WITHIN_MS) return;
     const failure = failureOfError(error);
     throw failure.kind === "unauthorised" ? error : new Error(failure.reason);
   }
-}
-
-function isConcurrent(error: unknown): boolean {
-  return kafkaErrorsIn(error).some(({ code }) => code === CONCURRENT_TRANSACTIONS);
 }
 
 function placesOf(topic: TopicInfo): Place[] {

@@ -4,6 +4,7 @@ import { AskedTogether } from "./asked-together.ts";
 import { type Cluster, inTime } from "./cluster.ts";
 import { kafkaErrorsIn, UNKNOWN_TOPIC_OR_PARTITION } from "./failures.ts";
 import type { TopicInfo } from "./log.ts";
+import { pause } from "./pause.ts";
 
 /** A partition. */
 export interface Place {
@@ -58,8 +59,4 @@ export class OpenTransactions {
     const open = producers.filter(({ currentTxnStartOffset }) => currentTxnStartOffset >= 0n);
     return new Set(open.map(({ producerId }) => producerId));
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -18,6 +18,7 @@ import {
 import { FetchConnection } from "./fetch-connection.ts";
 import { listOffset } from "./list-offsets.ts";
 import type { FetchOutcome, LogFailure, PartitionReader, Position, TopicInfo } from "./log.ts";
+import { pause } from "./pause.ts";
 
 const GONE_AFTER_MS = 3000;
 /** A broker that does not answer this long after the longest poll is taken for frozen. */
@@ -150,8 +151,4 @@ export class KafkaReader implements PartitionReader {
     this.#connection?.close();
     this.#connection = undefined;
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -6,6 +6,7 @@
  *    writer. It held no reader back: nothing was produced.
  */
 import type { Place } from "./open-transactions.ts";
+import { pause } from "./pause.ts";
 import type { TransactionalIdentity, TransactionCoordinator } from "./transaction-coordinator.ts";
 
 /** Markers take about so long: a question before only costs. */
@@ -89,8 +90,4 @@ export function byTopic(places: readonly Place[]): { name: string; partitions: n
 
 function isSame(a: Place, b: Place): boolean {
   return a.topic.name === b.topic.name && a.partition === b.partition;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

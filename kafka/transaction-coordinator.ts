@@ -17,10 +17,11 @@ import type { Cluster } from "./cluster.ts";
 import { Coordinator, type Lane, NotAgain } from "./coordinator.ts";
 import {
   CONCURRENT_TRANSACTIONS,
-  kafkaErrorsIn,
+  hasError,
   PRODUCER_FENCED,
   TRANSACTIONAL_ID_NOT_FOUND,
 } from "./failures.ts";
+import { pause } from "./pause.ts";
 
 export interface TransactionalIdentity {
   readonly producerId: bigint;
@@ -73,7 +74,7 @@ export class TransactionCoordinator {
       if (!isEnding) return { kind: STATES[transactionState] ?? "none", producerId };
       if (performance.now() > deadline)
         throw new Error(`the transaction before is still in ${transactionState}`);
-      await new Promise((resolve) => setTimeout(resolve, STATE_EVERY_MS));
+      await pause(STATE_EVERY_MS);
     }
   }
 
@@ -144,6 +145,6 @@ const UNKNOWN = { transactionState: "", producerId: -1n };
 
 /** The id was never used, or Kafka has forgotten it. */
 function unknownId(error: unknown): typeof UNKNOWN {
-  if (kafkaErrorsIn(error).some(({ code }) => code === TRANSACTIONAL_ID_NOT_FOUND)) return UNKNOWN;
+  if (hasError(error, TRANSACTIONAL_ID_NOT_FOUND)) return UNKNOWN;
   throw error;
 }

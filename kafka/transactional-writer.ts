@@ -22,7 +22,7 @@ import { verdictOf } from "./append-verdict.ts";
 import type { Broker, Cluster } from "./cluster.ts";
 import type { Lane } from "./coordinator.ts";
 import type { CoordinatorLinks } from "./coordinator-links.ts";
-import { failureOfError, isFence, kafkaErrorsIn } from "./failures.ts";
+import { FENCES, failureOfError, hasError } from "./failures.ts";
 import { firstGone } from "./gone.ts";
 import type {
   RecordPosition,
@@ -35,6 +35,7 @@ import type {
 import { takeId } from "./missing-markers.ts";
 import type { OpenTransactions, Place } from "./open-transactions.ts";
 import type { Partitioner } from "./partitioner.ts";
+import { pause } from "./pause.ts";
 import { produceInTransaction } from "./produce.ts";
 import { BatchEncoder } from "./record-batch.ts";
 import { TransactionBegin } from "./transaction-begin.ts";
@@ -326,7 +327,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
     { error, said, offset }: { error: number; said: string | null; offset: number },
     begunMs: number,
   ): Failed | { kind: "appended" } | { kind: "again"; reason: string } {
-    if (isFence(error)) return this.#fence(begunMs);
+    if (FENCES.includes(error)) return this.#fence(begunMs);
     const verdict = verdictOf(error, said);
     switch (verdict.kind) {
       case "appended": {
@@ -353,8 +354,7 @@ class KafkaTransactionalWriter implements TransactionalWriter {
   }
 
   #fenceOf(error: unknown, begunMs: number): Failed | undefined {
-    const fenced = kafkaErrorsIn(error).some(({ code }) => isFence(code));
-    return fenced ? this.#fence(begunMs) : undefined;
+    return hasError(error, ...FENCES) ? this.#fence(begunMs) : undefined;
   }
 
   #fence(begunMs: number): Failed {
@@ -384,8 +384,4 @@ function topicsOf(parts: readonly Part[]): TopicInfo[] {
 
 function unavailable(reason: string): Failed {
   return { kind: "unavailable", reason };
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
